@@ -1,0 +1,133 @@
+//! What an image tells its PID 1: the file `/noonmark.json` in the initrd.
+//!
+//! `image` writes it from `guest.toml`, `init` reads it. Defaults live here and nowhere else.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Source;
+use crate::units::{Nanos, Utc};
+
+/// Where the initrd keeps it.
+pub const PATH: &str = "/noonmark.json";
+
+/// The whole of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootConfig {
+    /// Format version: 1.
+    pub v: u32,
+    /// The guest's host name, at most 64 bytes.
+    pub hostname: String,
+    /// The image's source date: no right clock is ever before it.
+    pub built: Utc,
+    /// Kernel modules, in the order in which they must be loaded.
+    pub modules: Vec<Module>,
+    /// The clock's settings.
+    pub clock: ClockConfig,
+    /// The status port's settings.
+    pub status: StatusConfig,
+    /// What ends PID 1's own failure.
+    pub on_failure: FailureAction,
+    /// Programs that PID 1 starts, in this order.
+    pub services: Vec<Service>,
+}
+
+/// One module file of the initrd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// The module's name, with underscores, as in `/proc/modules`.
+    pub name: String,
+    /// Its path in the initrd; the file is an uncompressed ELF object.
+    pub path: String,
+}
+
+/// `[clock]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockConfig {
+    /// The ladder, best first.
+    pub sources: Vec<Source>,
+    /// An offset from which the clock is stepped rather than slewed.
+    pub step: Nanos,
+    /// How often the clock is compared with the reference when nothing else wakes the loop.
+    pub watch: Nanos,
+}
+
+/// `[status]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatusConfig {
+    /// Time between two `status` records.
+    pub interval: Nanos,
+}
+
+/// What PID 1 does when it can't go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureAction {
+    /// Turn the machine off.
+    #[default]
+    PowerOff,
+    /// Start it again.
+    Reboot,
+    /// Stop the processors and leave everything as it is, for a look from outside.
+    Halt,
+}
+
+/// `[[service]]`: a program that PID 1 starts and reaps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name in logs and records.
+    pub name: String,
+    /// Absolute path of the program, then its arguments.
+    pub exec: Vec<String>,
+    /// When it is started.
+    #[serde(default)]
+    pub start: Start,
+    /// Capabilities it keeps of those that are otherwise taken away: `CAP_SYS_TIME`,
+    /// `CAP_SYS_MODULE`, `CAP_SYS_BOOT`.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+}
+
+/// The moment from which a service may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// As soon as the modules are in.
+    Boot,
+    /// Once the clock is right.
+    #[default]
+    ClockSynced,
+}
+
+impl Default for ClockConfig {
+    fn default() -> Self {
+        Self {
+            sources: alloc::vec![
+                Source::Kvm,
+                Source::Vmclock,
+                Source::VirtioRtc,
+                Source::Hyperv,
+                Source::Vmware,
+                Source::Host,
+                Source::Rtc,
+            ],
+            step: Nanos::from_micros(100),
+            watch: Nanos::from_millis(20),
+        }
+    }
+}
+
+impl Default for StatusConfig {
+    fn default() -> Self {
+        Self {
+            interval: Nanos::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Records of the status port `noonmark.status`: JSON Lines, one object a line, `"v": 1`.
+//!
+//! PID 1 writes [`Record`]s; a host may write [`Command`]s. Readers must ignore keys they don't
+//! know. Every quantity's unit is its key's last word.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::{Method, Source};
+use crate::units::{Nanos, Ppb, Utc};
+
+/// The status port's name on the virtio-serial bus.
+pub const PORT: &str = "noonmark.status";
+
+/// The version that every record carries.
+pub const VERSION: u32 = 1;
+
+/// One line from PID 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    /// The whole state, every interval and on request.
+    Status(Status),
+    /// Something changed.
+    Event(EventRecord),
+}
+
+/// Where the clock stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nothing has been believed yet.
+    Unsynced,
+    /// The clock follows its source.
+    Synced,
+    /// A disruption was seen and is not repaired yet.
+    Disrupted,
+    /// All sources are lost; the last frequency is kept and the bound grows.
+    Holdover,
+}
+
+/// The `status` record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Format version.
+    pub v: u32,
+    /// Counts all records of this boot from 1; a gap means that records were dropped.
+    pub seq: u64,
+    /// The guest's `CLOCK_REALTIME` when the record was made.
+    pub time_ns: Utc,
+    /// `CLOCK_BOOTTIME` then.
+    pub uptime_ns: Nanos,
+    /// The clock's state.
+    pub state: State,
+    /// The source followed now.
+    pub source: Option<Source>,
+    /// How it is read.
+    pub method: Option<Method>,
+    /// Last offset, reference minus clock.
+    pub offset_ns: Nanos,
+    /// The bound of the clock's error now.
+    pub bound_ns: Nanos,
+    /// The frequency set on the clock.
+    pub frequency_ppb: Ppb,
+    /// How fast the estimated frequency changes, per second.
+    pub drift_ppb_per_s: f64,
+    /// Standard deviation of the recent offsets.
+    pub jitter_ns: Nanos,
+    /// Time since the last good reading.
+    pub since_good_ns: Nanos,
+    /// Time between readings at present.
+    pub poll_ns: Nanos,
+    /// Readings of each source.
+    pub sources: Vec<SourceStatus>,
+    /// Disruptions so far, by cause.
+    pub disruptions: BTreeMap<Cause, u64>,
+    /// How long repairs took.
+    pub recovery: Recovery,
+    /// The share of time since the first sync in which the error stayed within its bound, 0..1.
+    pub availability: f64,
+    /// Alerts that stand now.
+    pub alerts: Vec<Alert>,
+    /// Records that a slow or absent host made PID 1 drop.
+    pub dropped: u64,
+    /// Lines from the host that were no command.
+    pub rejected: u64,
+    /// The boot's own times.
+    pub boot: Boot,
+    /// What PID 1 itself uses.
+    pub init: Usage,
+    /// The kernel's release, as in `uname -r`.
+    pub kernel: String,
+    /// The kernel's current clocksource.
+    pub clocksource: String,
+}
+
+/// One source's readings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Which.
+    pub source: Source,
+    /// Readings that were used.
+    pub good: u64,
+    /// Readings that failed or were not believed.
+    pub bad: u64,
+    /// The last failure in words, e.g. why a driver did not load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+}
+
+/// Time to repair, over the last disruptions (at most 256).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Repairs done.
+    pub count: u64,
+    /// The last one, from detection to the verifying reading.
+    pub last_ns: Nanos,
+    /// Median.
+    pub p50_ns: Nanos,
+    /// 99th percentile, nearest rank.
+    pub p99_ns: Nanos,
+    /// Longest.
+    pub max_ns: Nanos,
+}
+
+/// Times of the boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// From the kernel's timekeeping start to PID 1's first instruction (`CLOCK_MONOTONIC` there).
+    pub kernel_to_init_ns: Nanos,
+    /// From PID 1's first instruction to the first verified sync; none before it.
+    pub init_to_synced_ns: Option<Nanos>,
+}
+
+/// PID 1's own cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Share of one vCPU since the last status record, in millionths.
+    pub cpu_ppm: u64,
+    /// Resident set in KiB.
+    pub rss_kib: u64,
+}
+
+/// What disturbed the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The first correction of a boot.
+    Boot,
+    /// Somebody in the guest set the clock.
+    GuestStep,
+    /// Somebody in the guest changed its frequency or tick.
+    GuestFrequency,
+    /// The host stopped the machine for a while.
+    HostPause,
+    /// The machine was restored from a snapshot, or migrated in.
+    HostRestore,
+    /// The host's own clock was set.
+    HostStep,
+    /// The source followed changed.
+    SourceChange,
+    /// None of the others explains it.
+    Unknown,
+}
+
+/// What made PID 1 look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DetectedBy {
+    /// PID 1's first reading.
+    Boot,
+    /// The cancel-on-set timer.
+    CancelOnSet,
+    /// The watch tick.
+    WatchTick,
+    /// The kernel's vmgenid uevent.
+    Vmgenid,
+    /// The disruption marker of `/dev/vmclock0`.
+    Vmclock,
+    /// The host's `{"kick":true}`.
+    Kick,
+}
+
+/// The `event` record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Format version.
+    pub v: u32,
+    /// As in [`Status::seq`].
+    pub seq: u64,
+    /// The guest's `CLOCK_REALTIME` when the record was made.
+    pub time_ns: Utc,
+    /// `CLOCK_BOOTTIME` then.
+    pub uptime_ns: Nanos,
+    /// What changed.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What an event record tells, by its key `event`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The first verified sync of this boot.
+    Synced {
+        /// The source followed.
+        source: Source,
+        /// How it is read.
+        method: Method,
+        /// What had to be added to the clock.
+        offset_ns: Nanos,
+        /// The bound of the clock's error after it.
+        bound_ns: Nanos,
+    },
+    /// The clock was found wrong.
+    Disrupted {
+        /// Why, as far as it can be told.
+        cause: Cause,
+        /// What noticed it.
+        detected_by: DetectedBy,
+        /// How wrong, reference minus clock.
+        offset_ns: Nanos,
+    },
+    /// The clock is right again.
+    Recovered {
+        /// Why it was wrong.
+        cause: Cause,
+        /// What noticed it.
+        detected_by: DetectedBy,
+        /// From detection to the verifying reading.
+        took_ns: Nanos,
+        /// The verifying reading's offset.
+        residual_ns: Nanos,
+        /// The bound of the clock's error after it.
+        bound_ns: Nanos,
+    },
+    /// Another source is followed.
+    Source {
+        /// Before; none at the first.
+        from: Option<Source>,
+        /// Now; none in holdover.
+        to: Option<Source>,
+        /// Why.
+        why: String,
+    },
+    /// An alert came up or went away.
+    Alert {
+        /// Which.
+        alert: Alert,
+        /// Whether it stands now.
+        standing: bool,
+        /// In words.
+        why: String,
+    },
+    /// A service started, ended or failed to.
+    Service {
+        /// Its name.
+        name: String,
+        /// What happened to it, in words: `started`, `exited 0`, `killed by signal 9`.
+        what: String,
+    },
+    /// Something went wrong in PID 1 that it could go on from, or is ending with.
+    Failure {
+        /// What, in words.
+        what: String,
+    },
+    /// The machine goes down, on request or by failure.
+    Shutdown {
+        /// Why, in words.
+        why: String,
+    },
+}
+
+/// A condition that an operator should look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alert {
+    /// The offset exceeded 5 s.
+    LargeOffset,
+    /// The source followed is gone.
+    SourceLost,
+    /// No source for too long.
+    LongHoldover,
+    /// The error left its bound.
+    BoundExceeded,
+    /// A source was dropped because it contradicts the others or itself.
+    SourceLies,
+    /// The clock can't be corrected: the syscall fails.
+    CannotCorrect,
+}
+
+/// One line from the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// `{"get":"status"}`: answer with a status record now.
+    Get(Topic),
+    /// `{"kick":true}`: the host has just resumed or restored the machine; look at once.
+    Kick(bool),
+    /// `{"shutdown":"poweroff"}`.
+    Shutdown(Shutdown),
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    /// The status record.
+    Status,
+}
+
+/// How to go down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shutdown {
+    /// Turn off.
+    Poweroff,
+    /// Start again.
+    Reboot,
+    /// Stop the processors.
+    Halt,
+}

@@ -1,0 +1,84 @@
+//! Messages on port `noonmark.test`, which only test images have: the host asks the fault program
+//! to disturb the clock, and gets back what the in-guest observer saw. JSON Lines both ways.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Nanos, Utc};
+
+/// The port's name on the virtio-serial bus.
+pub const PORT: &str = "noonmark.test";
+
+/// One line from the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Format version: 1.
+    pub v: u32,
+    /// Comes back in the answer.
+    pub id: u64,
+    /// What to do to the clock.
+    pub fault: Fault,
+    /// From this error on a read counts as wrong.
+    pub tolerance_ns: Nanos,
+    /// How long the clock must stay right before the observer believes it.
+    pub settle_ns: Nanos,
+    /// When to give up, counted from the fault.
+    pub deadline_ms: u64,
+}
+
+/// A disturbance, done through the syscall that a person's command would use.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// `clock_settime(CLOCK_REALTIME)` to this instant, as `date 030112302023` does.
+    Set(Utc),
+    /// `clock_settime(CLOCK_REALTIME)` to now plus this, as `date -s '+1 hour'` does.
+    Shift(Nanos),
+    /// Nothing: the observer alone, to learn its noise.
+    None,
+}
+
+/// One line from the guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Format version: 1.
+    pub v: u32,
+    /// The request's, or 0 in the greeting that the program sends when it is ready.
+    pub id: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What an [`Answer`] says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The program is ready for requests.
+    Ready,
+    /// A fault was done and watched.
+    Observed(Observation),
+    /// It could not be done; why.
+    Error(String),
+}
+
+/// What a spinning reader of `CLOCK_REALTIME` saw, against `CLOCK_MONOTONIC_RAW`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// From the fault's return to the first read of those that stay within tolerance; none where
+    /// that did not happen before the deadline.
+    pub recovered_ns: Option<Nanos>,
+    /// Reads that were out of tolerance.
+    pub wrong_reads: u64,
+    /// All reads.
+    pub reads: u64,
+    /// The largest error seen, by magnitude.
+    pub worst_ns: Nanos,
+    /// The error that was left at the end of the settling time (median of the last reads), against
+    /// the line through the clock's offset before the fault.
+    pub residual_ns: Nanos,
+    /// How far the observer itself can be wrong about `residual_ns`.
+    pub residual_bound_ns: Nanos,
+}
