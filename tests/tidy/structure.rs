@@ -1,0 +1,96 @@
+//! Claims about how the crates hang together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use noonmark_tests::workspace_root;
+
+use crate::report;
+
+/// What each crate may use of ours. Nothing imports `init`, `tests` or `xtask`.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("noonmark-sync", &[]),
+    ("noonmark-init", &["noonmark-sync"]),
+    ("noonmark-image", &["noonmark-sync"]),
+    ("noonmark-qemu", &["noonmark-sync"]),
+    (
+        "xtask",
+        &["noonmark-image", "noonmark-qemu", "noonmark-sync"],
+    ),
+    (
+        "noonmark-tests",
+        &["noonmark-image", "noonmark-qemu", "noonmark-sync"],
+    ),
+];
+
+/// The top level is fixed: the six crates, and the usual files.
+const TOP_LEVEL: &[&str] = &[
+    "ARCHITECTURE.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "guest.lock",
+    "guest.toml",
+    "image",
+    "init",
+    "qemu",
+    "rust-toolchain.toml",
+    "sync",
+    "target",
+    "tests",
+    "xtask",
+];
+
+#[test]
+fn crates_use_only_what_they_may() {
+    let metadata = MetadataCommand::new()
+        .manifest_path(workspace_root().join("Cargo.toml"))
+        .no_deps()
+        .other_options(vec!["--locked".into(), "--offline".into()])
+        .exec()
+        .expect("cargo metadata");
+    let ours: BTreeSet<&str> = MAY_USE.iter().map(|(name, _)| *name).collect();
+    let allowed: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let mut complaints = Vec::new();
+    for package in &metadata.packages {
+        let Some(allowed) = allowed.get(package.name.as_str()) else {
+            complaints.push(format!("{} is not in the list of crates", package.name));
+            continue;
+        };
+        for dependency in &package.dependencies {
+            let is_ours = ours.contains(dependency.name.as_str());
+            if is_ours && !allowed.contains(&dependency.name.as_str()) {
+                complaints.push(format!("{} uses {}", package.name, dependency.name));
+            }
+            if dependency.kind == DependencyKind::Normal && !is_ours && dependency.path.is_some() {
+                complaints.push(format!(
+                    "{} uses a path outside: {}",
+                    package.name, dependency.name
+                ));
+            }
+        }
+    }
+    report(
+        "ARCHITECTURE.md's table of crates does not hold",
+        &complaints,
+    );
+    assert_eq!(metadata.packages.len(), MAY_USE.len(), "six crates");
+}
+
+#[test]
+fn the_top_level_is_as_agreed() {
+    let complaints: Vec<String> = fs::read_dir(workspace_root())
+        .expect("a readable root")
+        .map(|entry| {
+            entry
+                .expect("a readable entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str()))
+        .collect();
+    report("unexpected at the top level", &complaints);
+}
