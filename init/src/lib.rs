@@ -1,0 +1,1 @@
+//! What the guest's two programs are made of: PID 1 and the fault program.
