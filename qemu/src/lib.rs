@@ -1,1 +1,6 @@
-//! placeholder
+//! The host's side of a noonmark guest: QEMU machines, their ports, and experiments on them.
+
+pub mod accel;
+pub mod experiment;
+pub mod program;
+pub mod vm;

@@ -1,0 +1,318 @@
+//! The experiment's report: what `--json` writes. Nothing in it is estimated; what is not known is
+//! `null`, and what did not run is listed with its reason.
+
+use noonmark_sync::record::{self, Boot, Cause, DetectedBy};
+use noonmark_sync::sample::{Method, Source};
+use noonmark_sync::units::Nanos;
+use serde::{Deserialize, Serialize};
+
+/// The report's format version.
+pub const VERSION: u32 = 1;
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Format version: 1.
+    pub v: u32,
+    /// Where it was measured.
+    pub environment: Environment,
+    /// From this error on a read of the guest's clock counts as wrong.
+    pub tolerance_ns: Nanos,
+    /// Times of the boot; none where the guest never reported them.
+    pub boot: Option<Boot>,
+    /// Each fault with its samples, in the order in which they were done.
+    pub faults: Vec<FaultReport>,
+    /// Faults that were asked for and not done, or not to the end.
+    pub not_run: Vec<NotRun>,
+    /// The first fault after boot, which runs cold code; counted on its own.
+    pub first: Option<FirstSample>,
+    /// The longest time to recover that the run still accepts.
+    pub max_recovery_ns: Nanos,
+    /// The seed of the pauses between the samples.
+    pub seed: u64,
+    /// The version of this program.
+    pub noonmark: String,
+    /// What each source said of itself, e.g. why one could not be used.
+    pub sources: Vec<record::SourceStatus>,
+    /// What PID 1 cost just before the faults.
+    pub init: Option<record::Usage>,
+}
+
+/// Where a report was measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// QEMU's version, as its QMP greeting says it.
+    pub qemu: String,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// The guest kernel's release.
+    pub kernel: Option<String>,
+    /// The guest kernel's clocksource.
+    pub clocksource: Option<String>,
+    /// The source that the guest followed when the faults began.
+    pub source: Option<Source>,
+    /// How it was read.
+    pub method: Option<Method>,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Why this accelerator.
+    pub accelerator_reason: String,
+}
+
+/// One fault's samples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// The fault's name, as `--fault` takes it.
+    pub fault: String,
+    /// How many samples were asked for.
+    pub requested: u32,
+    /// What was measured, in order.
+    pub samples: Vec<Sample>,
+    /// Figures over the samples.
+    pub summary: Summary,
+}
+
+/// One fault done once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// From the fault to the first of the reads that stayed within tolerance; none where the
+    /// clock did not get right before the deadline.
+    pub recovered_ns: Option<Nanos>,
+    /// Reads of the guest's clock that were out of tolerance.
+    pub wrong_reads: u64,
+    /// The error that was left.
+    pub residual_ns: Nanos,
+    /// What made PID 1 look, by its own record; none where no record came.
+    pub detected_by: Option<DetectedBy>,
+    /// What PID 1 took for the cause; none where no record came.
+    pub cause: Option<Cause>,
+    /// How far the observer itself may be wrong about `residual_ns`.
+    pub residual_bound_ns: Nanos,
+    /// All reads of the guest's clock.
+    pub reads: u64,
+    /// The largest error that a read saw.
+    pub worst_ns: Nanos,
+    /// PID 1's own account: from detection to its verifying reading.
+    pub repair_ns: Option<Nanos>,
+}
+
+/// Figures over one fault's samples, all by the nearest-rank method over the recovered ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Samples taken.
+    pub count: u32,
+    /// Samples in which the clock got right before the deadline.
+    pub recovered: u32,
+    /// Median time to recover.
+    pub p50_ns: Option<Nanos>,
+    /// 99th percentile.
+    pub p99_ns: Option<Nanos>,
+    /// The longest.
+    pub max_ns: Option<Nanos>,
+}
+
+/// The first fault after boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstSample {
+    /// The fault's name.
+    pub fault: String,
+    /// What was measured.
+    #[serde(flatten)]
+    pub sample: Sample,
+}
+
+/// A fault that was not done, or not to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRun {
+    /// The fault's name.
+    pub fault: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Whether a run passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every sample that was asked for was taken and recovered in time.
+    Passed {
+        /// All samples, the first after boot included.
+        samples: u32,
+    },
+    /// Not so.
+    Failed {
+        /// Why, one clause for each reason.
+        reasons: Vec<String>,
+    },
+}
+
+impl Summary {
+    /// The figures of these samples.
+    #[must_use]
+    pub fn of(samples: &[Sample]) -> Self {
+        let mut times: Vec<Nanos> = samples.iter().filter_map(|s| s.recovered_ns).collect();
+        times.sort_unstable();
+        Self {
+            count: u32::try_from(samples.len()).unwrap_or(u32::MAX),
+            recovered: u32::try_from(times.len()).unwrap_or(u32::MAX),
+            p50_ns: percentile(&times, 50),
+            p99_ns: percentile(&times, 99),
+            max_ns: times.last().copied(),
+        }
+    }
+}
+
+impl Report {
+    /// Whether every sample was taken and recovered within [`Report::max_recovery_ns`].
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let mut reasons = Vec::new();
+        let mut samples = 0;
+        let mut judge = |name: &str, taken: &[Sample]| {
+            samples += u32::try_from(taken.len()).unwrap_or(u32::MAX);
+            let lost = taken.iter().filter(|s| s.recovered_ns.is_none()).count();
+            if lost > 0 {
+                reasons.push(format!("{name}: {lost} of {} did not recover", taken.len()));
+            }
+            let limit = self.max_recovery_ns;
+            let over = |s: &&Sample| s.recovered_ns.is_some_and(|took| took > limit);
+            let late = taken.iter().filter(over).count();
+            if late > 0 {
+                reasons.push(format!(
+                    "{name}: {late} of {} took longer than {limit}",
+                    taken.len()
+                ));
+            }
+        };
+        if let Some(first) = &self.first {
+            let name = format!("{} (first after boot)", first.fault);
+            judge(&name, std::slice::from_ref(&first.sample));
+        }
+        for fault in &self.faults {
+            judge(&fault.fault, &fault.samples);
+        }
+        for gap in &self.not_run {
+            reasons.push(format!("{}: not run: {}", gap.fault, gap.reason));
+        }
+        if samples == 0 && reasons.is_empty() {
+            reasons.push("no sample was taken".to_owned());
+        }
+        if reasons.is_empty() {
+            Verdict::Passed { samples }
+        } else {
+            Verdict::Failed { reasons }
+        }
+    }
+}
+
+/// The nearest-rank percentile of sorted values: the smallest that at least `percent` % of all
+/// values do not exceed.
+fn percentile(sorted: &[Nanos], percent: usize) -> Option<Nanos> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(recovered_us: Option<i64>) -> Sample {
+        Sample {
+            recovered_ns: recovered_us.map(Nanos::from_micros),
+            wrong_reads: 1,
+            residual_ns: Nanos(70),
+            detected_by: Some(DetectedBy::CancelOnSet),
+            cause: Some(Cause::GuestStep),
+            residual_bound_ns: Nanos(90),
+            reads: 1000,
+            worst_ns: Nanos::from_secs(3600),
+            repair_ns: Some(Nanos::from_micros(400)),
+        }
+    }
+
+    fn report(samples: Vec<Sample>) -> Report {
+        Report {
+            v: VERSION,
+            environment: Environment::default(),
+            tolerance_ns: Nanos::from_millis(1),
+            boot: None,
+            faults: vec![FaultReport {
+                fault: "step:-1h".into(),
+                requested: 2,
+                summary: Summary::of(&samples),
+                samples,
+            }],
+            not_run: vec![],
+            first: None,
+            max_recovery_ns: Nanos::from_millis(50),
+            seed: 1,
+            noonmark: "0.1.0".into(),
+            sources: vec![],
+            init: None,
+        }
+    }
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let hundred: Vec<Nanos> = (1..=100).map(Nanos).collect();
+        assert_eq!(percentile(&hundred, 50), Some(Nanos(50)));
+        assert_eq!(percentile(&hundred, 99), Some(Nanos(99)));
+        let ten: Vec<Nanos> = (1..=10).map(Nanos).collect();
+        assert_eq!(percentile(&ten, 50), Some(Nanos(5)));
+        assert_eq!(percentile(&ten, 99), Some(Nanos(10)));
+        assert_eq!(percentile(&[Nanos(7)], 50), Some(Nanos(7)));
+        assert_eq!(percentile(&[], 50), None);
+    }
+
+    #[test]
+    fn what_did_not_recover_counts_but_has_no_time() {
+        let summary = Summary::of(&[sample(Some(600)), sample(None), sample(Some(400))]);
+        assert_eq!((summary.count, summary.recovered), (3, 2));
+        assert_eq!(summary.p50_ns, Some(Nanos::from_micros(400)));
+        assert_eq!(summary.max_ns, Some(Nanos::from_micros(600)));
+        assert_eq!(Summary::of(&[]).p50_ns, None);
+    }
+
+    #[test]
+    fn a_run_passes_only_if_all_recovered_in_time_and_all_ran() {
+        let good = report(vec![sample(Some(600)), sample(Some(50_000))]);
+        assert_eq!(good.verdict(), Verdict::Passed { samples: 2 });
+
+        let failed = |report: Report| matches!(report.verdict(), Verdict::Failed { .. });
+        assert!(failed(report(vec![
+            sample(Some(600)),
+            sample(Some(50_001))
+        ])));
+        assert!(failed(report(vec![sample(Some(600)), sample(None)])));
+        assert!(failed(report(vec![])));
+
+        let mut cold = good.clone();
+        cold.first = Some(FirstSample {
+            fault: "step:-1h".into(),
+            sample: sample(None),
+        });
+        assert!(failed(cold));
+        let mut gap = good;
+        gap.not_run.push(NotRun {
+            fault: "step:+1h".into(),
+            reason: "the guest went down".into(),
+        });
+        assert!(failed(gap));
+    }
+
+    #[test]
+    fn the_json_has_the_agreed_keys_in_the_agreed_order() {
+        let text = serde_json::to_string(&report(vec![sample(Some(600))])).unwrap();
+        let expected = concat!(
+            r#"{"v":1,"environment":{"qemu":"","accelerator":"","kernel":null,"clocksource":null,"#,
+            r#""source":null,"method":null,"vcpus":0,"accelerator_reason":""},"#,
+            r#""tolerance_ns":1000000,"boot":null,"faults":[{"fault":"step:-1h","requested":2,"#,
+            r#""samples":[{"recovered_ns":600000,"wrong_reads":1,"residual_ns":70,"#,
+            r#""detected_by":"cancel_on_set","cause":"guest_step","residual_bound_ns":90,"#,
+            r#""reads":1000,"worst_ns":3600000000000,"repair_ns":400000}],"#,
+            r#""summary":{"count":1,"recovered":1,"p50_ns":600000,"p99_ns":600000,"#,
+            r#""max_ns":600000}}],"not_run":[],"first":null,"max_recovery_ns":50000000,"#,
+            r#""seed":1,"noonmark":"0.1.0","sources":[],"init":null}"#
+        );
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,143 @@
+//! What a machine is made of: the input of [`crate::vm::argv`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use noonmark_sync::units::Utc;
+
+use crate::accel::Accelerator;
+
+/// One virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How `status` lists it; any text.
+    pub name: String,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+    /// Virtual processors, 1..=255.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// What it boots.
+    pub boot: Boot,
+    /// What its battery-backed clock says at power-on.
+    pub rtc: Rtc,
+    /// Whether the host answers on the time channel, port `noonmark.time`.
+    pub time_channel: bool,
+    /// Whether it has the port `noonmark.test`, which only test images use.
+    pub test_port: bool,
+    /// Further devices.
+    pub devices: Vec<Device>,
+    /// Where the console's whole output is kept beyond the machine's life.
+    pub console_log: Option<PathBuf>,
+}
+
+/// What a machine boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// QEMU loads kernel and initrd itself.
+    Direct {
+        /// A bzImage.
+        kernel: PathBuf,
+        /// The initial RAM disk.
+        initrd: PathBuf,
+        /// The kernel's command line.
+        cmdline: String,
+    },
+    /// The firmware loads a disk's UKI.
+    Uefi {
+        /// A raw disk image; it is not written to.
+        disk: PathBuf,
+        /// The firmware's code.
+        code: PathBuf,
+        /// The template of the firmware's variables; the machine works on a copy.
+        vars: PathBuf,
+    },
+}
+
+/// What the machine's battery-backed clock says at power-on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rtc {
+    /// The host's UTC.
+    #[default]
+    HostUtc,
+    /// A fixed instant, in whole seconds, from which it runs on.
+    From(Utc),
+}
+
+/// A device that not every machine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A VM generation ID, by which a guest learns that it was restored.
+    VmGenId {
+        /// A GUID, or `auto`.
+        guid: String,
+    },
+    /// A VMClock page, whose disruption marker moves when the machine is restored.
+    VmClock,
+    /// An Intel NIC with a PHC of its own, connected to nothing.
+    Igb {
+        /// Its name in QMP, by which it can be unplugged.
+        id: String,
+    },
+    /// A raw disk image for virtio-blk, read-only.
+    Disk {
+        /// The image.
+        path: PathBuf,
+    },
+}
+
+/// How long to wait for what; emulation gets more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    factor: u32,
+}
+
+impl Patience {
+    /// The patience that suits an accelerator.
+    #[must_use]
+    pub fn new(accelerator: Accelerator) -> Self {
+        Self {
+            factor: match accelerator {
+                Accelerator::Kvm => 1,
+                Accelerator::Tcg => 4,
+            },
+        }
+    }
+
+    /// From QEMU's start to its QMP greeting.
+    #[must_use]
+    pub fn start(self) -> Duration {
+        Duration::from_secs(10) * self.factor
+    }
+
+    /// From QEMU's start to the first record on the status port.
+    #[must_use]
+    pub fn boot(self) -> Duration {
+        Duration::from_secs(30) * self.factor
+    }
+
+    /// From the first record to the first sync.
+    #[must_use]
+    pub fn sync(self) -> Duration {
+        Duration::from_secs(10) * self.factor
+    }
+
+    /// For one answer to a command.
+    #[must_use]
+    pub fn answer(self) -> Duration {
+        Duration::from_secs(5) * self.factor
+    }
+
+    /// From a fault to the clock's being right again, as seen in the guest.
+    #[must_use]
+    pub fn recovery(self) -> Duration {
+        Duration::from_secs(5) * self.factor
+    }
+
+    /// From a power-off's request to QEMU's end.
+    #[must_use]
+    pub fn shutdown(self) -> Duration {
+        Duration::from_secs(5) * self.factor
+    }
+}
