@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::config::ClockConfig;
 use crate::record::{DetectedBy, Event};
-use crate::sample::{ReadFailure, Reading, Source};
+use crate::sample::{Local, ReadFailure, Reading, Source};
 use crate::units::{Nanos, Ppb, Raw, Utc};
 
 /// What the shell tells the engine.
@@ -20,6 +20,8 @@ pub enum Input {
     Read(Source, Result<Reading, ReadFailure>),
     /// The answer to [`Action::Step`], [`Action::SetFrequency`]: done, or the errno.
     Adjusted(Result<(), i32>),
+    /// The answer to [`Action::ReadLocal`].
+    Local(Local),
     /// The answer to [`Action::ReadKernel`].
     Kernel(Result<KernelClock, i32>),
     /// A device or port appeared or went away, so that the ladder should be tried again.
@@ -42,6 +44,9 @@ pub enum Action {
     /// Take a reading of this source and feed it back as [`Input::Read`]. PHC and RTC answer at
     /// once; the host's channel answers later, or fails with `Timeout`.
     Read(Source),
+    /// Read `CLOCK_REALTIME` and `CLOCK_MONOTONIC_RAW` at one instant and feed them back as
+    /// [`Input::Local`]. Needs no source, so it works where the reference is slow or gone.
+    ReadLocal,
     /// Read the kernel's clock discipline back, as [`Input::Kernel`].
     ReadKernel,
     /// Add this to `CLOCK_REALTIME` with ADJ_SETOFFSET; feed back [`Input::Adjusted`].

@@ -75,6 +75,20 @@ impl Reading {
     }
 }
 
+/// Both guest clocks at one instant, with no reference.
+///
+/// Taken as `CLOCK_MONOTONIC_RAW`, `CLOCK_REALTIME`, `CLOCK_MONOTONIC_RAW`: `raw` is the middle of
+/// the outer two and `bound` half of what lies between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// `CLOCK_REALTIME`.
+    pub realtime: Utc,
+    /// `CLOCK_MONOTONIC_RAW` at that instant.
+    pub raw: Raw,
+    /// The largest error of the pairing.
+    pub bound: Nanos,
+}
+
 /// Why a source gave no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
