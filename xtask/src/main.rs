@@ -1,2 +1,25 @@
-//! PID 1.
-fn main() {}
+//! `cargo xtask`: noonmark's command line. This file only dispatches and prints the error.
+
+mod build;
+mod cli;
+mod cmd;
+mod exec;
+mod host;
+mod progress;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Exit status: 0 where all is well, 1 for an error or a missed gate, 2 for a usage error (clap's).
+fn main() -> ExitCode {
+    match cli::Cli::parse().command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            progress::clear();
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

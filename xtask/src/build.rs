@@ -1,0 +1,3 @@
+//! Composes the inputs of an image and hands them to `noonmark-image`.
+
+pub mod init;

@@ -1,0 +1,41 @@
+//! The commands and what they are called; each command's own options stand in its file under `cmd`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cmd;
+use crate::workspace::Workspace;
+
+/// Builds noonmark's guest images, boots them, breaks their clocks, and measures how they recover.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command does the set-up that it needs by itself.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Setup(cmd::setup::Setup),
+}
+
+impl Command {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from doing its work; a missed gate is an exit code, not an error.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let workspace = Workspace::find()?;
+        match self {
+            Self::Setup(command) => command.run(&workspace),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What commands need from the host: looked for first, and only then brought in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+use super::install;
+use crate::exec;
+use crate::progress;
+use crate::workspace::Workspace;
+
+/// The target that the guest's programs are compiled for.
+pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// QEMU's usual name.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// One thing that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A QEMU for x86-64: the one named, else the distribution's.
+    Qemu(Option<PathBuf>),
+    /// Rust's standard library for [`GUEST_TARGET`].
+    GuestTarget,
+    /// `rustfmt` and `clippy`.
+    TestTools,
+}
+
+/// What was found of a need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It is there; what it is.
+    Found(String),
+    /// It isn't; what brings it.
+    Missing(String),
+}
+
+impl Need {
+    /// What it is called in a table.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Qemu(_) => "QEMU",
+            Self::GuestTarget => "Rust target for the guest",
+            Self::TestTools => "rustfmt and clippy",
+        }
+    }
+
+    /// Looks for it; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// It can't be told, or it was named and isn't there.
+    pub fn look(&self, workspace: &Workspace) -> Result<Finding> {
+        let shell = shell(workspace)?;
+        match self {
+            Self::Qemu(Some(path)) => Ok(Finding::Found(named_qemu(&shell, path)?)),
+            Self::Qemu(None) => Ok(match qemu_version(&shell, Path::new(QEMU)) {
+                Some(version) => Finding::Found(format!("{QEMU} {version}")),
+                None => Finding::Missing("install the package qemu-system-x86".to_owned()),
+            }),
+            Self::GuestTarget => {
+                let sysroot = exec::read(cmd!(shell, "rustc --print sysroot"))?;
+                let library = Path::new(sysroot.trim())
+                    .join("lib/rustlib")
+                    .join(GUEST_TARGET)
+                    .join("lib");
+                Ok(if library.is_dir() {
+                    Finding::Found(GUEST_TARGET.to_owned())
+                } else {
+                    Finding::Missing(format!("rustup target add {GUEST_TARGET}"))
+                })
+            }
+            Self::TestTools => {
+                let works =
+                    |command| exec::outcome(command).is_ok_and(|output| output.status.success());
+                let there = works(cmd!(shell, "cargo fmt --version"))
+                    && works(cmd!(shell, "cargo clippy --version"));
+                Ok(if there {
+                    Finding::Found("with the toolchain".to_owned())
+                } else {
+                    Finding::Missing("rustup component add rustfmt clippy".to_owned())
+                })
+            }
+        }
+    }
+
+    /// Brings it in where it is missing, saying so.
+    ///
+    /// # Errors
+    ///
+    /// It can't be had; the error says what to do by hand.
+    pub fn meet(&self, workspace: &Workspace) -> Result<()> {
+        let Finding::Missing(_) = self.look(workspace)? else {
+            return Ok(());
+        };
+        let shell = shell(workspace)?;
+        match self {
+            Self::Qemu(_) => {
+                install::install(workspace, &["qemu-system-x86"], "QEMU runs the guest")?;
+            }
+            Self::GuestTarget => rustup(
+                cmd!(shell, "rustup target add {GUEST_TARGET}"),
+                "Rust's library for the guest",
+            )?,
+            Self::TestTools => rustup(
+                cmd!(shell, "rustup component add rustfmt clippy"),
+                "rustfmt and clippy",
+            )?,
+        }
+        match self.look(workspace)? {
+            Finding::Found(_) => Ok(()),
+            Finding::Missing(way) => {
+                bail!(
+                    "{} is still missing after it was installed; try: {way}",
+                    self.name()
+                )
+            }
+        }
+    }
+}
+
+/// Brings in all that is missing.
+///
+/// # Errors
+///
+/// As [`Need::meet`].
+pub fn meet(workspace: &Workspace, needs: &[Need]) -> Result<()> {
+    needs.iter().try_for_each(|need| need.meet(workspace))
+}
+
+fn shell(workspace: &Workspace) -> Result<Shell> {
+    let shell = Shell::new().context("cannot tell the current folder")?;
+    shell.change_dir(workspace.root());
+    Ok(shell)
+}
+
+fn rustup(command: xshell::Cmd<'_>, what: &str) -> Result<()> {
+    let line = command.to_string();
+    let step = progress::step(format!("{line}: {what}"));
+    exec::read(command).with_context(|| {
+        format!(
+            "{what} can't be installed by rustup; if this toolchain is not rustup's, install it by \
+             the means that the toolchain came by"
+        )
+    })?;
+    step.done(format!("installed {what}"));
+    Ok(())
+}
+
+fn named_qemu(shell: &Shell, path: &Path) -> Result<String> {
+    qemu_version(shell, path)
+        .map(|version| format!("{} {version}", path.display()))
+        .with_context(|| {
+            format!(
+                "{} is no QEMU that runs here; correct --qemu or NOONMARK_QEMU, or leave both out \
+                 to use the distribution's {QEMU}",
+                path.display()
+            )
+        })
+}
+
+/// The version that a QEMU tells of itself, e.g. `10.0.2`.
+fn qemu_version(shell: &Shell, path: &Path) -> Option<String> {
+    let output = exec::outcome(cmd!(shell, "{path} --version")).ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rest = text.strip_prefix("QEMU emulator version ")?;
+    rest.split_whitespace().next().map(str::to_owned)
+}

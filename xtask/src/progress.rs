@@ -1,0 +1,95 @@
+//! Tells on standard error what is being done: a spinner on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Something that is being done. Dropped without [`Step::done`], it vanishes: the error that ended
+/// it says the rest.
+#[derive(Debug)]
+pub struct Step {
+    spinner: Option<ProgressBar>,
+    since: Instant,
+}
+
+/// Begins a step, e.g. `building init`.
+pub fn step(what: impl Into<String>) -> Step {
+    let what = what.into();
+    let spinner = display().map(|display| {
+        let spinner = display.add(ProgressBar::new_spinner());
+        spinner.set_style(style());
+        spinner.set_message(what.clone());
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        spinner
+    });
+    if spinner.is_none() {
+        eprintln!("{what} ...");
+    }
+    Step {
+        spinner,
+        since: Instant::now(),
+    }
+}
+
+/// A line that stays.
+pub fn note(line: impl AsRef<str>) {
+    match display() {
+        // A line that can't be written to standard error has nowhere else to go.
+        Some(display) => drop(display.println(line.as_ref())),
+        None => eprintln!("{}", line.as_ref()),
+    }
+}
+
+/// Takes everything that moves off the terminal, so that an error starts on a line of its own.
+pub fn clear() {
+    if let Some(display) = display() {
+        drop(display.clear());
+    }
+}
+
+impl Step {
+    /// Says what is being done now; on a terminal only.
+    pub fn update(&self, what: impl Into<String>) {
+        if let Some(spinner) = &self.spinner {
+            spinner.set_message(what.into());
+        }
+    }
+
+    /// Ends the step with a line that stays, with the time it took.
+    pub fn done(self, line: impl AsRef<str>) {
+        let took = self.since.elapsed().as_secs_f64();
+        self.vanish();
+        note(format!("{} ({took:.1} s)", line.as_ref()));
+    }
+
+    /// Ends the step without a word.
+    pub fn vanish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+fn display() -> Option<&'static MultiProgress> {
+    static DISPLAY: OnceLock<Option<MultiProgress>> = OnceLock::new();
+    DISPLAY
+        .get_or_init(|| {
+            std::io::stderr()
+                .is_terminal()
+                .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
+        })
+        .as_ref()
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
