@@ -1,1 +1,18 @@
-//! placeholder
+//! Spec, lock and files in, image bytes out: one pure function of its inputs.
+//!
+//! Only [`spec::Spec::load_files`], [`kernel::Kernel::from_files`] and [`output`] touch the file
+//! system; everything else is bytes to bytes, reads no clock, draws no random number and asks the
+//! environment nothing, so that the same inputs give the same bits on every machine.
+
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod bzimage;
+pub mod compress;
+pub mod cpio;
+pub mod deb;
+pub mod hash;
+pub mod kernel;
+pub mod modules;
+pub mod output;
+pub mod spec;

@@ -1,0 +1,265 @@
+//! What an image is to be: `guest.toml`, parsed into a [`Spec`] that cannot be wrong.
+//!
+//! The file's own shape is in `raw`, the checks that make a `Spec` of it are in `check`; nothing
+//! after them has to check again.
+
+mod check;
+mod error;
+mod raw;
+
+use std::path::{Path, PathBuf};
+
+use noonmark_sync::config::{ClockConfig, FailureAction, Service, StatusConfig};
+use noonmark_sync::sample::Source;
+use noonmark_sync::units::Utc;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::modules::Wanted;
+pub use error::{Position, SpecError};
+use raw::RawSpec;
+
+/// The kernel package that is taken where `[kernel]` says nothing.
+pub const DEFAULT_KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// 2026-01-01T00:00:00Z, the source date of an image whose spec names none.
+pub const DEFAULT_SOURCE_DATE: Utc = Utc(1_767_225_600 * NANOS_PER_SECOND);
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// Everything that `guest.toml` says, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// `[image]`
+    pub image: Image,
+    /// `[kernel]`
+    pub kernel: KernelSpec,
+    /// `[modules]`
+    pub modules: ModulesSpec,
+    /// `[clock]`
+    pub clock: ClockConfig,
+    /// `[status]`
+    pub status: StatusConfig,
+    /// `[[file]]`, in the file's order.
+    pub files: Vec<FileSpec>,
+    /// `[[service]]`, in the file's order.
+    pub services: Vec<Service>,
+    /// `[initrd]`
+    pub initrd: InitrdSpec,
+    /// `[budget]`
+    pub budget: Budget,
+    /// `[vm]`
+    pub vm: VmSpec,
+}
+
+/// `[image]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// What the image is called: 1 to 36 of `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// The guest's host name until a seed gives another: RFC 1123, at most 64 bytes.
+    pub hostname: String,
+    /// The date in every file system and archive of the image; whole seconds, 1980 to 2100.
+    pub source_date: Utc,
+    /// What PID 1 does when it can't go on.
+    pub on_failure: FailureAction,
+}
+
+impl Image {
+    /// The source date in seconds since 1970; it fits the 32 bits of newc and PE.
+    #[must_use]
+    pub fn source_date_seconds(&self) -> u32 {
+        u32::try_from(self.source_date.0 / NANOS_PER_SECOND).unwrap_or(u32::MAX)
+    }
+}
+
+/// `[kernel]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelSpec {
+    /// Where the kernel comes from.
+    pub source: KernelSource,
+    /// What is appended to the kernel command line; printable ASCII.
+    pub cmdline: String,
+}
+
+/// A distribution's package, or files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelSource {
+    /// The newest of a distribution's package.
+    Package {
+        /// The package, real or a metapackage.
+        name: String,
+        /// The suite it is taken from; none is the machine's own choice.
+        suite: Option<String>,
+    },
+    /// Files of the host; relative paths are relative to `guest.toml`'s folder.
+    Files {
+        /// A bzImage.
+        image: PathBuf,
+        /// The folder with `kernel/`, `modules.builtin`, that is `/lib/modules/RELEASE`.
+        modules: PathBuf,
+    },
+}
+
+/// `[modules]`: kernel modules beyond those that noonmark itself needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModulesSpec {
+    /// Modules that must be there, else the build fails; underscores, as in `/proc/modules`.
+    pub load: Vec<String>,
+    /// Modules that are taken where the kernel has them.
+    pub optional: Vec<String>,
+}
+
+/// `[[file]]`: a file of the host that goes into the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Its absolute path in the guest, without `.`, `..` or empty parts.
+    pub path: String,
+    /// Where its content is; a relative path is relative to `guest.toml`'s folder.
+    pub source: PathBuf,
+    /// Permission bits, 0 to 0o7777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// `[initrd]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InitrdSpec {
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
+/// How an initrd is compressed; the kernel must be able to read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// `gzip -9`
+    Gzip,
+    /// `zstd -19`
+    #[default]
+    Zstd,
+    /// `xz -6 --check=crc32`
+    Xz,
+}
+
+/// `[budget]`: a build over one of these is an error. None is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Size of `disk.img` in MiB.
+    pub disk_mib: Option<u32>,
+    /// Size of the initrd in KiB.
+    pub initrd_kib: Option<u32>,
+    /// Size of PID 1's program in KiB.
+    pub init_kib: Option<u32>,
+}
+
+/// `[vm]`: how the image is run where the command line says nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmSpec {
+    /// Virtual processors, 1 to 255.
+    pub vcpus: u32,
+    /// Memory in MiB, 128 to 1048576.
+    pub memory_mib: u32,
+}
+
+/// A `[[file]]` with its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedFile {
+    /// What the spec says of it.
+    pub spec: FileSpec,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// A `[[file]]` whose source can't be read.
+#[derive(Debug, Error)]
+#[error("file `{path}` of the image: can't read its source {}: {source}", .source_path.display())]
+pub struct LoadError {
+    /// Its path in the guest.
+    pub path: String,
+    /// Its path on the host.
+    pub source_path: PathBuf,
+    /// What the system says.
+    pub source: std::io::Error,
+}
+
+impl Default for VmSpec {
+    fn default() -> Self {
+        Self {
+            vcpus: 2,
+            memory_mib: 256,
+        }
+    }
+}
+
+impl Spec {
+    /// Parses `guest.toml`. `file` is only for messages.
+    ///
+    /// # Errors
+    /// What is wrong, with file, line, column and key.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, SpecError> {
+        let raw = RawSpec::parse(text, file)?;
+        check::check(raw, &error::Place { text, file })
+    }
+
+    /// Reads the `[[file]]` sources; relative ones are relative to `base`, `guest.toml`'s folder.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub fn load_files(&self, base: &Path) -> Result<Vec<LoadedFile>, LoadError> {
+        self.files
+            .iter()
+            .map(|file| {
+                let source = base.join(&file.source);
+                std::fs::read(&source)
+                    .map(|bytes| LoadedFile {
+                        spec: file.clone(),
+                        bytes,
+                    })
+                    .map_err(|error| LoadError {
+                        path: file.path.clone(),
+                        source_path: source,
+                        source: error,
+                    })
+            })
+            .collect()
+    }
+
+    /// The kernel modules that the image should have, those of the clock's best source first.
+    #[must_use]
+    pub fn wanted_modules(&self) -> Vec<Wanted> {
+        let wanted = |name: &str, wanted_by: &str, required| Wanted {
+            name: name.into(),
+            wanted_by: wanted_by.into(),
+            required,
+        };
+        let mut list = Vec::new();
+        for source in &self.clock.sources {
+            let (name, required) = match source {
+                Source::Kvm => ("ptp_kvm", true),
+                Source::Vmclock => ("ptp_vmclock", false),
+                Source::VirtioRtc => ("virtio_rtc", false),
+                Source::Hyperv => ("hv_utils", false),
+                Source::Vmware => ("ptp_vmw", false),
+                Source::Phc(_) | Source::Host | Source::Ntp | Source::Rtc => continue,
+            };
+            list.push(wanted(name, "clock.sources", required));
+        }
+        // Status, time and test ports; where virtio is built in, so is its transport.
+        list.push(wanted("virtio_pci", "the status port", true));
+        list.push(wanted("virtio_console", "the status port", true));
+        let spec = &self.modules;
+        list.extend(spec.load.iter().map(|n| wanted(n, "modules.load", true)));
+        list.extend(
+            spec.optional
+                .iter()
+                .map(|n| wanted(n, "modules.optional", false)),
+        );
+        list
+    }
+}

@@ -1,0 +1,415 @@
+//! The checks that make a [`Spec`] of what `guest.toml` says.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use noonmark_sync::config::{ClockConfig, Service, StatusConfig};
+use noonmark_sync::sample::Source;
+use noonmark_sync::units::{Nanos, Utc};
+use toml::Spanned;
+use toml::value::Datetime;
+
+use super::error::Place;
+use super::raw::{Key, RawClock, RawFile, RawImage, RawKernel, RawSpec};
+use super::{
+    Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, FileSpec, Image, InitrdSpec, KernelSource,
+    KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, SpecError, VmSpec,
+};
+
+/// 1980-01-01T00:00:00Z: a FAT file system can't say anything earlier.
+const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
+
+/// 2100-01-01T00:00:00Z: within what FAT (2107), newc (2106) and PE (2106) can say.
+const LATEST_SOURCE_DATE_S: i64 = 4_102_444_800;
+
+/// Capabilities that a service may keep of those that PID 1 takes away.
+const CAPABILITIES: [&str; 3] = ["CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_BOOT"];
+
+/// Folders over which PID 1 mounts; a file of the image there would be hidden.
+const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
+
+/// Files that noonmark itself puts into the image.
+const OWN_FILES: [&str; 2] = ["/init", noonmark_sync::config::PATH];
+
+type Checked<T> = Result<T, SpecError>;
+
+/// Makes a [`Spec`] of what was written.
+pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
+    let vm = VmSpec::default();
+    Ok(Spec {
+        image: image(raw.image, place)?,
+        kernel: kernel(raw.kernel, place)?,
+        modules: ModulesSpec {
+            load: modules(raw.modules.load, "modules.load", place)?,
+            optional: modules(raw.modules.optional, "modules.optional", place)?,
+        },
+        clock: clock(raw.clock, place)?,
+        status: StatusConfig {
+            interval: number(
+                raw.status.interval_ms,
+                "status.interval_ms",
+                10..=3_600_000,
+                place,
+            )?
+            .map_or(StatusConfig::default().interval, |ms| {
+                Nanos::from_millis(ms.into())
+            }),
+        },
+        files: files(raw.file, place)?,
+        services: services(raw.service, place)?,
+        initrd: InitrdSpec {
+            compression: raw.initrd.compression.unwrap_or_default(),
+        },
+        budget: Budget {
+            disk_mib: number(raw.budget.disk_mib, "budget.disk_mib", 1..=1 << 20, place)?,
+            initrd_kib: number(
+                raw.budget.initrd_kib,
+                "budget.initrd_kib",
+                1..=1 << 20,
+                place,
+            )?,
+            init_kib: number(raw.budget.init_kib, "budget.init_kib", 1..=1 << 20, place)?,
+        },
+        vm: VmSpec {
+            vcpus: number(raw.vm.vcpus, "vm.vcpus", 1..=255, place)?.unwrap_or(vm.vcpus),
+            memory_mib: number(raw.vm.memory_mib, "vm.memory_mib", 128..=1 << 20, place)?
+                .unwrap_or(vm.memory_mib),
+        },
+    })
+}
+
+fn image(raw: RawImage, place: &Place<'_>) -> Checked<Image> {
+    let name = match raw.name {
+        Some(name) => text(name, "image.name", place, |name| {
+            let good = (1..=36).contains(&name.len())
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            good.then_some(())
+                .ok_or("expected 1 to 36 of `a` to `z`, `0` to `9` and `-`")
+        })?,
+        None => "noonmark".into(),
+    };
+    let hostname = match raw.hostname {
+        Some(hostname) => text(hostname, "image.hostname", place, |name| {
+            let label = |label: &str| {
+                (1..=63).contains(&label.len())
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            };
+            (name.len() <= 64 && name.split('.').all(label))
+                .then_some(())
+                .ok_or(
+                    "expected a host name: letters, digits, `-` and `.`, at most 64 characters \
+                     in labels of at most 63",
+                )
+        })?,
+        None => name.clone(),
+    };
+    Ok(Image {
+        name,
+        hostname,
+        source_date: source_date(raw.source_date, place)?,
+        on_failure: raw.on_failure.unwrap_or_default(),
+    })
+}
+
+fn source_date(raw: Key<toml::Value>, place: &Place<'_>) -> Checked<Utc> {
+    let Some(value) = raw else {
+        return Ok(DEFAULT_SOURCE_DATE);
+    };
+    let seconds = match value.get_ref() {
+        toml::Value::Integer(seconds) => Some(*seconds),
+        toml::Value::Datetime(datetime) => unix_seconds(datetime),
+        _ => None,
+    };
+    seconds
+        .filter(|s| (EARLIEST_SOURCE_DATE_S..=LATEST_SOURCE_DATE_S).contains(s))
+        .map(|s| Utc(s * NANOS_PER_SECOND))
+        .ok_or_else(|| {
+            place.error(
+                Some(value.span()),
+                "image.source_date",
+                "expected an instant like 2026-01-01T00:00:00Z (not in quotes, with its zone), or \
+                 seconds since 1970, from 1980 to 2100",
+            )
+        })
+}
+
+/// Seconds since 1970 of an offset date-time; fractions of a second are cut off. None for a date,
+/// a time or a local date-time, which name no instant.
+fn unix_seconds(datetime: &Datetime) -> Option<i64> {
+    let instant: jiff::Timestamp = datetime.to_string().parse().ok()?;
+    Some(instant.as_second())
+}
+
+fn kernel(raw: RawKernel, place: &Place<'_>) -> Checked<KernelSpec> {
+    let name = |key: Spanned<String>, path: &str| {
+        text(key, path, place, |name| {
+            let good = !name.is_empty()
+                && name.bytes().all(|b| {
+                    b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-._/~".contains(&b)
+                })
+                && !name.starts_with('-');
+            good.then_some(()).ok_or(
+                "expected a name as the distribution writes it: lower-case letters, digits and \
+                 `+-._~`",
+            )
+        })
+    };
+    let source = match (raw.image, raw.modules) {
+        (None, None) => KernelSource::Package {
+            name: raw
+                .package
+                .map(|key| name(key, "kernel.package"))
+                .transpose()?
+                .unwrap_or_else(|| DEFAULT_KERNEL_PACKAGE.into()),
+            suite: raw.suite.map(|key| name(key, "kernel.suite")).transpose()?,
+        },
+        (Some(image), Some(modules)) => {
+            if let Some(key) = raw.package.or(raw.suite) {
+                return Err(place.error(
+                    Some(key.span()),
+                    "kernel",
+                    "expected either `package` (and `suite`), or `image` and `modules`, not both",
+                ));
+            }
+            KernelSource::Files {
+                image: path(image, "kernel.image", place)?,
+                modules: path(modules, "kernel.modules", place)?,
+            }
+        }
+        (Some(key), None) | (None, Some(key)) => {
+            return Err(place.error(
+                Some(key.span()),
+                "kernel",
+                "`image` and `modules` go together: a bzImage and its /lib/modules/RELEASE folder",
+            ));
+        }
+    };
+    let cmdline = match raw.cmdline {
+        Some(cmdline) => text(cmdline, "kernel.cmdline", place, |text| {
+            (text.len() <= 1024 && text.bytes().all(|b| (b' '..=b'~').contains(&b)))
+                .then_some(())
+                .ok_or("expected printable ASCII on one line, at most 1024 characters")
+        })?,
+        None => String::new(),
+    };
+    Ok(KernelSpec {
+        source,
+        cmdline: cmdline.trim().into(),
+    })
+}
+
+fn modules(raw: Vec<Spanned<String>>, key: &str, place: &Place<'_>) -> Checked<Vec<String>> {
+    raw.into_iter()
+        .map(|name| {
+            let name = text(name, key, place, |name| {
+                let good = !name.is_empty()
+                    && name.len() <= 55
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+                good.then_some(())
+                    .ok_or("expected a module's name, like `virtio_net`, without folder and `.ko`")
+            })?;
+            Ok(name.replace('-', "_"))
+        })
+        .collect()
+}
+
+fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
+    let default = ClockConfig::default();
+    let sources = match raw.sources {
+        None => default.sources,
+        Some(list) => {
+            let span = list.span();
+            let mut sources: Vec<Source> = Vec::new();
+            for name in list.into_inner() {
+                let span = Some(name.span());
+                let source: Source = name
+                    .get_ref()
+                    .parse()
+                    .map_err(|e| place.error(span.clone(), "clock.sources", format!("{e}")))?;
+                if sources.contains(&source) {
+                    return Err(place.error(
+                        span,
+                        "clock.sources",
+                        format!("`{source}` is there twice"),
+                    ));
+                }
+                sources.push(source);
+            }
+            if sources.is_empty() {
+                return Err(place.error(
+                    Some(span),
+                    "clock.sources",
+                    "expected at least one source, best first",
+                ));
+            }
+            sources
+        }
+    };
+    Ok(ClockConfig {
+        sources,
+        step: number(raw.step_us, "clock.step_us", 1..=1_000_000_000, place)?
+            .map_or(default.step, |us| Nanos::from_micros(us.into())),
+        watch: number(raw.watch_ms, "clock.watch_ms", 1..=60_000, place)?
+            .map_or(default.watch, |ms| Nanos::from_millis(ms.into())),
+    })
+}
+
+fn files(raw: Vec<RawFile>, place: &Place<'_>) -> Checked<Vec<FileSpec>> {
+    let mut seen = BTreeSet::new();
+    raw.into_iter()
+        .map(|raw| {
+            let span = raw.path.span();
+            let guest_path = text(raw.path, "file.path", place, guest_path)?;
+            if !seen.insert(guest_path.clone()) {
+                return Err(place.error(
+                    Some(span),
+                    "file.path",
+                    format!("`{guest_path}` is there twice"),
+                ));
+            }
+            Ok(FileSpec {
+                path: guest_path,
+                source: path(raw.source, "file.source", place)?,
+                mode: number(raw.mode, "file.mode", 0..=0o7777, place)?.unwrap_or(0o644),
+                uid: number(raw.uid, "file.uid", 0..=u32::MAX - 1, place)?.unwrap_or(0),
+                gid: number(raw.gid, "file.gid", 0..=u32::MAX - 1, place)?.unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+/// Whether a file of the image may have this path.
+fn guest_path(path: &str) -> Result<(), &'static str> {
+    let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
+    let clean = parts.is_some_and(|mut parts| {
+        parts.all(|part| !matches!(part, "" | "." | "..") && part.len() <= 255)
+    });
+    if !clean || path.len() > 1024 || path.bytes().any(|b| b < b' ' || b == 0x7f) {
+        return Err(
+            "expected an absolute path of a file, without `.`, `..`, `//` and control characters, \
+             at most 1024 bytes",
+        );
+    }
+    if OWN_FILES.contains(&path) {
+        return Err("noonmark's own file; choose another path");
+    }
+    let hidden = MOUNTED_OVER
+        .iter()
+        .any(|folder| path == *folder || path.starts_with(&format!("{folder}/")));
+    if hidden {
+        return Err(
+            "PID 1 mounts over /dev, /proc, /sys, /run and /tmp, so the file could not be seen; \
+             choose another folder",
+        );
+    }
+    Ok(())
+}
+
+fn services(raw: Vec<Spanned<Service>>, place: &Place<'_>) -> Checked<Vec<Service>> {
+    let mut seen = BTreeSet::new();
+    raw.into_iter()
+        .map(|raw| {
+            let span = raw.span();
+            let service = raw.into_inner();
+            let bad = |key: &str, problem: String| {
+                Err(place.error(Some(span.clone()), format!("service.{key}"), problem))
+            };
+            let good_name = (1..=64).contains(&service.name.len())
+                && service
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+            if !good_name {
+                return bad(
+                    "name",
+                    "expected 1 to 64 letters, digits and `-_.@`".to_string(),
+                );
+            }
+            if !seen.insert(service.name.clone()) {
+                return bad("name", format!("there are two services `{}`", service.name));
+            }
+            if !service.exec.first().is_some_and(|p| p.starts_with('/')) {
+                return bad(
+                    "exec",
+                    "expected the program's absolute path, then its arguments".to_string(),
+                );
+            }
+            if service.exec.iter().any(|word| word.contains('\0')) {
+                return bad("exec", "a NUL byte can't be in an argument".to_string());
+            }
+            if let Some(unknown) = service
+                .capabilities
+                .iter()
+                .find(|name| !CAPABILITIES.contains(&name.as_str()))
+            {
+                return bad(
+                    "capabilities",
+                    format!("unknown `{unknown}`; expected {}", CAPABILITIES.join(", ")),
+                );
+            }
+            Ok(service)
+        })
+        .collect()
+}
+
+/// A text that passes a test; the test's error says what was expected.
+fn text(
+    value: Spanned<String>,
+    key: &str,
+    place: &Place<'_>,
+    test: impl Fn(&str) -> Result<(), &'static str>,
+) -> Checked<String> {
+    match test(value.get_ref()) {
+        Ok(()) => Ok(value.into_inner()),
+        Err(expected) => Err(place.error(
+            Some(value.span()),
+            key,
+            format!("`{}`: {expected}", value.get_ref().escape_debug()),
+        )),
+    }
+}
+
+/// A path that is not empty.
+fn path(value: Spanned<PathBuf>, key: &str, place: &Place<'_>) -> Checked<PathBuf> {
+    if value.get_ref().as_os_str().is_empty() {
+        return Err(place.error(Some(value.span()), key, "expected a path"));
+    }
+    Ok(value.into_inner())
+}
+
+/// A whole number in a range.
+fn number(
+    value: Key<i64>,
+    key: &str,
+    range: RangeInclusive<u32>,
+    place: &Place<'_>,
+) -> Checked<Option<u32>> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    u32::try_from(*value.get_ref())
+        .ok()
+        .filter(|number| range.contains(number))
+        .map(Some)
+        .ok_or_else(|| {
+            place.error(
+                Some(value.span()),
+                key,
+                format!(
+                    "{}: expected {} to {}",
+                    value.get_ref(),
+                    range.start(),
+                    range.end()
+                ),
+            )
+        })
+}

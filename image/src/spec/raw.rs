@@ -1,0 +1,143 @@
+//! `guest.toml` as it is written.
+//!
+//! These types are the only list of the keys; messages and tests take theirs from here.
+
+use std::path::{Path, PathBuf};
+
+use noonmark_sync::config::{FailureAction, Service};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Compression;
+use super::error::{Place, SpecError};
+
+/// A key that may be left out; its place is kept for messages.
+pub(super) type Key<T> = Option<Spanned<T>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSpec {
+    pub image: RawImage,
+    pub kernel: RawKernel,
+    pub modules: RawModules,
+    pub clock: RawClock,
+    pub status: RawStatus,
+    pub initrd: RawInitrd,
+    pub budget: RawBudget,
+    pub vm: RawVm,
+    pub file: Vec<RawFile>,
+    pub service: Vec<Spanned<Service>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawImage {
+    pub name: Key<String>,
+    pub hostname: Key<String>,
+    pub source_date: Key<toml::Value>,
+    pub on_failure: Option<FailureAction>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawKernel {
+    pub package: Key<String>,
+    pub suite: Key<String>,
+    pub image: Key<PathBuf>,
+    pub modules: Key<PathBuf>,
+    pub cmdline: Key<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawModules {
+    pub load: Vec<Spanned<String>>,
+    pub optional: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawClock {
+    pub sources: Key<Vec<Spanned<String>>>,
+    pub step_us: Key<i64>,
+    pub watch_ms: Key<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStatus {
+    pub interval_ms: Key<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawInitrd {
+    pub compression: Option<Compression>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawBudget {
+    pub disk_mib: Key<i64>,
+    pub initrd_kib: Key<i64>,
+    pub init_kib: Key<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawVm {
+    pub vcpus: Key<i64>,
+    pub memory_mib: Key<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFile {
+    pub path: Spanned<String>,
+    pub source: Spanned<PathBuf>,
+    pub mode: Key<i64>,
+    pub uid: Key<i64>,
+    pub gid: Key<i64>,
+}
+
+impl RawSpec {
+    /// Parses the text; an unknown key is an error that names the nearest one known.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, SpecError> {
+        let place = Place { text, file };
+        let document = toml::Deserializer::parse(text)
+            .map_err(|e| place.error(e.span(), "", one_line(e.message())))?;
+        serde_path_to_error::deserialize(document).map_err(|e| {
+            let key = match e.path().to_string() {
+                path if path == "." => String::new(),
+                path => path,
+            };
+            let e = e.into_inner();
+            place.error(e.span(), key, with_suggestion(e.message()))
+        })
+    }
+}
+
+/// A message of serde's or toml's on one line.
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Serde names an unknown key and those it knows in backticks, the unknown one first; where one of
+/// those known is close to it, the message says so.
+fn with_suggestion(message: &str) -> String {
+    let mut text = one_line(message);
+    if message.starts_with("unknown field") || message.starts_with("unknown variant") {
+        let mut names = message.split('`').skip(1).step_by(2);
+        if let Some(unknown) = names.next() {
+            let nearest = names
+                .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
+                .min();
+            if let Some((distance, known)) = nearest
+                && distance <= unknown.len().max(known.len()) / 3 + 1
+            {
+                text.push_str(&format!("; did you mean `{known}`?"));
+            }
+        }
+    }
+    text
+}
