@@ -2,5 +2,7 @@
 
 pub mod accel;
 pub mod experiment;
+pub mod lines;
 pub mod program;
+pub mod signals;
 pub mod vm;

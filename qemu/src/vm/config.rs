@@ -28,8 +28,6 @@ pub struct Config {
     pub test_port: bool,
     /// Further devices.
     pub devices: Vec<Device>,
-    /// Where the console's whole output is kept beyond the machine's life.
-    pub console_log: Option<PathBuf>,
 }
 
 /// What a machine boots.

@@ -1,3 +1,7 @@
 //! A virtual machine: its configuration, its QEMU process, its sockets and its end.
 
+pub mod argv;
 pub mod config;
+pub mod console;
+pub mod process;
+pub mod rundir;

@@ -1,0 +1,132 @@
+//! What happens on Ctrl-C: every machine killed, every file of a run removed, then the end.
+//!
+//! Whoever makes something that must not outlive this program registers its removal here in the
+//! same breath ([`register_with`]). A signal runs what is registered, newest first, and ends the
+//! process with 128 plus the signal's number, as a shell reports it. The lock stays taken from
+//! then on, so that nothing new can come up in the meantime.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+type Cleanup = Box<dyn FnOnce() + Send>;
+
+/// What a signal would run.
+struct Registry {
+    next: u64,
+    cleanups: BTreeMap<u64, Cleanup>,
+    softener: Option<(u64, Cleanup)>,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    next: 0,
+    cleanups: BTreeMap::new(),
+    softener: None,
+});
+
+/// Signals cannot be caught.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot catch SIGINT, SIGTERM and SIGHUP: {0}")]
+pub struct SignalError(#[from] io::Error);
+
+/// Catches SIGINT, SIGTERM and SIGHUP from now on. To be called once, first thing in `main`.
+///
+/// # Errors
+/// Where the system refuses a handler or a thread.
+pub fn install() -> Result<(), SignalError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                handle(signal);
+            }
+        })?;
+    Ok(())
+}
+
+fn handle(signal: i32) {
+    let mut registry = lock();
+    if let Some((_, soften)) = registry.softener.take() {
+        drop(registry);
+        soften();
+        return;
+    }
+    let cleanups = std::mem::take(&mut registry.cleanups);
+    for (_, cleanup) in cleanups.into_iter().rev() {
+        cleanup();
+    }
+    // The lock is still held: no other thread can start a machine before the process is gone.
+    std::process::exit(128 + signal);
+}
+
+/// Makes something and registers its removal, with no signal in between.
+///
+/// `make` returns the thing and its removal. The removal must neither register nor drop a guard.
+///
+/// # Errors
+/// What `make` returns.
+pub fn register_with<T, E>(
+    make: impl FnOnce() -> Result<(T, Box<dyn FnOnce() + Send>), E>,
+) -> Result<(T, CleanupGuard), E> {
+    let mut registry = lock();
+    let (made, cleanup) = make()?;
+    let id = registry.next;
+    registry.next += 1;
+    registry.cleanups.insert(id, cleanup);
+    Ok((made, CleanupGuard { id }))
+}
+
+/// Lets the first signal from now on only call `soften`, e.g. to power a guest off in order; the
+/// second one is final. The latest caller wins.
+#[must_use]
+pub fn soften(soften: impl FnOnce() + Send + 'static) -> SoftenGuard {
+    let mut registry = lock();
+    let id = registry.next;
+    registry.next += 1;
+    registry.softener = Some((id, Box::new(soften)));
+    SoftenGuard { id }
+}
+
+/// Keeps a removal registered; dropping it takes the removal off the list without running it.
+#[derive(Debug)]
+#[must_use]
+pub struct CleanupGuard {
+    id: u64,
+}
+
+impl Drop for CleanupGuard {
+    fn drop(&mut self) {
+        let cleanup = lock().cleanups.remove(&self.id);
+        drop(cleanup);
+    }
+}
+
+/// Keeps the first signal soft.
+#[derive(Debug)]
+pub struct SoftenGuard {
+    id: u64,
+}
+
+impl Drop for SoftenGuard {
+    fn drop(&mut self) {
+        let softener = {
+            let mut registry = lock();
+            match &registry.softener {
+                Some((id, _)) if *id == self.id => registry.softener.take(),
+                _ => None,
+            }
+        };
+        drop(softener);
+    }
+}
+
+/// A panic elsewhere must not keep a signal from cleaning up, so poison is passed over: the list
+/// is whole between any two statements that change it.
+fn lock() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,327 @@
+//! QEMU's arguments, as a pure function of the machine's configuration.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use noonmark_sync::units::Utc;
+use noonmark_sync::{channel, record, testport};
+
+use super::config::{Boot, Config, Device, Rtc};
+use crate::accel::Accelerator;
+
+/// The sockets that QEMU connects to, and the files that belong to one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoints<'a> {
+    /// The monitor.
+    pub qmp: &'a Path,
+    /// The status port.
+    pub status: &'a Path,
+    /// The time channel.
+    pub time: &'a Path,
+    /// The test port.
+    pub test: &'a Path,
+    /// The firmware's variables, a copy that QEMU may write to.
+    pub vars: &'a Path,
+}
+
+/// Everything after the program's name.
+#[must_use]
+pub fn argv(config: &Config, endpoints: &Endpoints<'_>) -> Vec<OsString> {
+    let mut argv = Argv::default();
+    machine(&mut argv, config);
+    console(&mut argv);
+    monitor(&mut argv, endpoints.qmp);
+    ports(&mut argv, config, endpoints);
+    boot(&mut argv, &config.boot, endpoints.vars);
+    for (index, device) in config.devices.iter().enumerate() {
+        extra_device(&mut argv, device, index);
+    }
+    argv.0
+}
+
+fn machine(argv: &mut Argv, config: &Config) {
+    // The modern chipset: PCI Express, which vmclock, igb and OVMF expect.
+    argv.pair("-machine", "q35");
+    argv.pair("-accel", config.accelerator.to_string());
+    argv.pair(
+        "-cpu",
+        match config.accelerator {
+            // Everything that the processor has, its invariant TSC above all.
+            Accelerator::Kvm => "host",
+            // Everything that can be translated; without it the guest lacks RDRAND and waits for
+            // entropy.
+            Accelerator::Tcg => "max",
+        },
+    );
+    argv.pair("-smp", config.vcpus.to_string());
+    argv.pair("-m", format!("{}M", config.memory_mib));
+    // Only what is listed here: no NIC, no VGA, no floppy, and no user's own configuration.
+    argv.flag("-nodefaults");
+    argv.flag("-no-user-config");
+    argv.pair("-display", "none");
+    // A guest that panics with panic=-1 on its command line, or reboots, ends QEMU.
+    argv.flag("-no-reboot");
+    argv.pair("-rtc", rtc(config.rtc));
+}
+
+fn rtc(rtc: Rtc) -> String {
+    match rtc {
+        Rtc::HostUtc => "base=utc".to_owned(),
+        Rtc::From(Utc(ns)) => {
+            let instant = Timestamp::from_second(ns.div_euclid(1_000_000_000))
+                .unwrap_or(Timestamp::UNIX_EPOCH);
+            let civil = TimeZone::UTC.to_datetime(instant);
+            format!("base={civil}")
+        }
+    }
+}
+
+/// The first serial port goes to QEMU's standard output, which the harness reads.
+fn console(argv: &mut Argv) {
+    // signal=off: a Ctrl-C is the harness's business, not QEMU's.
+    argv.pair("-chardev", "stdio,id=console,signal=off");
+    argv.pair("-serial", "chardev:console");
+}
+
+/// QEMU is the client of every socket: the harness listens before it starts QEMU, so that neither
+/// waits for a file to appear, and QEMU ends at once if the harness is gone.
+fn monitor(argv: &mut Argv, qmp: &Path) {
+    argv.socket("qmp", qmp);
+    argv.pair("-mon", "chardev=qmp,mode=control");
+}
+
+fn ports(argv: &mut Argv, config: &Config, endpoints: &Endpoints<'_>) {
+    argv.pair("-device", "virtio-serial-pci,id=ports");
+    argv.port("status", endpoints.status, record::PORT, 1);
+    if config.time_channel {
+        argv.port("time", endpoints.time, channel::PORT, 2);
+    }
+    if config.test_port {
+        argv.port("test", endpoints.test, testport::PORT, 3);
+    }
+}
+
+fn boot(argv: &mut Argv, boot: &Boot, own_vars: &Path) {
+    match boot {
+        Boot::Direct {
+            kernel,
+            initrd,
+            cmdline,
+        } => {
+            argv.pair("-kernel", kernel);
+            argv.pair("-initrd", initrd);
+            argv.pair("-append", cmdline);
+        }
+        Boot::Uefi { disk, code, .. } => {
+            // Two flash chips, as OVMF expects them: its code, and its variables.
+            argv.drive("if=pflash,unit=0,format=raw,readonly=on,file=", code);
+            argv.drive("if=pflash,unit=1,format=raw,file=", own_vars);
+            argv.disk("disk", disk);
+        }
+    }
+}
+
+fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
+    match device {
+        Device::VmGenId { guid } => argv.pair("-device", format!("vmgenid,guid={guid}")),
+        Device::VmClock => argv.pair("-device", "vmclock"),
+        Device::Igb { id } => {
+            // A root port of its own, since what sits on the root complex cannot be unplugged.
+            argv.pair(
+                "-device",
+                format!("pcie-root-port,id={id}-port,chassis={}", index + 1),
+            );
+            argv.pair("-device", format!("igb,id={id},bus={id}-port"));
+        }
+        Device::Disk { path } => argv.disk(&format!("disk{index}"), path),
+    }
+}
+
+#[derive(Default)]
+struct Argv(Vec<OsString>);
+
+impl Argv {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn pair(&mut self, flag: &str, value: impl AsRef<OsStr>) {
+        self.0.push(flag.into());
+        self.0.push(value.as_ref().to_owned());
+    }
+
+    fn socket(&mut self, id: &str, path: &Path) {
+        let mut value = OsString::from(format!("socket,id={id},path="));
+        value.push(escaped(path));
+        self.pair("-chardev", value);
+    }
+
+    /// A port of the virtio-serial bus. Its number is fixed, so that the guest's device names do
+    /// not depend on which ports there are.
+    fn port(&mut self, id: &str, path: &Path, name: &str, number: u32) {
+        self.socket(id, path);
+        self.pair(
+            "-device",
+            format!("virtserialport,bus=ports.0,nr={number},chardev={id},name={name}"),
+        );
+    }
+
+    fn drive(&mut self, options: &str, file: &Path) {
+        let mut value = OsString::from(options);
+        value.push(escaped(file));
+        self.pair("-drive", value);
+    }
+
+    fn disk(&mut self, id: &str, path: &Path) {
+        self.drive(
+            &format!("if=none,id={id},format=raw,readonly=on,file="),
+            path,
+        );
+        self.pair("-device", format!("virtio-blk-pci,drive={id}"));
+    }
+}
+
+/// A path as an option's value: QEMU ends a value at a comma unless it is doubled.
+fn escaped(path: &Path) -> OsString {
+    let mut bytes = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        bytes.push(byte);
+        if byte == b',' {
+            bytes.push(byte);
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            name: "test".into(),
+            accelerator: Accelerator::Tcg,
+            vcpus: 2,
+            memory_mib: 256,
+            boot: Boot::Direct {
+                kernel: "/i/kernel".into(),
+                initrd: "/i/initrd".into(),
+                cmdline: "console=ttyS0 panic=-1".into(),
+            },
+            rtc: Rtc::HostUtc,
+            time_channel: true,
+            test_port: true,
+            devices: vec![],
+        }
+    }
+
+    /// One line for each flag with its value.
+    fn dump(config: &Config) -> String {
+        let endpoints = Endpoints {
+            qmp: Path::new("/r/qmp"),
+            status: Path::new("/r/status"),
+            time: Path::new("/r/time"),
+            test: Path::new("/r/test"),
+            vars: Path::new("/r/vars"),
+        };
+        let mut text = String::new();
+        for word in argv(config, &endpoints) {
+            let word = word.into_string().unwrap();
+            let separator = match word.starts_with('-') {
+                true => '\n',
+                false => ' ',
+            };
+            text.push(separator);
+            text.push_str(&word);
+        }
+        text
+    }
+
+    #[test]
+    fn a_test_image_boots_directly_with_all_three_ports() {
+        let expected = "
+-machine q35
+-accel tcg
+-cpu max
+-smp 2
+-m 256M
+-nodefaults
+-no-user-config
+-display none
+-no-reboot
+-rtc base=utc
+-chardev stdio,id=console,signal=off
+-serial chardev:console
+-chardev socket,id=qmp,path=/r/qmp
+-mon chardev=qmp,mode=control
+-device virtio-serial-pci,id=ports
+-chardev socket,id=status,path=/r/status
+-device virtserialport,bus=ports.0,nr=1,chardev=status,name=noonmark.status
+-chardev socket,id=time,path=/r/time
+-device virtserialport,bus=ports.0,nr=2,chardev=time,name=noonmark.time
+-chardev socket,id=test,path=/r/test
+-device virtserialport,bus=ports.0,nr=3,chardev=test,name=noonmark.test
+-kernel /i/kernel
+-initrd /i/initrd
+-append console=ttyS0 panic=-1";
+        assert_eq!(dump(&config()), expected);
+    }
+
+    #[test]
+    fn a_disk_boots_by_its_firmware_with_the_devices_asked_for() {
+        let config = Config {
+            accelerator: Accelerator::Kvm,
+            boot: Boot::Uefi {
+                disk: "/i/a,b.img".into(),
+                code: "/f/code".into(),
+                vars: "/f/vars".into(),
+            },
+            rtc: Rtc::From(Utc(1_677_673_800_000_000_000)),
+            time_channel: false,
+            test_port: false,
+            devices: vec![
+                Device::VmGenId {
+                    guid: "auto".into(),
+                },
+                Device::VmClock,
+                Device::Igb { id: "nic".into() },
+                Device::Disk {
+                    path: "/i/seed.img".into(),
+                },
+            ],
+            ..config()
+        };
+        let expected = "
+-machine q35
+-accel kvm
+-cpu host
+-smp 2
+-m 256M
+-nodefaults
+-no-user-config
+-display none
+-no-reboot
+-rtc base=2023-03-01T12:30:00
+-chardev stdio,id=console,signal=off
+-serial chardev:console
+-chardev socket,id=qmp,path=/r/qmp
+-mon chardev=qmp,mode=control
+-device virtio-serial-pci,id=ports
+-chardev socket,id=status,path=/r/status
+-device virtserialport,bus=ports.0,nr=1,chardev=status,name=noonmark.status
+-drive if=pflash,unit=0,format=raw,readonly=on,file=/f/code
+-drive if=pflash,unit=1,format=raw,file=/r/vars
+-drive if=none,id=disk,format=raw,readonly=on,file=/i/a,,b.img
+-device virtio-blk-pci,drive=disk
+-device vmgenid,guid=auto
+-device vmclock
+-device pcie-root-port,id=nic-port,chassis=3
+-device igb,id=nic,bus=nic-port
+-drive if=none,id=disk3,format=raw,readonly=on,file=/i/seed.img
+-device virtio-blk-pci,drive=disk3";
+        assert_eq!(dump(&config), expected);
+    }
+}
