@@ -1,1 +1,23 @@
 //! What the guest's two programs are made of: PID 1 and the fault program.
+//!
+//! PID 1 is a shell of I/O around [`noonmark_sync::engine::Engine`]: it turns what the kernel tells
+//! into the engine's inputs, carries out its actions, and reports. It has one thread and one loop;
+//! nothing in it waits without a deadline, and nothing that a host, a service or a device does can
+//! end it.
+
+pub mod allowance;
+pub mod clocks;
+pub mod kmsg;
+pub mod lines;
+pub mod modules;
+pub mod mounts;
+pub mod phc;
+pub mod ports;
+pub mod power;
+pub mod rtc;
+pub mod services;
+pub mod status;
+pub mod sys;
+pub mod timechannel;
+pub mod timers;
+pub mod uevent;

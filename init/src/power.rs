@@ -1,0 +1,86 @@
+//! The machine's end, and PID 1's own failure.
+
+use std::panic;
+use std::sync::OnceLock;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use noonmark_sync::config::FailureAction;
+use noonmark_sync::record::Shutdown;
+use rustix::system::{RebootCommand, reboot};
+
+use crate::log;
+
+/// How long file systems may take to write out what they hold.
+const SYNC_DEADLINE: Duration = Duration::from_millis(500);
+
+/// The sync thread's stack: it makes one system call.
+const SYNC_STACK_BYTES: usize = 64 * 1024;
+
+static ON_FAILURE: OnceLock<FailureAction> = OnceLock::new();
+
+/// What a failure of PID 1 leads to; the first call counts, and before it the machine is turned off.
+pub fn set_failure_action(action: FailureAction) {
+    // A second call has no better knowledge than the first.
+    let _ = ON_FAILURE.set(action);
+}
+
+/// Makes a panic end as [`fail`] does, instead of in a kernel panic.
+pub fn install_panic_hook() {
+    panic::set_hook(Box::new(|info| {
+        let place = info
+            .location()
+            .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let why = info.payload_as_str().unwrap_or("no message");
+        fail(format_args!("PID 1 panicked{place}: {why}"));
+    }));
+}
+
+/// Logs why PID 1 can't go on, and does what the image chose for that.
+pub fn fail(why: std::fmt::Arguments<'_>) -> ! {
+    log!(Critical, "{why}");
+    end(match ON_FAILURE.get().copied().unwrap_or_default() {
+        FailureAction::PowerOff => Shutdown::Poweroff,
+        FailureAction::Reboot => Shutdown::Reboot,
+        FailureAction::Halt => Shutdown::Halt,
+    })
+}
+
+/// Writes out the file systems, then ends the machine.
+pub fn end(how: Shutdown) -> ! {
+    sync();
+    let command = match how {
+        Shutdown::Poweroff => RebootCommand::PowerOff,
+        Shutdown::Reboot => RebootCommand::Restart,
+        Shutdown::Halt => RebootCommand::Halt,
+    };
+    if let Err(errno) = reboot(command) {
+        log!(
+            Critical,
+            "reboot(2) for {how:?} failed: {errno}; the machine stays as it is"
+        );
+    }
+    // The kernel panics when PID 1 returns, so it stays, whatever happened.
+    loop {
+        thread::sleep(Duration::from_secs(3_600));
+    }
+}
+
+/// `sync(2)` on a thread of its own, because a broken device can hold it for ever.
+fn sync() {
+    let (done, wait) = mpsc::channel();
+    let started = thread::Builder::new()
+        .stack_size(SYNC_STACK_BYTES)
+        .spawn(move || {
+            rustix::fs::sync();
+            // Where nobody waits any more, the machine is already going down.
+            let _ = done.send(());
+        });
+    if started.is_err() || wait.recv_timeout(SYNC_DEADLINE).is_err() {
+        log!(
+            Error,
+            "file systems were not written out within {SYNC_DEADLINE:?}"
+        );
+    }
+}

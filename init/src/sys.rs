@@ -1,0 +1,267 @@
+//! The system calls that have no safe wrapper elsewhere. All `unsafe` of the guest's programs is
+//! here, and nothing else: what the calls mean for the clock is decided by their callers.
+#![allow(
+    unsafe_code,
+    reason = "ioctl, adjtimex, signalfd, sched_setscheduler and the child's side of fork have no safe wrapper"
+)]
+
+use std::fs::File;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, Updater, ioctl, opcode};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities,
+};
+
+/// `struct ptp_clock_time` (include/uapi/linux/ptp_clock.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PtpTime {
+    /// Whole seconds.
+    pub sec: i64,
+    /// Nanoseconds, 0..1e9.
+    pub nsec: u32,
+    reserved: u32,
+}
+
+/// `struct ptp_sys_offset_precise`: one instant on three clocks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PtpPrecise {
+    /// The device's time.
+    pub device: PtpTime,
+    /// `CLOCK_REALTIME`.
+    pub realtime: PtpTime,
+    /// `CLOCK_MONOTONIC_RAW`.
+    pub raw: PtpTime,
+    reserved: [u32; 4],
+}
+
+/// `PTP_MAX_SAMPLES`: what the kernel's structures have room for.
+const PTP_MAX_SAMPLES: usize = 25;
+
+/// How many samples one EXTENDED or OFFSET call takes: the tightest of a few is as good as the
+/// tightest of many, and each costs an access to the device.
+pub const PTP_SAMPLES: usize = 5;
+
+/// `struct ptp_sys_offset_extended`.
+#[repr(C)]
+struct PtpExtended {
+    n_samples: u32,
+    reserved: [u32; 3],
+    ts: [[PtpTime; 3]; PTP_MAX_SAMPLES],
+}
+
+/// `struct ptp_sys_offset`.
+#[repr(C)]
+struct PtpOffset {
+    n_samples: u32,
+    reserved: [u32; 3],
+    ts: [PtpTime; 2 * PTP_MAX_SAMPLES + 1],
+}
+
+/// `struct rtc_time` (include/uapi/linux/rtc.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RtcTime {
+    /// Seconds, 0..=59.
+    pub sec: i32,
+    /// Minutes, 0..=59.
+    pub min: i32,
+    /// Hours, 0..=23.
+    pub hour: i32,
+    /// Day of the month, 1..=31.
+    pub mday: i32,
+    /// Month, 0..=11.
+    pub mon: i32,
+    /// Years since 1900.
+    pub year: i32,
+    unused: [i32; 3],
+}
+
+// The plain requests, not their "2" twins of kernel 5.4: every kernel has them, and they differ
+// only in that the twins insist on zeroed reserved fields, which ours are.
+const PTP_SYS_OFFSET: Opcode = opcode::write::<PtpOffset>(b'=', 5);
+const PTP_SYS_OFFSET_PRECISE: Opcode = opcode::read_write::<PtpPrecise>(b'=', 8);
+const PTP_SYS_OFFSET_EXTENDED: Opcode = opcode::read_write::<PtpExtended>(b'=', 9);
+const RTC_RD_TIME: Opcode = opcode::read::<RtcTime>(b'p', 9);
+
+/// `PTP_SYS_OFFSET_PRECISE`. Errors: EOPNOTSUPP where the driver can't, ENODEV where the device's
+/// counter is not the current clocksource.
+pub fn ptp_precise(device: &File) -> Result<PtpPrecise, Errno> {
+    let mut request = PtpPrecise::default();
+    // SAFETY: the opcode encodes this structure's size and direction, the kernel writes within it,
+    // and it lives until the call returns.
+    unsafe {
+        ioctl(
+            device,
+            Updater::<PTP_SYS_OFFSET_PRECISE, _>::new(&mut request),
+        )?;
+    }
+    Ok(request)
+}
+
+/// `PTP_SYS_OFFSET_EXTENDED`: each sample is system time before, device time, system time after.
+pub fn ptp_extended(device: &File) -> Result<[[PtpTime; 3]; PTP_SAMPLES], Errno> {
+    let mut request = PtpExtended {
+        n_samples: PTP_SAMPLES as u32,
+        reserved: [0; 3],
+        ts: [[PtpTime::default(); 3]; PTP_MAX_SAMPLES],
+    };
+    // SAFETY: as in `ptp_precise`; `n_samples` is within the array's length.
+    unsafe {
+        ioctl(
+            device,
+            Updater::<PTP_SYS_OFFSET_EXTENDED, _>::new(&mut request),
+        )?;
+    }
+    Ok(std::array::from_fn(|i| request.ts[i]))
+}
+
+/// `PTP_SYS_OFFSET`, in the shape of [`ptp_extended`]: the system time after one sample is the
+/// system time before the next.
+pub fn ptp_offset(device: &File) -> Result<[[PtpTime; 3]; PTP_SAMPLES], Errno> {
+    let mut request = PtpOffset {
+        n_samples: PTP_SAMPLES as u32,
+        reserved: [0; 3],
+        ts: [PtpTime::default(); 2 * PTP_MAX_SAMPLES + 1],
+    };
+    // SAFETY: as in `ptp_precise`. The opcode says "write" only, but the kernel answers into the
+    // same structure (drivers/ptp/ptp_chardev.c), which `Updater` treats as mutable.
+    unsafe {
+        ioctl(device, Updater::<PTP_SYS_OFFSET, _>::new(&mut request))?;
+    }
+    Ok(std::array::from_fn(|i| {
+        [
+            request.ts[2 * i],
+            request.ts[2 * i + 1],
+            request.ts[2 * i + 2],
+        ]
+    }))
+}
+
+/// `RTC_RD_TIME`: the RTC's broken-down time.
+pub fn rtc_read(device: &File) -> Result<RtcTime, Errno> {
+    // SAFETY: the opcode encodes the structure that the kernel fills.
+    unsafe { ioctl(device, Getter::<RTC_RD_TIME, RtcTime>::new()) }
+}
+
+/// What `adjtimex` is asked to change; the fields are its own (include/uapi/linux/timex.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adjust {
+    /// Added to the clock, whole seconds rounded down and nanoseconds 0..1e9.
+    pub set_offset: Option<(i64, i64)>,
+    /// `freq`: ppm with 16 fractional bits, and `tick`: microseconds.
+    pub frequency: Option<(i64, i64)>,
+    /// `maxerror` and `esterror` in microseconds; also marks the clock as synchronised.
+    pub error_us: Option<(i64, i64)>,
+}
+
+/// `adjtimex` on `CLOCK_REALTIME`; gives back `freq` and `tick` as they are afterwards.
+pub fn adjtimex(adjust: Adjust) -> Result<(i64, i64), Errno> {
+    // SAFETY: `timex` is plain integers, for which zero is a valid value.
+    let mut timex: libc::timex = unsafe { mem::zeroed() };
+    if let Some((seconds, nanoseconds)) = adjust.set_offset {
+        timex.modes |= libc::ADJ_SETOFFSET | libc::ADJ_NANO;
+        timex.time.tv_sec = seconds;
+        timex.time.tv_usec = nanoseconds;
+    }
+    if let Some((freq, tick)) = adjust.frequency {
+        timex.modes |= libc::ADJ_FREQUENCY | libc::ADJ_TICK;
+        timex.freq = freq;
+        timex.tick = tick;
+    }
+    if let Some((max, estimate)) = adjust.error_us {
+        timex.modes |= libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR;
+        timex.maxerror = max;
+        timex.esterror = estimate;
+    }
+    // SAFETY: the kernel reads and writes one `timex`, which outlives the call.
+    if unsafe { libc::adjtimex(&mut timex) } < 0 {
+        return Err(last_errno());
+    }
+    Ok((timex.freq, timex.tick))
+}
+
+/// Blocks these signals for the process and makes a non-blocking descriptor that reads them.
+pub fn signalfd(signals: &[i32]) -> Result<OwnedFd, Errno> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set before anything reads it; the other calls take a
+    // valid pointer to it, and `signalfd` returns a new descriptor that nobody else owns.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for &signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) != 0 {
+            return Err(last_errno());
+        }
+        match libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(last_errno()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Runs this process by SCHED_FIFO at `priority` (1..=99). Its children start as ordinary ones.
+pub fn schedule_fifo(priority: i32) -> Result<(), Errno> {
+    // SAFETY: `sched_param` is plain integers. musl's own wrapper only fails with ENOSYS, so the
+    // system call is made directly; the kernel reads one `sched_param` and keeps no pointer.
+    let result = unsafe {
+        let mut param: libc::sched_param = mem::zeroed();
+        param.sched_priority = priority;
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,
+            &raw const param,
+        )
+    };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Starts `command` in a session of its own, without the capabilities in `dropped`.
+pub fn spawn(command: &mut Command, dropped: CapabilitySet) -> io::Result<Child> {
+    // SAFETY: between fork and exec the closure makes only system calls; it takes no lock,
+    // allocates nothing and touches no memory that another thread could hold.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::setsid()?;
+            drop_capabilities(dropped)?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// Takes capabilities from every set that could give them back: first from the bounding set, which
+/// limits what an executed file can gain, then from the thread's own.
+fn drop_capabilities(dropped: CapabilitySet) -> Result<(), Errno> {
+    for capability in dropped.iter() {
+        remove_capability_from_bounding_set(capability)?;
+    }
+    clear_ambient_capability_set()?;
+    let held = rustix::thread::capabilities(None)?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: held.effective.difference(dropped),
+            permitted: held.permitted.difference(dropped),
+            inheritable: CapabilitySet::empty(),
+        },
+    )
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

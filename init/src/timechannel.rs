@@ -1,0 +1,216 @@
+//! The guest's end of the host's time channel: carries out [`Burst`]s on the port without ever
+//! waiting for it.
+
+use noonmark_sync::channel::{self, Answer, BURST, Burst, Decoder, Exchange, FRAME_LEN, Next};
+use noonmark_sync::sample::{Method, ReadFailure, Reading, Source};
+use noonmark_sync::units::{Nanos, Raw, Utc};
+
+use crate::allowance::Allowance;
+use crate::clocks::{self, Sandwich};
+use crate::ports::{Port, PortError, Transfer};
+
+/// What the host may send at once, and how long until it may do so again. A burst needs 320 bytes.
+const ALLOWED_BYTES: usize = 8 * 1024;
+const ALLOWED_EVERY: Nanos = Nanos::from_millis(100);
+
+/// How many bytes one read takes.
+const READ_BYTES: usize = 8 * FRAME_LEN;
+
+/// The local clocks are read this often when a reading is placed, and the tightest is used.
+const PLACING_READS: usize = 3;
+
+/// By what the guest's raw clock may run off while an exchange's result is carried on to the
+/// present: 1 part in 2000, which is the most that `adjtimex` would correct.
+const RAW_SKEW_PARTS: i64 = 2_000;
+
+/// The port and the burst under way.
+#[derive(Debug)]
+pub struct TimeChannel {
+    port: Option<Port>,
+    connected: bool,
+    built: Utc,
+    burst: Option<Burst>,
+    last_sequence: u32,
+    decoder: Decoder<Answer>,
+    allowance: Allowance,
+    unread: bool,
+    /// When the burst wants to be asked again.
+    deadline: Option<Raw>,
+}
+
+impl TimeChannel {
+    /// Not attached to a port yet. A host's time before `built` will not be believed.
+    #[must_use]
+    pub fn new(built: Utc, now: Raw) -> Self {
+        Self {
+            port: None,
+            connected: false,
+            built,
+            burst: None,
+            last_sequence: 0,
+            decoder: Decoder::default(),
+            allowance: Allowance::new(ALLOWED_BYTES, ALLOWED_EVERY, now),
+            unread: false,
+            deadline: None,
+        }
+    }
+
+    /// Looks for the port after something was plugged in or out; gives it where it is new.
+    ///
+    /// # Errors
+    /// [`PortError`] where it is there but can't be opened.
+    pub fn rescan(&mut self) -> Result<Option<&Port>, PortError> {
+        if self.port.as_ref().is_some_and(|port| !port.exists()) {
+            self.port = None;
+            self.connected = false;
+        }
+        if self.port.is_none() {
+            self.port = Port::open(channel::PORT)?;
+            return Ok(self.port.as_ref());
+        }
+        Ok(None)
+    }
+
+    /// Whether a host is at the other end.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Takes in what the driver says of the host; true where that changed.
+    pub fn on_presence(&mut self, connected: bool) -> bool {
+        let changed = connected != self.connected;
+        if changed {
+            self.decoder.clear();
+        }
+        self.connected = connected;
+        self.unread = connected;
+        changed
+    }
+
+    /// When [`TimeChannel::proceed`] must be called at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Raw> {
+        self.deadline
+    }
+
+    /// Starts a reading; a burst that is under way already goes on and answers for both. The
+    /// outcome comes from [`TimeChannel::proceed`], which must be called next.
+    pub fn start(&mut self, now: Raw) {
+        if self.burst.is_none() {
+            self.burst = Some(Burst::new(self.last_sequence, BURST, self.built, now));
+        }
+    }
+
+    /// Takes in what the host sent, sends what is due; gives the reading once the burst is over.
+    pub fn proceed(&mut self) -> Option<Result<Reading, ReadFailure>> {
+        self.receive();
+        self.deadline = None;
+        let port = match &self.port {
+            Some(port) if self.connected => port,
+            _ => {
+                self.end_burst()?;
+                return Some(Err(ReadFailure::Absent));
+            }
+        };
+        let burst = self.burst.as_mut()?;
+        loop {
+            match burst.next(clocks::raw()) {
+                Next::Send(frame) => {
+                    // A port with room takes a frame whole. One that doesn't has a host that
+                    // reads nothing, and half a frame would only be skipped.
+                    if port.write(&frame) != Transfer::Bytes(FRAME_LEN) {
+                        self.end_burst();
+                        return Some(Err(ReadFailure::Timeout));
+                    }
+                }
+                Next::Wait(until) => {
+                    self.deadline = Some(until);
+                    return None;
+                }
+                Next::Done(outcome) => {
+                    self.end_burst();
+                    return Some(
+                        outcome.map(|exchange| place(exchange, Sandwich::tightest(PLACING_READS))),
+                    );
+                }
+            }
+        }
+    }
+
+    fn end_burst(&mut self) -> Option<()> {
+        self.last_sequence = self.burst.take()?.last_sequence();
+        Some(())
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = [0u8; READ_BYTES];
+        while self.unread && self.allowance.available(clocks::raw()) >= READ_BYTES {
+            let Some(port) = &self.port else { return };
+            match port.read(&mut buffer) {
+                Transfer::Bytes(count) => {
+                    let t4 = clocks::raw();
+                    self.allowance.take(count);
+                    self.decoder.push(&buffer[..count]);
+                    while let Some(answer) = self.decoder.next_frame() {
+                        if let Some(burst) = &mut self.burst {
+                            burst.on_answer(&answer, t4);
+                        }
+                    }
+                }
+                Transfer::Wait => self.unread = false,
+                Transfer::Disconnected | Transfer::Gone => {
+                    self.unread = false;
+                    self.connected = false;
+                }
+            }
+        }
+    }
+}
+
+/// Carries an exchange on to the instant of `local`, at which both guest clocks are known.
+fn place(exchange: Exchange, local: Sandwich) -> Reading {
+    let elapsed = local.raw() - exchange.raw;
+    Reading {
+        source: Source::Host,
+        method: Method::RoundTrip,
+        reference: exchange.reference + elapsed,
+        realtime: local.realtime,
+        raw: local.raw(),
+        bound: exchange.bound
+            + Nanos(local.width().0 / 2)
+            + Nanos(elapsed.abs().0 / RAW_SKEW_PARTS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_is_carried_on_to_the_present_and_its_bound_grows() {
+        let exchange = Exchange {
+            raw: Raw(1_000_000),
+            reference: Utc(50_000_000),
+            bound: Nanos(300),
+        };
+        let local = Sandwich {
+            before: Raw(5_000_000),
+            realtime: Utc(53_000_000),
+            after: Raw(5_000_100),
+        };
+        let reading = place(exchange, local);
+        assert_eq!(reading.reference, Utc(54_000_050));
+        assert_eq!(reading.offset(), Nanos(1_000_050));
+        assert_eq!(reading.bound, Nanos(300 + 50 + 2_000));
+    }
+
+    #[test]
+    fn without_a_host_a_reading_fails_at_once() {
+        let mut channel = TimeChannel::new(Utc(0), Raw(0));
+        channel.start(Raw(0));
+        assert_eq!(channel.proceed(), Some(Err(ReadFailure::Absent)));
+        assert_eq!(channel.proceed(), None);
+        assert_eq!(channel.deadline(), None);
+    }
+}
