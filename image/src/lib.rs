@@ -12,6 +12,7 @@ pub mod compress;
 pub mod cpio;
 pub mod deb;
 pub mod hash;
+pub mod initrd;
 pub mod kernel;
 pub mod modules;
 pub mod output;

@@ -10,6 +10,8 @@ use noonmark_sync::units::{Nanos, Utc};
 use toml::Spanned;
 use toml::value::Datetime;
 
+use crate::initrd::{FAULT_PROGRAM, FAULT_SERVICE};
+
 use super::error::Place;
 use super::raw::{Key, RawClock, RawFile, RawImage, RawKernel, RawSpec};
 use super::{
@@ -30,7 +32,7 @@ const CAPABILITIES: [&str; 3] = ["CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_BOOT
 const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
 
 /// Files that noonmark itself puts into the image.
-const OWN_FILES: [&str; 2] = ["/init", noonmark_sync::config::PATH];
+const OWN_FILES: [&str; 3] = ["/init", noonmark_sync::config::PATH, FAULT_PROGRAM];
 
 type Checked<T> = Result<T, SpecError>;
 
@@ -333,6 +335,9 @@ fn services(raw: Vec<Spanned<Service>>, place: &Place<'_>) -> Checked<Vec<Servic
                     "name",
                     "expected 1 to 64 letters, digits and `-_.@`".to_string(),
                 );
+            }
+            if service.name == FAULT_SERVICE {
+                return bad("name", "the name of noonmark's own service".to_string());
             }
             if !seen.insert(service.name.clone()) {
                 return bad("name", format!("there are two services `{}`", service.name));
