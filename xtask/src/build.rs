@@ -1,3 +1,6 @@
 //! Composes the inputs of an image and hands them to `noonmark-image`.
 
-pub mod init;
+pub mod image;
+mod init;
+mod kernel;
+mod packages;

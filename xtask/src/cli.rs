@@ -23,6 +23,7 @@ pub struct Cli {
 /// Every command does the set-up that it needs by itself.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Image(cmd::image::ImageCommand),
     Setup(cmd::setup::Setup),
 }
 
@@ -35,6 +36,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let workspace = Workspace::find()?;
         match self {
+            Self::Image(command) => command.run(&workspace),
             Self::Setup(command) => command.run(&workspace),
         }
     }

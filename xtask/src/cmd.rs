@@ -1,3 +1,5 @@
 //! The commands, one a file.
 
+pub mod image;
+mod options;
 pub mod setup;

@@ -2,33 +2,53 @@
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Without a terminal, a step shorter than this is not worth a line.
+const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
 /// Something that is being done. Dropped without [`Step::done`], it vanishes: the error that ended
 /// it says the rest.
 #[derive(Debug)]
 pub struct Step {
-    spinner: Option<ProgressBar>,
+    shown: Shown,
     since: Instant,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Spinner(ProgressBar),
+    /// A thread prints the line when this sender has lived long enough.
+    Line(#[expect(dead_code, reason = "its drop is the message")] Sender<()>),
 }
 
 /// Begins a step, e.g. `building init`.
 pub fn step(what: impl Into<String>) -> Step {
     let what = what.into();
-    let spinner = display().map(|display| {
-        let spinner = display.add(ProgressBar::new_spinner());
-        spinner.set_style(style());
-        spinner.set_message(what.clone());
-        spinner.enable_steady_tick(Duration::from_millis(100));
-        spinner
-    });
-    if spinner.is_none() {
-        eprintln!("{what} ...");
-    }
+    let shown = match display() {
+        Some(display) => {
+            let spinner = display.add(ProgressBar::new_spinner());
+            spinner.set_style(style());
+            spinner.set_message(what);
+            spinner.enable_steady_tick(Duration::from_millis(100));
+            Shown::Spinner(spinner)
+        }
+        None => {
+            let (alive, watch) = mpsc::channel::<()>();
+            thread::spawn(move || {
+                if watch.recv_timeout(WORTH_A_LINE) == Err(RecvTimeoutError::Timeout) {
+                    eprintln!("{what} ...");
+                }
+            });
+            Shown::Line(alive)
+        }
+    };
     Step {
-        spinner,
+        shown,
         since: Instant::now(),
     }
 }
@@ -52,7 +72,7 @@ pub fn clear() {
 impl Step {
     /// Says what is being done now; on a terminal only.
     pub fn update(&self, what: impl Into<String>) {
-        if let Some(spinner) = &self.spinner {
+        if let Shown::Spinner(spinner) = &self.shown {
             spinner.set_message(what.into());
         }
     }
@@ -72,7 +92,7 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
-        if let Some(spinner) = &self.spinner {
+        if let Shown::Spinner(spinner) = &self.shown {
             spinner.finish_and_clear();
         }
     }

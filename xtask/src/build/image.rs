@@ -1,0 +1,208 @@
+//! Builds an image where anything that it is made of has changed since the last time.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context as _, Result, anyhow};
+use noonmark_image::build::{self, Inputs, Outputs};
+use noonmark_image::hash::Sha256Hex;
+use noonmark_image::output;
+use noonmark_image::spec::{LoadedFile, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::init::{self, Programs};
+use super::kernel::{self, Chosen};
+use crate::host::needs::{self, Need};
+use crate::progress;
+use crate::workspace::Workspace;
+
+/// The file beside the artifacts that tells what they were made of.
+const STAMP: &str = ".stamp.json";
+
+/// Which image of a spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What is shipped.
+    Base,
+    /// The same with the program that disturbs the clock.
+    Test,
+}
+
+impl Kind {
+    /// Its name in messages and paths.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// An image on disk.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The folder of its artifacts.
+    pub folder: PathBuf,
+    /// What it was made from.
+    pub spec: Spec,
+    /// The artifacts' names and sizes in bytes.
+    pub artifacts: Vec<(String, u64)>,
+    /// Whether it had to be made anew.
+    pub rebuilt: bool,
+}
+
+/// What the artifacts were made of, and which they are.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stamp {
+    fingerprint: Sha256Hex,
+    /// Name and size of each.
+    artifacts: Vec<(String, u64)>,
+}
+
+/// Everything but the kernel's bytes, which are only read when they are needed.
+struct Ingredients {
+    spec: Spec,
+    text: String,
+    files: Vec<LoadedFile>,
+    programs: Programs,
+    kernel: Chosen,
+}
+
+/// Builds the image of `spec_file` into `folder`, or finds that it is there already.
+///
+/// # Errors
+///
+/// Something that goes into it is missing or wrong, or the folder can't be written.
+pub fn build(workspace: &Workspace, spec_file: &Path, kind: Kind, folder: &Path) -> Result<Image> {
+    let ingredients = gather(workspace, spec_file)?;
+    let fingerprint = ingredients.fingerprint(kind);
+    let image = |spec, artifacts, rebuilt| Image {
+        folder: folder.to_path_buf(),
+        spec,
+        artifacts,
+        rebuilt,
+    };
+    if let Some(artifacts) = current(folder, fingerprint) {
+        return Ok(image(ingredients.spec, artifacts, false));
+    }
+    let (spec, outputs) = compose(workspace, ingredients, kind)?;
+    let stamp = folder.join(STAMP);
+    // Without a stamp the folder counts as stale, whatever happens from here on.
+    if stamp.exists() {
+        fs::remove_file(&stamp).with_context(|| format!("cannot remove {}", stamp.display()))?;
+    }
+    output::write_all(folder, &outputs.artifacts)?;
+    let made = Stamp {
+        fingerprint,
+        artifacts: outputs
+            .artifacts
+            .iter()
+            .map(|artifact| (artifact.name.to_owned(), artifact.bytes.len() as u64))
+            .collect(),
+    };
+    let text = serde_json::to_vec_pretty(&made).context("a stamp has no JSON form")?;
+    output::write_file(&stamp, &text)?;
+    Ok(image(spec, made.artifacts, true))
+}
+
+/// Where an image goes that nobody gave a folder for.
+pub fn default_folder(workspace: &Workspace, kind: Kind) -> PathBuf {
+    workspace.state().join("image").join(kind.name())
+}
+
+/// Compiles the programs and fetches the kernel, both at once: one waits for the processor, the
+/// other for the network.
+fn gather(workspace: &Workspace, spec_file: &Path) -> Result<Ingredients> {
+    let text = fs::read_to_string(spec_file)
+        .with_context(|| format!("cannot read {}", spec_file.display()))?;
+    let spec = Spec::parse(&text, spec_file)?;
+    let base = spec_file.parent().unwrap_or(Path::new("."));
+    let files = spec.load_files(base)?;
+    let (programs, kernel) = thread::scope(|scope| {
+        let programs = scope.spawn(|| {
+            needs::meet(workspace, &[Need::GuestTarget])?;
+            init::build(workspace)
+        });
+        let kernel = kernel::choose(workspace, &spec, base);
+        let programs = programs
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the thread that builds init panicked")));
+        (programs, kernel)
+    });
+    Ok(Ingredients {
+        spec,
+        text,
+        files,
+        programs: programs?,
+        kernel: kernel?,
+    })
+}
+
+fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Result<(Spec, Outputs)> {
+    let Ingredients {
+        spec,
+        files,
+        programs,
+        kernel,
+        ..
+    } = ingredients;
+    let kernel = kernel.unpack(workspace, &spec)?;
+    let step = progress::step(format!("building the {} image", kind.name()));
+    let outputs = build::build(&Inputs {
+        spec: &spec,
+        kernel: &kernel,
+        init: &programs.init,
+        fault: (kind == Kind::Test).then_some(&programs.fault),
+        files: &files,
+    })?;
+    step.done(format!(
+        "built the {} image with kernel {}",
+        kind.name(),
+        kernel.release
+    ));
+    Ok((spec, outputs))
+}
+
+impl Ingredients {
+    fn fingerprint(&self, kind: Kind) -> Sha256Hex {
+        let kernel = self.kernel.fingerprint(&self.spec);
+        let builder = builder();
+        let mut parts: Vec<&[u8]> = vec![
+            kind.name().as_bytes(),
+            self.text.as_bytes(),
+            &kernel.0,
+            builder.as_bytes(),
+            &self.programs.init,
+            &self.programs.fault,
+        ];
+        parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));
+        Sha256Hex::of_parts(&parts)
+    }
+}
+
+/// What tells this build of xtask, and so of the code that makes images, from another.
+fn builder() -> String {
+    env::current_exe()
+        .and_then(fs::metadata)
+        .and_then(|metadata| Ok((metadata.len(), metadata.modified()?)))
+        .map(|(length, modified)| {
+            let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            format!("{length} {}", modified.as_nanos())
+        })
+        // A program that can't see itself takes every image for stale.
+        .unwrap_or_else(|_| format!("{:?}", std::time::Instant::now()))
+}
+
+/// The artifacts in the folder, if they are those of this fingerprint.
+fn current(folder: &Path, fingerprint: Sha256Hex) -> Option<Vec<(String, u64)>> {
+    let text = fs::read(folder.join(STAMP)).ok()?;
+    let stamp: Stamp = serde_json::from_slice(&text).ok()?;
+    let whole = stamp.artifacts.iter().all(|(name, size)| {
+        fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() == *size)
+    });
+    (whole && stamp.fingerprint == fingerprint).then_some(stamp.artifacts)
+}
