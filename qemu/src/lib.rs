@@ -2,7 +2,12 @@
 
 pub mod accel;
 pub mod experiment;
+pub mod hub;
 pub mod lines;
+mod outbox;
+pub mod port;
 pub mod program;
+pub mod qmp;
 pub mod signals;
+pub mod time_server;
 pub mod vm;
