@@ -6,6 +6,7 @@ mod cmd;
 mod exec;
 mod host;
 mod progress;
+mod status;
 mod workspace;
 
 use std::process::ExitCode;

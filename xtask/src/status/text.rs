@@ -1,0 +1,193 @@
+//! The status record as one screen of text, and as one line.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use noonmark_sync::record::{State, Status};
+use noonmark_sync::units::Utc;
+
+use super::prometheus::word;
+
+/// One screen that says all of the record.
+pub fn screen(status: &Status) -> String {
+    let mut screen = String::new();
+    let mut row = |name: &str, text: String| {
+        // Writing to a string can't fail.
+        let _ = writeln!(screen, "{name:<13}{text}");
+    };
+    row("clock", clock(status));
+    row(
+        "offset",
+        format!(
+            "{}, error at most {}, jitter {}",
+            status.offset_ns, status.bound_ns, status.jitter_ns
+        ),
+    );
+    row(
+        "frequency",
+        format!(
+            "{}, drift {:+.3} ppb/s",
+            status.frequency_ppb, status.drift_ppb_per_s
+        ),
+    );
+    row(
+        "readings",
+        format!(
+            "every {}, the last good one {} ago",
+            status.poll_ns, status.since_good_ns
+        ),
+    );
+    for source in &status.sources {
+        let failure = source
+            .last_failure
+            .as_ref()
+            .map(|failure| format!("; {}", failure.replace('\n', " ")))
+            .unwrap_or_default();
+        row(
+            "",
+            format!(
+                "{}: {} good, {} bad{failure}",
+                source.source, source.good, source.bad
+            ),
+        );
+    }
+    row("disruptions", disruptions(status));
+    row(
+        "repairs",
+        format!(
+            "{}: last {}, p50 {}, p99 {}, max {}",
+            status.recovery.count,
+            status.recovery.last_ns,
+            status.recovery.p50_ns,
+            status.recovery.p99_ns,
+            status.recovery.max_ns
+        ),
+    );
+    row(
+        "availability",
+        format!(
+            "{:.4} % of the time within the bound",
+            status.availability * 100.0
+        ),
+    );
+    row("alerts", alerts(status));
+    row("boot", boot(status));
+    row(
+        "init",
+        format!(
+            "{:.2} % of a vCPU, {} KiB resident; {} records dropped, {} lines rejected",
+            status.init.cpu_ppm as f64 / 1e4,
+            status.init.rss_kib,
+            status.dropped,
+            status.rejected
+        ),
+    );
+    row(
+        "guest",
+        format!(
+            "kernel {}, clocksource {}, {}, up {}",
+            status.kernel,
+            status.clocksource,
+            utc(status.time_ns),
+            status.uptime_ns
+        ),
+    );
+    screen
+}
+
+/// The line that `run` keeps up to date.
+pub fn line(status: &Status, last_event: Option<&str>) -> String {
+    let last = last_event
+        .map(|event| format!(" | {event}"))
+        .unwrap_or_default();
+    format!(
+        "{} | offset {} +- {}{last}",
+        clock(status),
+        status.offset_ns,
+        status.bound_ns
+    )
+}
+
+fn clock(status: &Status) -> String {
+    let state = match status.state {
+        State::Unsynced => "not synced yet",
+        State::Synced => "synced",
+        State::Disrupted => "disrupted, under repair",
+        State::Holdover => "in holdover, no source",
+    };
+    match (&status.source, status.method) {
+        (Some(source), Some(method)) => format!("{state}, source {source} ({})", word(&method)),
+        (Some(source), None) => format!("{state}, source {source}"),
+        (None, _) => state.to_owned(),
+    }
+}
+
+fn disruptions(status: &Status) -> String {
+    let all: Vec<String> = status
+        .disruptions
+        .iter()
+        .map(|(cause, count)| format!("{} {count}", word(cause).replace('_', " ")))
+        .collect();
+    if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+fn alerts(status: &Status) -> String {
+    let all: Vec<String> = status
+        .alerts
+        .iter()
+        .map(|alert| word(alert).replace('_', " "))
+        .collect();
+    if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+fn boot(status: &Status) -> String {
+    let synced = status.boot.init_to_synced_ns.map_or_else(
+        || "not synced yet".to_owned(),
+        |span| format!("synced {span} later"),
+    );
+    format!(
+        "{} from the kernel's start to init, {synced}",
+        status.boot.kernel_to_init_ns
+    )
+}
+
+fn utc(at: Utc) -> String {
+    Timestamp::from_nanosecond(i128::from(at.0)).map_or_else(
+        |_| format!("{} ns since 1970", at.0),
+        |at| format!("{at:.3}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::example;
+
+    #[test]
+    fn a_record_becomes_exactly_this_screen() {
+        assert_eq!(
+            screen(&example::status()),
+            include_str!("testdata/screen.txt")
+        );
+    }
+
+    #[test]
+    fn the_line_names_state_source_offset_bound_and_the_last_event() {
+        assert_eq!(
+            line(
+                &example::status(),
+                Some("guest step repaired in 420.000 us")
+            ),
+            "synced, source kvm (precise) | offset -72 ns +- 1.250 us | guest step repaired in \
+             420.000 us"
+        );
+    }
+}
