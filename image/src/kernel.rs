@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::bzimage::{BzImage, BzImageError};
 use crate::cpio::{self, CpioError, Entry, Kind, Tree};
 use crate::deb::{Deb, DebError, PackageId};
-use crate::modules::{Module, ModuleError, ModuleFiles, Resolution, Wanted};
+use crate::modules::{self, Module, ModuleError, ModuleFiles, Resolution, Wanted};
 
 /// A kernel that can't be used.
 #[derive(Debug, Error)]
@@ -32,10 +32,10 @@ pub enum KernelError {
         /// What is wrong with it.
         source: BzImageError,
     },
-    /// No package holds a `boot/vmlinuz-*`, or more than one does.
+    /// No package holds a kernel image, or more than one does.
     #[error(
-        "{count} kernel images (boot/vmlinuz-*) in {}, expected one; name the package of the \
-         kernel itself", .packages.join(", ")
+        "{count} kernel images (boot/vmlinuz-RELEASE or lib/modules/RELEASE/vmlinuz) in {}, \
+         expected one; name the package of the kernel itself", .packages.join(", ")
     )]
     Images {
         /// How many there are.
@@ -49,6 +49,18 @@ pub enum KernelError {
         .searched.join(", ")
     )]
     NoModules {
+        /// The release.
+        release: String,
+        /// The packages or the folder that were searched.
+        searched: Vec<String>,
+    },
+    /// What is built into the kernel isn't known.
+    #[error(
+        "there is no lib/modules/{release}/modules.builtin in {}, which says what is built into \
+         the kernel; from Linux 7 on Debian has it in the package linux-base-{release}",
+        .searched.join(", ")
+    )]
+    NoBuiltinList {
         /// The release.
         release: String,
         /// The packages or the folder that were searched.
@@ -97,9 +109,10 @@ const INDEX: &str = "kernel.json";
 const IMAGE: &str = "vmlinuz";
 
 impl Kernel {
-    /// Takes what is wanted out of a kernel's packages: Debian up to 6.12 ships one package with
-    /// all, from 7 on one with the image (`linux-binary-*`) and one with the modules
-    /// (`linux-modules-*`); Ubuntu has two as well. Packages with neither are of no harm.
+    /// Takes what is wanted out of a kernel's packages. Debian up to 6.12 ships one package with
+    /// all; from 7 on there is one with the image (`linux-binary-*`), one with the modules
+    /// (`linux-modules-*`) and one with `modules.builtin` (`linux-base-*`). Ubuntu has two.
+    /// Packages with nothing of these are of no harm.
     ///
     /// # Errors
     /// If the packages hold no kernel, or not the modules that are wanted.
@@ -108,7 +121,7 @@ impl Kernel {
         let mut others = Vec::new();
         for deb in debs {
             deb.files(
-                |path| path.starts_with("boot/vmlinuz-") || module_tree_path(path).is_some(),
+                |path| is_image(path) || module_tree_path(path).is_some(),
                 |path, bytes| match module_tree_path(path) {
                     Some((release, below)) => {
                         others.push((release.to_string(), below.to_string(), bytes));
@@ -127,17 +140,10 @@ impl Kernel {
         };
         let release = release_of(&path, &image)?;
         let mut files = ModuleFiles::default();
-        let mut found = false;
         for (_, below, bytes) in others.into_iter().filter(|(of, ..)| *of == release) {
-            found = true;
-            add(&mut files, &below, bytes);
+            files.add(&below, bytes);
         }
-        if !found {
-            return Err(KernelError::NoModules {
-                release,
-                searched: names(),
-            });
-        }
+        check_complete(&files, &release, names)?;
         let mut packages: Vec<_> = debs.iter().map(|deb| deb.id.clone()).collect();
         packages.sort();
         Self::select(release, image, &files, wanted, packages)
@@ -147,11 +153,7 @@ impl Kernel {
     ///
     /// # Errors
     /// If they can't be read, or don't hold what is wanted.
-    pub fn from_files(
-        image: &Path,
-        modules: &Path,
-        wanted: &[Wanted],
-    ) -> Result<Self, KernelError> {
+    pub fn from_files(image: &Path, folder: &Path, wanted: &[Wanted]) -> Result<Self, KernelError> {
         let bytes = std::fs::read(image).map_err(|source| KernelError::Read {
             key: "kernel.image",
             path: image.into(),
@@ -159,12 +161,10 @@ impl Kernel {
         })?;
         let release = release_of(&image.display().to_string(), &bytes)?;
         let mut files = ModuleFiles::default();
-        let mut found = false;
-        walk(modules, &mut |path| {
-            let below = path.strip_prefix(modules).unwrap_or(path).to_string_lossy();
-            if is_wanted(&below) {
-                found = true;
-                add(&mut files, &below, std::fs::read(path)?);
+        walk(folder, &mut |path| {
+            let below = path.strip_prefix(folder).unwrap_or(path).to_string_lossy();
+            if modules::is_wanted(&below) {
+                files.add(&below, std::fs::read(path)?);
             }
             Ok(())
         })
@@ -173,12 +173,7 @@ impl Kernel {
             path,
             source,
         })?;
-        if !found {
-            return Err(KernelError::NoModules {
-                release,
-                searched: vec![modules.display().to_string()],
-            });
-        }
+        check_complete(&files, &release, || vec![folder.display().to_string()])?;
         Self::select(release, bytes, &files, wanted, Vec::new())
     }
 
@@ -277,19 +272,38 @@ fn release_of(path: &str, image: &[u8]) -> Result<String, KernelError> {
 fn module_tree_path(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix("usr/").unwrap_or(path);
     let (release, below) = path.strip_prefix("lib/modules/")?.split_once('/')?;
-    is_wanted(below).then_some((release, below))
+    modules::is_wanted(below).then_some((release, below))
 }
 
-fn is_wanted(below: &str) -> bool {
-    below == "modules.builtin" || crate::modules::is_module(below)
+/// Whether a package's file is the kernel image: in `/boot`, or from Linux 7 on beside the modules.
+fn is_image(path: &str) -> bool {
+    path.starts_with("boot/vmlinuz-")
+        || path
+            .strip_prefix("usr/lib/modules/")
+            .and_then(|rest| rest.split_once('/'))
+            .is_some_and(|(_, file)| file == "vmlinuz")
 }
 
-fn add(files: &mut ModuleFiles, below: &str, bytes: Vec<u8>) {
-    if below == "modules.builtin" {
-        files.add_builtin(&String::from_utf8_lossy(&bytes));
-    } else {
-        files.add(below, bytes);
+/// Whether there is enough to resolve modules with.
+fn check_complete(
+    files: &ModuleFiles,
+    release: &str,
+    searched: impl Fn() -> Vec<String>,
+) -> Result<(), KernelError> {
+    let release = release.to_string();
+    if files.is_empty() {
+        return Err(KernelError::NoModules {
+            release,
+            searched: searched(),
+        });
     }
+    if !files.knows_builtin() {
+        return Err(KernelError::NoBuiltinList {
+            release,
+            searched: searched(),
+        });
+    }
+    Ok(())
 }
 
 /// Visits every file below a folder, without following links to folders.

@@ -96,20 +96,41 @@ pub struct Resolution {
 #[derive(Debug, Default)]
 pub struct ModuleFiles {
     files: BTreeMap<String, (String, Vec<u8>)>,
-    builtin: BTreeSet<String>,
+    builtin: Option<BTreeSet<String>>,
 }
 
+/// The list of what is built into a kernel, a path a line.
+const BUILTIN_LIST: &str = "modules.builtin";
+
 impl ModuleFiles {
-    /// Adds a module's file; a path that is no module's changes nothing.
+    /// Adds a file of `/lib/modules/RELEASE` by its path in there: a module, or
+    /// `modules.builtin`. Any other changes nothing.
     pub fn add(&mut self, path: &str, bytes: Vec<u8>) {
-        if let Some(name) = name_of(path) {
+        if path == BUILTIN_LIST {
+            let list = String::from_utf8_lossy(&bytes);
+            let names = list.lines().filter_map(name_of);
+            self.builtin.get_or_insert_default().extend(names);
+        } else if let Some(name) = name_of(path) {
             self.files.insert(name, (path.into(), bytes));
         }
     }
 
-    /// Adds what `modules.builtin` lists, a path a line.
-    pub fn add_builtin(&mut self, list: &str) {
-        self.builtin.extend(list.lines().filter_map(name_of));
+    /// Whether there is no file at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.builtin.is_none()
+    }
+
+    /// Whether `modules.builtin` was there.
+    #[must_use]
+    pub fn knows_builtin(&self) -> bool {
+        self.builtin.is_some()
+    }
+
+    fn is_builtin(&self, name: &str) -> bool {
+        self.builtin
+            .as_ref()
+            .is_some_and(|list| list.contains(name))
     }
 
     /// Resolves what is wanted: the modules in the order in which to load them.
@@ -132,7 +153,7 @@ impl ModuleFiles {
             let name = normalised(&wanted.name);
             if self.files.contains_key(&name) {
                 walk.add(&name, &wanted.wanted_by, &mut Vec::new())?;
-            } else if self.builtin.contains(&name) {
+            } else if self.is_builtin(&name) {
                 push_new(&mut walk.resolution.builtin, name);
             } else if wanted.required {
                 return Err(walk.missing(&name, &wanted.wanted_by, &wanted.wanted_by));
@@ -144,10 +165,10 @@ impl ModuleFiles {
     }
 }
 
-/// Whether this path is a module's, compressed or not.
+/// Whether [`ModuleFiles::add`] takes this path.
 #[must_use]
-pub fn is_module(path: &str) -> bool {
-    name_of(path).is_some()
+pub fn is_wanted(path: &str) -> bool {
+    path == BUILTIN_LIST || name_of(path).is_some()
 }
 
 /// A depth-first walk through the dependencies.
@@ -202,7 +223,7 @@ impl Walk<'_> {
             }
         }
         for needed in &info.hard {
-            if !self.files.builtin.contains(needed) || self.files.files.contains_key(needed) {
+            if self.files.files.contains_key(needed) || !self.files.is_builtin(needed) {
                 self.add(needed, wanted_by, path)?;
             }
         }
