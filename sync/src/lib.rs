@@ -11,7 +11,12 @@ extern crate alloc;
 
 pub mod channel;
 pub mod config;
+mod discipline;
+mod doubt;
 pub mod engine;
+mod estimator;
+mod indicators;
+mod ladder;
 pub mod record;
 pub mod sample;
 pub mod testport;

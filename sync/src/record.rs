@@ -21,6 +21,10 @@ pub const VERSION: u32 = 1;
 /// One line from PID 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one record lives at a time, on its way to a line of JSON"
+)]
 pub enum Record {
     /// The whole state, every interval and on request.
     Status(Status),

@@ -103,6 +103,17 @@ pub enum ReadFailure {
     Garbage,
 }
 
+impl fmt::Display for ReadFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("not there"),
+            Self::Refused(errno) => write!(f, "refused with errno {errno}"),
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::Garbage => f.write_str("an answer that can't be true"),
+        }
+    }
+}
+
 /// A source's name that is not in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownSource(pub String);

@@ -148,6 +148,14 @@ macro_rules! instant {
 instant!(Utc);
 instant!(Raw);
 
+impl Ppb {
+    /// What this rate makes of a span: 1000 ppb over 1 s is 1000 ns. Saturates.
+    #[must_use]
+    pub fn over(self, span: Nanos) -> Nanos {
+        Nanos(libm::round(self.0 * span.as_secs_f64()) as i64)
+    }
+}
+
 impl fmt::Display for Ppb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:+.3} ppm", self.0 / 1e3)

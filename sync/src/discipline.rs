@@ -1,0 +1,218 @@
+//! What the guest's clock is told to do, and what it should therefore read.
+//!
+//! With f the rate that was commanded, as frequency and tick together, `CLOCK_REALTIME` runs
+//! against RAW as
+//!
+//! ```text
+//! R(r) = R_a + (r - r_a)(1 + f + β)
+//! ```
+//!
+//! from an anchor (r_a, R_a). β, the *bias*, is what the kernel does on top of what it was told:
+//! RAW's multiplier is rounded, the disciplined clock's is not (kernel/time/timekeeping.c), so the
+//! two differ by up to some tens of ppb even at frequency 0. β is measured over stretches without
+//! disturbance. A difference between R and this line is a step, or a rate, that somebody else gave
+//! the clock.
+//!
+//! **Slewing.** With y the reference's rate against RAW and θ the offset left, the command
+//!
+//! ```text
+//! f = y - β + θ / τ
+//! ```
+//!
+//! brings the offset to 0 after τ, the time until the next command; there it is θ' = 0 plus the
+//! error of y, so the loop neither rings nor lags: what filtering there is was done in the
+//! estimator. θ / τ is held within ±[`MAX_SLEW`].
+//!
+//! **Actuators** (kernel/time/ntp.c): `freq` in steps of 2^-16 ppm within ±500 ppm, silently
+//! clamped beyond; `tick` in steps of 1 µs of 10000, that is 100 ppm, within ±10 %.
+
+use libm::{fabs, round};
+
+use crate::engine::KernelClock;
+use crate::estimator::Deviation;
+use crate::sample::Local;
+use crate::units::{Nanos, Ppb, Raw, Utc};
+
+/// Beyond this the kernel clamps `freq`; the tick takes over.
+const MAX_FREQUENCY_PPB: f64 = 500_000.0;
+
+/// One microsecond more in a tick of 1/100 s.
+const TICK_PPB: f64 = 100_000.0;
+
+/// The tick without any correction, in microseconds.
+const NOMINAL_TICK_US: i64 = 10_000;
+
+/// The fastest slew, in ppb: two percent.
+pub(crate) const MAX_SLEW: Ppb = Ppb(20_000_000.0);
+
+/// `freq` counts in this many ppb.
+const RESOLUTION_PPB: f64 = 1_000.0 / 65_536.0;
+
+/// A frequency read back that is this close to the one written is the one written.
+const SAME_PPB: f64 = 0.1;
+
+/// Disturbances of the clock against its line that are not worth a look: pairing noise, and the
+/// time between a command and the timer tick that takes it up.
+const DISTURBANCE_FLOOR: Nanos = Nanos::from_micros(1);
+
+/// A foreign rate shows as such from here; a smaller one is found when the kernel is read back.
+const DISTURBANCE_PPB: f64 = 20_000.0;
+
+/// How long the bias is measured before it is believed.
+const BIAS_SPAN: Nanos = Nanos::from_secs(4);
+
+/// How well it must be measured, in ppb.
+const BIAS_ERROR_PPB: f64 = 100.0;
+
+/// No kernel's rounding is more than this.
+const MAX_BIAS_PPB: f64 = 2_000.0;
+
+/// The guest's clock as commanded.
+#[derive(Debug)]
+pub(crate) struct Discipline {
+    commanded: KernelClock,
+    bias_ppb: f64,
+    anchor: Option<Anchor>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    raw: Raw,
+    realtime: Utc,
+    /// Where the running measurement of the bias began, and how far the clock has left its line
+    /// since.
+    since: Raw,
+    strayed: Nanos,
+    noise: Nanos,
+}
+
+impl KernelClock {
+    /// A clock that nothing corrects.
+    pub const NOMINAL: Self = Self {
+        frequency: Ppb(0.0),
+        tick_us: NOMINAL_TICK_US,
+    };
+
+    /// Frequency and tick together: the rate they add to the clock.
+    #[must_use]
+    pub fn rate(&self) -> Ppb {
+        Ppb(self.frequency.0 + (self.tick_us - NOMINAL_TICK_US) as f64 * TICK_PPB)
+    }
+
+    /// The settings whose rate is nearest to `rate`: frequency alone within ±500 ppm, else with as
+    /// much of the tick as is needed.
+    #[must_use]
+    pub fn with_rate(rate: Ppb) -> Self {
+        let wanted = rate.0.clamp(-MAX_SLEW.0, MAX_SLEW.0);
+        let ticks = if fabs(wanted) <= MAX_FREQUENCY_PPB {
+            0.0
+        } else {
+            round(wanted / TICK_PPB)
+        };
+        let rest = wanted - ticks * TICK_PPB;
+        Self {
+            frequency: Ppb(round(rest / RESOLUTION_PPB) * RESOLUTION_PPB),
+            tick_us: NOMINAL_TICK_US + ticks as i64,
+        }
+    }
+
+    /// Whether `other` does the same, read-back rounding aside.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.tick_us == other.tick_us && fabs(self.frequency.0 - other.frequency.0) <= SAME_PPB
+    }
+}
+
+impl Discipline {
+    pub fn new() -> Self {
+        Self {
+            commanded: KernelClock::NOMINAL,
+            bias_ppb: 0.0,
+            anchor: None,
+        }
+    }
+
+    /// What was last written to the kernel.
+    pub fn commanded(&self) -> KernelClock {
+        self.commanded
+    }
+
+    /// What the clock should read at `raw`; none before it was seen.
+    pub fn expected(&self, raw: Raw) -> Option<Utc> {
+        self.anchor.map(|anchor| self.along(&anchor, raw))
+    }
+
+    /// How the clock lies to its line.
+    pub fn compare(&self, local: &Local) -> Option<Deviation> {
+        let anchor = self.anchor?;
+        let elapsed = (local.raw - anchor.raw).abs();
+        let foreign = Ppb(DISTURBANCE_PPB).over(elapsed);
+        Some(Deviation {
+            by: local.realtime - self.along(&anchor, local.raw),
+            allowed: local.bound + anchor.noise + DISTURBANCE_FLOOR + foreign,
+        })
+    }
+
+    /// Takes `local` for the new anchor. If the clock was disturbed since the last one, the
+    /// measurement of its bias begins anew.
+    pub fn observe(&mut self, local: &Local) {
+        let mut anchor = Anchor {
+            raw: local.raw,
+            realtime: local.realtime,
+            since: local.raw,
+            strayed: Nanos::ZERO,
+            noise: local.bound,
+        };
+        let quiet = self.compare(local).filter(|deviation| !deviation.exceeds());
+        if let (Some(deviation), Some(last)) = (quiet, self.anchor) {
+            anchor.since = last.since;
+            anchor.strayed = last.strayed + deviation.by;
+            self.measure_bias(&mut anchor);
+        }
+        self.anchor = Some(anchor);
+    }
+
+    /// The clock was stepped by `step` on our own behalf.
+    pub fn stepped(&mut self, step: Nanos) {
+        if let Some(anchor) = &mut self.anchor {
+            anchor.realtime = anchor.realtime + step;
+        }
+    }
+
+    /// The kernel took up `clock` at `now`.
+    pub fn took_up(&mut self, clock: KernelClock, now: Raw) {
+        if let Some(mut anchor) = self.anchor {
+            anchor.realtime = self.along(&anchor, now);
+            anchor.raw = now;
+            self.anchor = Some(anchor);
+        }
+        self.commanded = clock;
+    }
+
+    /// The settings that follow a reference of this rate against RAW and take `offset` away within
+    /// `within`.
+    pub fn command(&self, rate: Ppb, offset: Nanos, within: Nanos) -> KernelClock {
+        let slew = offset.0 as f64 / within.as_secs_f64().max(1e-3);
+        let slew = slew.clamp(-MAX_SLEW.0, MAX_SLEW.0);
+        KernelClock::with_rate(Ppb(rate.0 + slew - self.bias_ppb))
+    }
+
+    fn along(&self, anchor: &Anchor, raw: Raw) -> Utc {
+        let elapsed = raw - anchor.raw;
+        let rate = Ppb(self.commanded.rate().0 + self.bias_ppb);
+        anchor.realtime + elapsed + rate.over(elapsed)
+    }
+
+    fn measure_bias(&mut self, anchor: &mut Anchor) {
+        let span = anchor.raw - anchor.since;
+        let seconds = span.as_secs_f64();
+        let error_ppb = 2.0 * anchor.noise.0 as f64 / seconds;
+        if span < BIAS_SPAN || error_ppb > BIAS_ERROR_PPB {
+            return;
+        }
+        let found = anchor.strayed.0 as f64 / seconds;
+        self.bias_ppb = (self.bias_ppb + found / 2.0).clamp(-MAX_BIAS_PPB, MAX_BIAS_PPB);
+        anchor.since = anchor.raw;
+        anchor.strayed = Nanos::ZERO;
+    }
+}

@@ -1,0 +1,375 @@
+//! The clock itself: found wrong, stepped, verified; or found right, and kept so by its frequency.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::{Action, Engine, KernelClock, Look, SETTLE_FIRST, SETTLE_LAST, Why, Write};
+use crate::record::{Alert, Cause, DetectedBy, Event, State};
+use crate::sample::Local;
+use crate::units::{Nanos, Raw};
+
+/// Steps that one look at the clock may take, should something keep setting it wrong; after that,
+/// one at each watch tick.
+const STEPS: u8 = 4;
+
+/// At boot the clock is set to the nanosecond, not only to within `step`; what is smaller than
+/// this is slewed away in no time.
+const BOOT_STEP: Nanos = Nanos::from_micros(1);
+
+/// An offset that operators are told of.
+const LARGE_OFFSET: Nanos = Nanos::from_secs(5);
+
+/// A repair under way.
+#[derive(Debug)]
+pub(super) struct Repair {
+    cause: Cause,
+    detected: Look,
+    offset: Nanos,
+    steps: u8,
+    written: bool,
+    announced: bool,
+}
+
+/// What one look at the clock found.
+struct Found {
+    offset: Nanos,
+    bound: Nanos,
+    wrong: bool,
+}
+
+impl Engine {
+    /// The answer to `ReadLocal`.
+    pub(super) fn local(&mut self, now: Raw, local: &Local, actions: &mut Vec<Action>) {
+        self.judge(now, local, false, actions);
+    }
+
+    /// Looks at the clock beside what the estimator expects. `by_source` says that a reading of
+    /// the source followed has just been taken in, so that a repair can be called verified.
+    pub(super) fn judge(
+        &mut self,
+        now: Raw,
+        local: &Local,
+        by_source: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let moved = self.discipline.compare(local);
+        self.discipline.observe(local);
+        let Some(prediction) = self.estimator.predict(local.raw) else {
+            return;
+        };
+        let offset = prediction.reference - local.realtime;
+        let bound = prediction.bound() + local.bound;
+        let found = Found {
+            offset,
+            bound,
+            wrong: offset.abs() >= self.step && offset.abs() > bound,
+        };
+        let disturbed = moved.is_some_and(|deviation| deviation.exceeds());
+        if self.writing.is_some() || self.asking_kernel.is_some() {
+            return;
+        }
+        if self.repair.is_some() {
+            self.go_on_repairing(now, &found, by_source, actions);
+        } else if found.wrong {
+            self.start_repairing(now, &found, disturbed, actions);
+        } else if disturbed {
+            self.ask_kernel(Why::Disturbed, actions);
+        } else {
+            self.quiet(now, &found, by_source, actions);
+        }
+        if self.doubt.is_none() {
+            self.look = None;
+        }
+    }
+
+    /// Notes why the clock is wrong and who noticed.
+    pub(super) fn begin_repair(&mut self, now: Raw, cause: Cause, offset: Nanos) {
+        let by = DetectedBy::WatchTick;
+        let detected = self.look.take().unwrap_or(Look { by, at: now });
+        self.repair = Some(Repair {
+            cause,
+            detected,
+            offset,
+            steps: 0,
+            written: false,
+            announced: false,
+        });
+        self.indicators.forget_offsets();
+        if cause == Cause::Boot {
+            self.indicators.count_disruption(cause);
+            return;
+        }
+        self.state = State::Disrupted;
+        let since = match detected.by {
+            DetectedBy::CancelOnSet => detected.at,
+            _ => self.last.quiet.unwrap_or(detected.at),
+        };
+        self.indicators.outside_bound(since);
+    }
+
+    fn start_repairing(
+        &mut self,
+        now: Raw,
+        found: &Found,
+        disturbed: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let was_set = self
+            .look
+            .is_some_and(|look| look.by == DetectedBy::CancelOnSet);
+        let cause = if was_set || disturbed {
+            Cause::GuestStep
+        } else if self
+            .schedule
+            .switched
+            .is_some_and(|at| now - at < SETTLE_LAST)
+        {
+            Cause::SourceChange
+        } else {
+            Cause::Unknown
+        };
+        self.begin_repair(now, cause, found.offset);
+        if disturbed && !was_set {
+            // Nothing told of a step: a wrong rate may be at work, and would go on.
+            self.ask_kernel(Why::Disturbed, actions);
+        } else {
+            self.step_by(found.offset, actions);
+        }
+    }
+
+    fn go_on_repairing(
+        &mut self,
+        now: Raw,
+        found: &Found,
+        by_source: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(repair) = &self.repair else {
+            return;
+        };
+        let fresh = repair.steps == 0 && repair.cause == Cause::Boot;
+        let wrong = found.wrong || (fresh && found.offset.abs() > found.bound.max(BOOT_STEP));
+        if wrong {
+            if repair.steps < STEPS {
+                self.step_by(found.offset, actions);
+            }
+            return;
+        }
+        match self.ladder.followed().map(|rung| rung.source.clone()) {
+            Some(source) if !by_source => self.ask(&source, now, actions),
+            _ => self.finish_repair(now, found, actions),
+        }
+    }
+
+    /// Gives a repair that has used up its steps one more, at a new tick.
+    pub(super) fn allow_step(&mut self) {
+        if let Some(repair) = &mut self.repair {
+            repair.steps = repair.steps.min(STEPS - 1);
+        }
+    }
+
+    fn step_by(&mut self, offset: Nanos, actions: &mut Vec<Action>) {
+        self.writing = Some(Write::Step(offset));
+        actions.push(Action::Step(offset));
+        if let Some(repair) = &mut self.repair {
+            repair.steps += 1;
+            repair.written = true;
+        }
+        self.announce(actions);
+    }
+
+    /// Tells the host of the disruption; after the action that repairs it, which must not wait.
+    fn announce(&mut self, actions: &mut Vec<Action>) {
+        let Some(repair) = &mut self.repair else {
+            return;
+        };
+        if repair.announced || repair.cause == Cause::Boot {
+            return;
+        }
+        repair.announced = true;
+        self.indicators.count_disruption(repair.cause);
+        let offset = repair.offset;
+        actions.push(Action::Emit(Event::Disrupted {
+            cause: repair.cause,
+            detected_by: repair.detected.by,
+            offset_ns: offset,
+        }));
+        if offset.abs() > LARGE_OFFSET {
+            let why = format!("the clock was {offset} from the reference");
+            self.alert(Alert::LargeOffset, true, &why, actions);
+        }
+    }
+
+    fn finish_repair(&mut self, now: Raw, found: &Found, actions: &mut Vec<Action>) {
+        self.announce(actions);
+        let Some(repair) = self.repair.take() else {
+            return;
+        };
+        self.settle_state();
+        self.last.quiet = Some(now);
+        self.indicators.within_bound(now);
+        if repair.written || repair.cause == Cause::Boot {
+            // A step cleared the kernel's own NTP state.
+            self.write_frequency(self.discipline.commanded(), actions);
+        }
+        if repair.cause == Cause::Boot {
+            self.report_sync(&repair, found, actions);
+        } else {
+            let took = now - repair.detected.at;
+            self.indicators.add_repair(took);
+            actions.push(Action::Emit(Event::Recovered {
+                cause: repair.cause,
+                detected_by: repair.detected.by,
+                took_ns: took,
+                residual_ns: found.offset,
+                bound_ns: found.bound,
+            }));
+        }
+        for alert in [
+            Alert::LargeOffset,
+            Alert::CannotCorrect,
+            Alert::BoundExceeded,
+        ] {
+            self.alert(alert, false, "the clock is right again", actions);
+        }
+    }
+
+    fn report_sync(&mut self, repair: &Repair, found: &Found, actions: &mut Vec<Action>) {
+        let followed = self.ladder.followed();
+        let Some((source, method)) = followed.and_then(|r| Some((r.source.clone(), r.method?)))
+        else {
+            return;
+        };
+        actions.push(Action::Emit(Event::Synced {
+            source,
+            method,
+            offset_ns: repair.offset,
+            bound_ns: found.bound,
+        }));
+    }
+
+    /// The state of an undisturbed clock.
+    pub(super) fn settle_state(&mut self) {
+        self.state = if self.ladder.followed().is_some() {
+            State::Synced
+        } else {
+            State::Holdover
+        };
+    }
+
+    /// The clock is right; its frequency may be due.
+    fn quiet(&mut self, now: Raw, found: &Found, by_source: bool, actions: &mut Vec<Action>) {
+        self.last.quiet = Some(now);
+        if by_source {
+            self.settle_state();
+            self.indicators.add_offset(self.last.offset);
+            if self.doubt.is_none() && found.offset.abs() < self.step {
+                let why = "the reference agrees with what is expected of it";
+                self.alert(Alert::BoundExceeded, false, why, actions);
+            }
+        }
+        if now < self.schedule.settle || self.doubt.is_some() {
+            return;
+        }
+        let interval = self.schedule.settle_interval;
+        self.schedule.settle_interval = match self.estimator.settle() {
+            Some(false) => Nanos(interval.0 / 2).max(SETTLE_FIRST),
+            Some(true) | None => (interval + interval).min(SETTLE_LAST),
+        };
+        self.schedule.settle = now + self.schedule.settle_interval;
+        self.ask_kernel(Why::Settle, actions);
+    }
+
+    fn ask_kernel(&mut self, why: Why, actions: &mut Vec<Action>) {
+        self.asking_kernel = Some(why);
+        actions.push(Action::ReadKernel);
+    }
+
+    /// The answer to `ReadKernel`.
+    pub(super) fn kernel(
+        &mut self,
+        now: Raw,
+        outcome: Result<KernelClock, i32>,
+        actions: &mut Vec<Action>,
+    ) {
+        let why = self.asking_kernel.take();
+        let commanded = self.discipline.commanded();
+        let foreign = outcome.is_ok_and(|clock| !clock.same(&commanded));
+        if foreign {
+            let offset = self.offset_at(now);
+            match &mut self.repair {
+                Some(repair) => repair.cause = Cause::GuestFrequency,
+                None => self.begin_repair(now, Cause::GuestFrequency, offset),
+            }
+            self.write_frequency(commanded, actions);
+            self.announce(actions);
+        } else if self.repair.is_some() {
+            actions.push(Action::ReadLocal);
+        } else if why == Some(Why::Settle) {
+            self.adjust_frequency(now, actions);
+        }
+    }
+
+    fn adjust_frequency(&mut self, now: Raw, actions: &mut Vec<Action>) {
+        let rate = self.estimator.rate();
+        let within = self.schedule.settle_interval;
+        let clock = self.discipline.command(rate, self.offset_at(now), within);
+        if clock != self.discipline.commanded() {
+            self.write_frequency(clock, actions);
+        }
+    }
+
+    /// The offset expected at `now`, without reading anything.
+    pub(super) fn offset_at(&self, now: Raw) -> Nanos {
+        let prediction = self.estimator.predict(now);
+        let expected = self.discipline.expected(now);
+        match (prediction, expected) {
+            (Some(prediction), Some(realtime)) => prediction.reference - realtime,
+            _ => Nanos::ZERO,
+        }
+    }
+
+    fn write_frequency(&mut self, clock: KernelClock, actions: &mut Vec<Action>) {
+        self.writing = Some(Write::Frequency(clock));
+        actions.push(Action::SetFrequency(clock));
+    }
+
+    /// The answer to `Step` or `SetFrequency`.
+    pub(super) fn adjusted(
+        &mut self,
+        now: Raw,
+        outcome: Result<(), i32>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(write) = self.writing.take() else {
+            return;
+        };
+        match (write, outcome) {
+            (Write::Step(by), Ok(())) => {
+                self.discipline.stepped(by);
+                self.look_after_step(now, actions);
+            }
+            (Write::Frequency(clock), Ok(())) => {
+                self.discipline.took_up(clock, now);
+                if self.repair.is_some() {
+                    actions.push(Action::ReadLocal);
+                }
+            }
+            (_, Err(errno)) => {
+                let why = format!("the kernel refuses to adjust the clock: errno {errno}");
+                self.alert(Alert::CannotCorrect, true, &why, actions);
+            }
+        }
+    }
+
+    /// Verifies a step by the quickest means there is.
+    fn look_after_step(&mut self, now: Raw, actions: &mut Vec<Action>) {
+        match self.ladder.followed() {
+            Some(rung) if rung.source.is_immediate() => {
+                let source = rung.source.clone();
+                self.ask(&source, now, actions);
+            }
+            _ => actions.push(Action::ReadLocal),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the engine tells of itself: the clock's part of the status record.
+
+use alloc::string::String;
+
+use super::Engine;
+use crate::record::{Boot, Status, Usage, VERSION};
+use crate::units::{Nanos, Raw, Utc};
+
+impl Engine {
+    /// The status at `now`. The shell fills in what the engine can't know: `seq`, `time_ns`,
+    /// `uptime_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel` and `clocksource` are empty.
+    #[must_use]
+    pub fn status(&self, now: Raw) -> Status {
+        let followed = self.ladder.followed();
+        let poll = match followed {
+            Some(rung) if !rung.source.is_immediate() => self.schedule.read_interval,
+            _ => self.watch,
+        };
+        Status {
+            v: VERSION,
+            seq: 0,
+            time_ns: Utc(0),
+            uptime_ns: Nanos::ZERO,
+            state: self.state,
+            source: followed.map(|rung| rung.source.clone()),
+            method: followed.and_then(|rung| rung.method),
+            offset_ns: self.last.offset,
+            bound_ns: self.bound(now),
+            frequency_ppb: self.discipline.commanded().rate(),
+            drift_ppb_per_s: self.estimator.drift_ppb_per_s(),
+            jitter_ns: self.indicators.jitter(),
+            since_good_ns: self.last.good.map_or(Nanos::MAX, |good| now - good),
+            poll_ns: poll,
+            sources: self.ladder.status(),
+            disruptions: self.indicators.disruptions(),
+            recovery: self.indicators.recovery(),
+            availability: self.indicators.availability(now),
+            alerts: self.indicators.alerts(),
+            dropped: 0,
+            rejected: 0,
+            boot: Boot::default(),
+            init: Usage::default(),
+            kernel: String::new(),
+            clocksource: String::new(),
+        }
+    }
+
+    /// The largest error that the clock can have at `now`, as far as is known;
+    /// [`Nanos::MAX`] before the first reading.
+    #[must_use]
+    pub fn bound(&self, now: Raw) -> Nanos {
+        let prediction = self.estimator.predict(now);
+        let expected = self.discipline.expected(now);
+        let (Some(prediction), Some(realtime)) = (prediction, expected) else {
+            return Nanos::MAX;
+        };
+        let offset = prediction.reference - realtime;
+        let late = (offset + prediction.late).abs();
+        let early = (offset - prediction.early).abs();
+        late.max(early)
+    }
+}

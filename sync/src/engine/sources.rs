@@ -1,0 +1,143 @@
+//! Moves on the ladder: failing over, holding over, climbing back.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Action, Engine, SLOW_READ_FIRST};
+use crate::ladder::Standing;
+use crate::record::{Alert, Event, State};
+use crate::sample::{ReadFailure, Reading, Source};
+use crate::units::Raw;
+
+impl Engine {
+    /// Reads the best source that is due, if it would be a better one.
+    pub(super) fn try_candidate(&mut self, now: Raw, actions: &mut Vec<Action>) {
+        if let Some(source) = self.ladder.candidate(now) {
+            self.ask(&source, now, actions);
+        }
+    }
+
+    /// A source that is not followed has answered.
+    pub(super) fn probed(&mut self, now: Raw, reading: Reading, actions: &mut Vec<Action>) {
+        let source = reading.source.clone();
+        if self.ladder.has_lied(&source) {
+            let agrees = self
+                .estimator
+                .compare(&reading)
+                .is_none_or(|d| !d.exceeds());
+            if !agrees {
+                let why = String::from("it still contradicts what is known");
+                self.ladder.lied(&source, why, now);
+                self.without_candidate(now, actions);
+                return;
+            }
+        }
+        let better = self.ladder.is_better(&source);
+        let proven = better && self.ladder.probed(&source, reading.method, now);
+        if self.ladder.followed().is_none() {
+            self.follow(now, &source, "it is the best that answers", actions);
+            self.track(now, reading, actions);
+        } else if proven {
+            self.follow(now, &source, "a better source is back", actions);
+            self.track(now, reading, actions);
+        }
+    }
+
+    fn follow(&mut self, now: Raw, source: &Source, why: &str, actions: &mut Vec<Action>) {
+        let from = self.ladder.let_go().or_else(|| self.schedule.lost.take());
+        self.schedule.lost = None;
+        self.ladder.follow(source);
+        if self.ladder.has_lied(source) {
+            self.ladder.absolve(source);
+            if !self.ladder.any_has_lied() {
+                let why = format!("{source} agrees with the others again");
+                self.alert(Alert::SourceLies, false, &why, actions);
+            }
+        }
+        self.doubt = None;
+        self.schedule.holdover = None;
+        self.schedule.switched = from.is_some().then_some(now);
+        self.schedule.read_interval = SLOW_READ_FIRST;
+        if from.as_ref() != Some(source) {
+            actions.push(Action::Emit(Event::Source {
+                from,
+                to: Some(source.clone()),
+                why: why.into(),
+            }));
+        }
+        for alert in [Alert::SourceLost, Alert::LongHoldover] {
+            self.alert(alert, false, &format!("{source} is followed"), actions);
+        }
+    }
+
+    /// A source gave no reading, or none that can be true.
+    pub(super) fn read_failed(
+        &mut self,
+        now: Raw,
+        source: &Source,
+        why: ReadFailure,
+        actions: &mut Vec<Action>,
+    ) {
+        let standing = self.ladder.bad(source, why, now);
+        if self.ladder.is_followed(source) {
+            if standing == Standing::Lost {
+                let alert = match why {
+                    ReadFailure::Garbage => Alert::SourceLies,
+                    _ => Alert::SourceLost,
+                };
+                self.drop_followed(now, alert, format!("{why}"), actions);
+            } else if !source.is_immediate() {
+                self.ask(source, now, actions);
+            }
+        } else if self.doubt.as_ref().is_some_and(|doubt| doubt.is_hearing()) {
+            self.ask_witness(now, Some(source), actions);
+        } else if self.ladder.followed().is_none() {
+            self.try_candidate(now, actions);
+            self.without_candidate(now, actions);
+        }
+    }
+
+    /// Lets go of the source followed and turns to the next.
+    pub(super) fn drop_followed(
+        &mut self,
+        now: Raw,
+        alert: Alert,
+        why: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(source) = self.ladder.let_go() else {
+            return;
+        };
+        if alert == Alert::SourceLies {
+            self.ladder.lied(&source, why.clone(), now);
+        }
+        self.alert(alert, true, &format!("{source}: {why}"), actions);
+        self.doubt = None;
+        self.schedule.lost = Some(source);
+        self.try_candidate(now, actions);
+        self.without_candidate(now, actions);
+    }
+
+    /// Goes into holdover, unless a source is being tried or followed.
+    fn without_candidate(&mut self, now: Raw, actions: &mut Vec<Action>) {
+        let trying = self.ladder.followed().is_some() || self.ladder.is_any_asked();
+        if trying || self.state == State::Unsynced {
+            return;
+        }
+        if self.schedule.holdover.is_none() {
+            self.schedule.holdover = Some(now);
+            actions.push(Action::Emit(Event::Source {
+                from: self.schedule.lost.take(),
+                to: None,
+                why: "no source answers".into(),
+            }));
+        }
+        if self.repair.is_some() {
+            // Nothing but the guest's own clocks is left to verify the repair with.
+            actions.push(Action::ReadLocal);
+        } else {
+            self.state = State::Holdover;
+        }
+    }
+}

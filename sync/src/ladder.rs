@@ -1,0 +1,319 @@
+//! The ladder of sources: which one is followed, which are worth another try, and what each of
+//! them has been worth so far.
+//!
+//! A rung that fails is left alone for a while that doubles with each failure; one that was caught
+//! lying for much longer. A rung better than the one followed is probed, and climbed back to after
+//! [`PROBES`] good probes in a row, so that a source that comes and goes does not take the clock
+//! along each time.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::record::SourceStatus;
+use crate::sample::{Method, ReadFailure, Source};
+use crate::units::{Nanos, Raw};
+
+/// Good probes in a row before a better source is followed again.
+const PROBES: u32 = 3;
+
+/// Time between two probes of a source that answers.
+const PROBE_INTERVAL: Nanos = Nanos::from_millis(200);
+
+/// How long a source is left alone after its first failure, and at most.
+const RETRY_FIRST: Nanos = Nanos::from_millis(100);
+const RETRY_LAST: Nanos = Nanos::from_secs(10);
+
+/// How long a source is barred after its first lie, and at most.
+const BAR_FIRST: Nanos = Nanos::from_secs(10);
+const BAR_LAST: Nanos = Nanos::from_secs(600);
+
+/// An answer that has not come after this never will: the shell's own deadlines are far shorter.
+const ANSWER_DEADLINE: Nanos = Nanos::from_secs(3);
+
+/// Failures in a row of the source followed, after which another is looked for.
+const FAILURES: u32 = 3;
+const FAILURES_WAITED_FOR: u32 = 2;
+
+/// One source and its record.
+#[derive(Debug)]
+pub(crate) struct Rung {
+    pub source: Source,
+    /// How its last reading was taken.
+    pub method: Option<Method>,
+    good: u64,
+    bad: u64,
+    last_failure: Option<String>,
+    failures: u32,
+    lies: u32,
+    probes: u32,
+    asked: Option<Raw>,
+    retry_at: Option<Raw>,
+    backoff: Nanos,
+}
+
+/// All sources, best first, and the one followed.
+#[derive(Debug)]
+pub(crate) struct Ladder {
+    rungs: Vec<Rung>,
+    followed: Option<usize>,
+}
+
+/// What a failure means for the source followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It may be tried again.
+    Doubtful,
+    /// It has failed too often, or for good.
+    Lost,
+}
+
+impl Source {
+    /// Whether the hypervisor itself answers for it. Such a source is taken at its word: it is the
+    /// host's clock, right or wrong. What any other says may be anybody's word, and is checked.
+    #[must_use]
+    pub fn is_hypervisors(&self) -> bool {
+        match self {
+            Self::Kvm | Self::Vmclock | Self::VirtioRtc | Self::Hyperv | Self::Vmware => true,
+            Self::Phc(_) | Self::Host | Self::Ntp | Self::Rtc => false,
+        }
+    }
+
+    /// Whether a reading comes at once, within some microseconds, so that it can be taken at every
+    /// watch tick.
+    #[must_use]
+    pub fn is_immediate(&self) -> bool {
+        self.is_hypervisors() || matches!(self, Self::Phc(_))
+    }
+}
+
+impl Ladder {
+    pub fn new(sources: &[Source]) -> Self {
+        let rung = |source: &Source| Rung {
+            source: source.clone(),
+            method: None,
+            good: 0,
+            bad: 0,
+            last_failure: None,
+            failures: 0,
+            lies: 0,
+            probes: 0,
+            asked: None,
+            retry_at: None,
+            backoff: RETRY_FIRST,
+        };
+        Self {
+            rungs: sources.iter().map(rung).collect(),
+            followed: None,
+        }
+    }
+
+    /// The rung followed now.
+    pub fn followed(&self) -> Option<&Rung> {
+        self.followed.map(|at| &self.rungs[at])
+    }
+
+    pub fn is_followed(&self, source: &Source) -> bool {
+        self.followed().is_some_and(|rung| rung.source == *source)
+    }
+
+    /// Follows `source` from now on.
+    pub fn follow(&mut self, source: &Source) {
+        self.followed = self.position(source);
+    }
+
+    /// Follows none. The lost one is tried again later, like any other.
+    pub fn let_go(&mut self) -> Option<Source> {
+        let at = self.followed.take()?;
+        Some(self.rungs[at].source.clone())
+    }
+
+    /// The best source to try now: any that is due if none is followed, else one better than it.
+    /// None while an answer is still awaited from such a one.
+    pub fn candidate(&self, now: Raw) -> Option<Source> {
+        let rungs = &self.rungs[..self.followed.unwrap_or(self.rungs.len())];
+        let due = |rung: &&Rung| rung.retry_at.is_none_or(|at| at <= now);
+        let next = rungs
+            .iter()
+            .find(|rung| rung.asked.is_some() || due(rung))?;
+        next.asked.is_none().then(|| next.source.clone())
+    }
+
+    /// Sources other than the one followed that could bear witness, from the one after `last` on.
+    pub fn witness_after(&self, last: Option<&Source>) -> Option<Source> {
+        let from = last
+            .and_then(|last| self.position(last))
+            .map_or(0, |at| at + 1);
+        let may = |at: &usize| {
+            let rung = &self.rungs[*at];
+            Some(*at) != self.followed && rung.lies == 0 && rung.asked.is_none()
+        };
+        let at = (from..self.rungs.len()).find(may)?;
+        Some(self.rungs[at].source.clone())
+    }
+
+    /// A reading of `source` was asked for.
+    pub fn asked(&mut self, source: &Source, now: Raw) {
+        if let Some(rung) = self.rung_mut(source) {
+            rung.asked = Some(now);
+        }
+    }
+
+    /// Whether an answer is still awaited.
+    pub fn is_asked(&self, source: &Source) -> bool {
+        self.position(source)
+            .is_some_and(|at| self.rungs[at].asked.is_some())
+    }
+
+    /// `source` has answered, well or badly.
+    pub fn answered(&mut self, source: &Source) {
+        if let Some(rung) = self.rung_mut(source) {
+            rung.asked = None;
+        }
+    }
+
+    /// A source whose answer is overdue beyond hope.
+    pub fn overdue(&self, now: Raw) -> Option<Source> {
+        let overdue = |rung: &&Rung| rung.asked.is_some_and(|at| now - at > ANSWER_DEADLINE);
+        self.rungs
+            .iter()
+            .find(overdue)
+            .map(|rung| rung.source.clone())
+    }
+
+    /// A reading was good and is used.
+    pub fn good(&mut self, source: &Source, method: Method) {
+        if let Some(rung) = self.rung_mut(source) {
+            rung.good += 1;
+            rung.failures = 0;
+            rung.retry_at = None;
+            rung.backoff = RETRY_FIRST;
+            rung.method = Some(method);
+        }
+    }
+
+    /// A probe of a better source was good; returns whether it may be followed again.
+    pub fn probed(&mut self, source: &Source, method: Method, now: Raw) -> bool {
+        self.good(source, method);
+        let Some(rung) = self.rung_mut(source) else {
+            return false;
+        };
+        rung.probes += 1;
+        rung.retry_at = Some(now + PROBE_INTERVAL);
+        let proven = rung.probes >= PROBES;
+        if proven {
+            rung.probes = 0;
+            rung.retry_at = None;
+        }
+        proven
+    }
+
+    /// A reading failed or was not believed.
+    pub fn bad(&mut self, source: &Source, why: ReadFailure, now: Raw) -> Standing {
+        let Some(rung) = self.rung_mut(source) else {
+            return Standing::Doubtful;
+        };
+        rung.fail(why.to_string(), rung.backoff, now);
+        rung.backoff = double(rung.backoff, RETRY_LAST);
+        let limit = match why {
+            ReadFailure::Absent => 1,
+            ReadFailure::Refused(_) => FAILURES,
+            ReadFailure::Timeout | ReadFailure::Garbage => FAILURES_WAITED_FOR,
+        };
+        if rung.failures >= limit {
+            Standing::Lost
+        } else {
+            Standing::Doubtful
+        }
+    }
+
+    /// A reading that stands alone: the next one contradicts it.
+    pub fn outlier(&mut self, source: &Source, why: String) {
+        if let Some(rung) = self.rung_mut(source) {
+            rung.bad += 1;
+            rung.last_failure = Some(why);
+        }
+    }
+
+    /// `source` was caught in a contradiction; it is barred for a while.
+    pub fn lied(&mut self, source: &Source, why: String, now: Raw) {
+        if let Some(rung) = self.rung_mut(source) {
+            let shift = rung.lies.min(16);
+            rung.lies += 1;
+            let bar = Nanos(BAR_FIRST.0.saturating_mul(1 << shift)).min(BAR_LAST);
+            rung.fail(why, bar, now);
+        }
+    }
+
+    /// Whether `source` has to prove itself against the present estimate before it is followed.
+    pub fn has_lied(&self, source: &Source) -> bool {
+        self.position(source)
+            .is_some_and(|at| self.rungs[at].lies > 0)
+    }
+
+    /// Whether any source stands accused.
+    pub fn any_has_lied(&self) -> bool {
+        self.rungs.iter().any(|rung| rung.lies > 0)
+    }
+
+    /// Whether any answer is awaited.
+    pub fn is_any_asked(&self) -> bool {
+        self.rungs.iter().any(|rung| rung.asked.is_some())
+    }
+
+    /// Whether `source` stands above the one followed.
+    pub fn is_better(&self, source: &Source) -> bool {
+        match (self.position(source), self.followed) {
+            (Some(at), Some(followed)) => at < followed,
+            (at, _) => at.is_some(),
+        }
+    }
+
+    /// `source` agrees with the estimate again.
+    pub fn absolve(&mut self, source: &Source) {
+        if let Some(rung) = self.rung_mut(source) {
+            rung.lies = 0;
+        }
+    }
+
+    /// Every source may be tried at once: the machine, or its devices, are no longer the same.
+    pub fn retry_all(&mut self) {
+        for rung in &mut self.rungs {
+            rung.retry_at = None;
+            rung.backoff = RETRY_FIRST;
+            rung.lies = 0;
+        }
+    }
+
+    /// Each source's record.
+    pub fn status(&self) -> Vec<SourceStatus> {
+        let record = |rung: &Rung| SourceStatus {
+            source: rung.source.clone(),
+            good: rung.good,
+            bad: rung.bad,
+            last_failure: rung.last_failure.clone(),
+        };
+        self.rungs.iter().map(record).collect()
+    }
+
+    fn position(&self, source: &Source) -> Option<usize> {
+        self.rungs.iter().position(|rung| rung.source == *source)
+    }
+
+    fn rung_mut(&mut self, source: &Source) -> Option<&mut Rung> {
+        self.rungs.iter_mut().find(|rung| rung.source == *source)
+    }
+}
+
+impl Rung {
+    fn fail(&mut self, why: String, pause: Nanos, now: Raw) {
+        self.bad += 1;
+        self.failures += 1;
+        self.probes = 0;
+        self.last_failure = Some(why);
+        self.retry_at = Some(now + pause);
+    }
+}
+
+fn double(span: Nanos, limit: Nanos) -> Nanos {
+    (span + span).min(limit)
+}
