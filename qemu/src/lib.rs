@@ -8,6 +8,7 @@ mod outbox;
 pub mod port;
 pub mod program;
 pub mod qmp;
+pub mod registry;
 pub mod signals;
 pub mod time_server;
 pub mod vm;

@@ -1,4 +1,9 @@
 //! The experiment: disturb a guest's clock, and measure how it gets right again.
 
 pub mod fault;
+pub mod plan;
 pub mod report;
+mod run;
+pub mod table;
+
+pub use run::{ExperimentError, Outcome, Progress, run};

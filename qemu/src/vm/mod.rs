@@ -3,5 +3,8 @@
 pub mod argv;
 pub mod config;
 pub mod console;
+pub mod death;
+pub mod error;
+pub mod machine;
 pub mod process;
 pub mod rundir;

@@ -180,12 +180,8 @@ fn take_output(child: &mut Child) -> io::Result<Output> {
 /// Waits for the process's end, then reaps it together with what is left of its group.
 fn keep(mut child: Child, shared: &Shared) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    loop {
-        match rustix::process::waitid(WaitId::Pid(shared.pid), options) {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(_) | Err(_) => break,
-        }
-    }
+    let waited = || rustix::process::waitid(WaitId::Pid(shared.pid), options);
+    while matches!(waited(), Err(rustix::io::Errno::INTR)) {}
     let mut exit = shared.lock();
     // A wrapper script may have left the real QEMU behind.
     let _ = rustix::process::kill_process_group(shared.pid, Signal::KILL);

@@ -1,0 +1,373 @@
+//! Doing an experiment on a running machine.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use noonmark_sync::record::{Cause, DetectedBy, Event, Record, Status};
+use noonmark_sync::testport::{self, Observation, Request};
+use noonmark_sync::units::Nanos;
+
+use super::fault::Fault;
+use super::plan::Plan;
+use super::report::{
+    Environment, FaultReport, FirstSample, NotRun, Report, Sample, Summary, VERSION,
+};
+use crate::accel::Decision;
+use crate::hub::Feed;
+use crate::vm::error::MachineError;
+use crate::vm::machine::Machine;
+
+/// How long PID 1's records may come after the observer's answer. They are on their way by then,
+/// so this only passes where there are none.
+const RECORDS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Status records between the first sync and the faults, so that PID 1's idle cost is measured
+/// over a whole interval.
+const IDLE_RECORDS: u32 = 2;
+
+/// What an experiment tells while it runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// A record came while the guest boots.
+    Booting(&'a Record),
+    /// The guest's clock is synced.
+    Synced(&'a Status),
+    /// A sample was taken; `number` counts from 1, and is 0 for the first fault after boot.
+    Sampled {
+        /// The fault.
+        fault: Fault,
+        /// Which of its samples.
+        number: u32,
+        /// Of how many.
+        of: u32,
+        /// What was measured.
+        sample: &'a Sample,
+    },
+    /// A fault could not be done.
+    Skipped {
+        /// The fault.
+        fault: Fault,
+        /// Why.
+        reason: &'a str,
+    },
+}
+
+/// What an experiment came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was measured, up to the error if there is one.
+    pub report: Report,
+    /// Why it did not get to its end.
+    pub error: Option<ExperimentError>,
+}
+
+/// Why an experiment did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ExperimentError {
+    /// The machine.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The fault program answered something else than what was asked.
+    #[error(
+        "the fault program in the guest answered request {got} where {expected} was under way; \
+         the image and this program are of different versions: build the image again"
+    )]
+    WrongAnswer {
+        /// The request's number.
+        expected: u64,
+        /// The answer's.
+        got: u64,
+    },
+}
+
+/// Waits for the machine's first sync, does the plan's faults and measures. One more fault, the
+/// first after boot, is done before them and reported on its own.
+///
+/// Whatever happens, what was measured until then is in the outcome's report, and what was not
+/// done is listed there with the reason.
+pub fn run(
+    machine: &mut Machine,
+    plan: &Plan,
+    accelerator: &Decision,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Outcome {
+    let report = empty_report(machine, plan, accelerator);
+    let feed = machine.feed();
+    let mut experiment = Experiment {
+        machine,
+        plan,
+        feed,
+        report,
+        requests: 0,
+        progress,
+    };
+    let error = experiment.run().err();
+    let mut report = experiment.report;
+    if let Some(error) = &error {
+        list_missing(&mut report, plan, error);
+    }
+    Outcome { report, error }
+}
+
+fn empty_report(machine: &Machine, plan: &Plan, accelerator: &Decision) -> Report {
+    Report {
+        v: VERSION,
+        environment: Environment {
+            qemu: machine.qemu_version().to_owned(),
+            accelerator: accelerator.accelerator.to_string(),
+            accelerator_reason: accelerator.reason.clone(),
+            vcpus: machine.config().vcpus,
+            ..Environment::default()
+        },
+        tolerance_ns: plan.tolerance,
+        boot: None,
+        faults: Vec::new(),
+        not_run: Vec::new(),
+        first: None,
+        max_recovery_ns: plan.max_recovery,
+        seed: plan.seed,
+        noonmark: env!("CARGO_PKG_VERSION").to_owned(),
+        sources: Vec::new(),
+        init: None,
+    }
+}
+
+/// Lists what an error kept from being done.
+fn list_missing(report: &mut Report, plan: &Plan, error: &ExperimentError) {
+    let text = error.to_string();
+    let why = text.lines().next().unwrap_or_default();
+    for fault in &plan.faults {
+        let name = fault.to_string();
+        if report.not_run.iter().any(|gap| gap.fault == name) {
+            continue;
+        }
+        let done = report.faults.iter().find(|done| done.fault == name);
+        let reason = match done.map_or(0, |done| done.summary.count) {
+            count if count == plan.count => continue,
+            0 => why.to_owned(),
+            count => format!("ended after {count} of {} samples: {why}", plan.count),
+        };
+        report.not_run.push(NotRun {
+            fault: name,
+            reason,
+        });
+    }
+}
+
+struct Experiment<'a> {
+    machine: &'a mut Machine,
+    plan: &'a Plan,
+    feed: Feed,
+    report: Report,
+    requests: u64,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
+/// What one request came to.
+enum Answered {
+    Sample(Sample),
+    Refused(String),
+}
+
+impl Experiment<'_> {
+    fn run(&mut self) -> Result<(), ExperimentError> {
+        self.wait_ready()?;
+        let mut pause = self.plan.pauses();
+        if let Some(&fault) = self.plan.faults.first() {
+            thread::sleep(pause());
+            self.first(fault)?;
+        }
+        for &fault in &self.plan.faults {
+            self.fault(fault, &mut pause)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the first sync, the fault program, and a quiet moment.
+    fn wait_ready(&mut self) -> Result<(), ExperimentError> {
+        let progress = &mut self.progress;
+        let mut status = self
+            .machine
+            .wait_synced(&self.feed, |record| progress(Progress::Booting(record)))?;
+        (self.progress)(Progress::Synced(&status));
+        let deadline = Instant::now() + self.machine.patience().sync();
+        let awaited = "the fault program's greeting";
+        while self.machine.test_answer(awaited, deadline)?.outcome != testport::Outcome::Ready {}
+        for _ in 0..IDLE_RECORDS {
+            status = self.next_status(deadline)?;
+        }
+        self.report.boot = Some(status.boot);
+        self.report.init = Some(status.init);
+        let environment = &mut self.report.environment;
+        environment.kernel = Some(status.kernel);
+        environment.clocksource = Some(status.clocksource);
+        environment.source = status.source;
+        environment.method = status.method;
+        self.report.sources = status.sources;
+        Ok(())
+    }
+
+    fn next_status(&mut self, deadline: Instant) -> Result<Status, MachineError> {
+        loop {
+            let awaited = "the next status record";
+            match self.machine.record(&self.feed, awaited, deadline)? {
+                Record::Status(status) => return Ok(status),
+                Record::Event(_) => {}
+            }
+        }
+    }
+
+    /// The first fault after boot, which runs cold code.
+    fn first(&mut self, fault: Fault) -> Result<(), ExperimentError> {
+        match self.sample(fault)? {
+            Answered::Sample(sample) => {
+                self.report_sample(fault, 0, &sample);
+                self.report.first = Some(FirstSample {
+                    fault: fault.to_string(),
+                    sample,
+                });
+            }
+            // The samples proper will say so.
+            Answered::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    fn fault(
+        &mut self,
+        fault: Fault,
+        pause: &mut impl FnMut() -> Duration,
+    ) -> Result<(), ExperimentError> {
+        let index = self.report.faults.len();
+        self.report.faults.push(FaultReport {
+            fault: fault.to_string(),
+            requested: self.plan.count,
+            samples: Vec::new(),
+            summary: Summary::default(),
+        });
+        for number in 1..=self.plan.count {
+            thread::sleep(pause());
+            match self.sample(fault)? {
+                Answered::Sample(sample) => {
+                    let entry = &mut self.report.faults[index];
+                    entry.samples.push(sample);
+                    entry.summary = Summary::of(&entry.samples);
+                    self.report_sample(fault, number, &sample);
+                }
+                Answered::Refused(reason) => {
+                    (self.progress)(Progress::Skipped {
+                        fault,
+                        reason: &reason,
+                    });
+                    self.report.not_run.push(NotRun {
+                        fault: fault.to_string(),
+                        reason,
+                    });
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report_sample(&mut self, fault: Fault, number: u32, sample: &Sample) {
+        (self.progress)(Progress::Sampled {
+            fault,
+            number,
+            of: self.plan.count,
+            sample,
+        });
+    }
+
+    /// Does one fault, and joins what the observer saw with what PID 1 recorded.
+    fn sample(&mut self, fault: Fault) -> Result<Answered, ExperimentError> {
+        // What came before the request belongs to no sample.
+        while self.feed.next(Instant::now()).is_ok() {}
+        self.requests += 1;
+        let id = self.requests;
+        let recovery = self.machine.patience().recovery();
+        self.machine.send_test(&Request {
+            v: 1,
+            id,
+            fault: fault.request(),
+            tolerance_ns: self.plan.tolerance,
+            settle_ns: self.plan.settle,
+            deadline_ms: u64::try_from(recovery.as_millis()).unwrap_or(u64::MAX),
+        })?;
+        let deadline = Instant::now() + recovery + self.machine.patience().answer();
+        let answer = self
+            .machine
+            .test_answer("the fault program's answer", deadline)?;
+        if answer.id != id {
+            return Err(ExperimentError::WrongAnswer {
+                expected: id,
+                got: answer.id,
+            });
+        }
+        match answer.outcome {
+            testport::Outcome::Observed(observation) => {
+                let account = self.account()?;
+                Ok(Answered::Sample(join(&observation, &account)))
+            }
+            testport::Outcome::Error(why) => Ok(Answered::Refused(why)),
+            testport::Outcome::Ready => Ok(Answered::Refused(
+                "the fault program started over in the middle of it".to_owned(),
+            )),
+        }
+    }
+
+    /// PID 1's records of the disruption just done.
+    fn account(&mut self) -> Result<Account, MachineError> {
+        let mut account = Account::default();
+        let deadline = Instant::now() + RECORDS_DEADLINE;
+        while account.took.is_none() {
+            let record = match self.machine.record(&self.feed, "PID 1's record", deadline) {
+                // That there is no record is a finding, not a failure.
+                Err(MachineError::Deadline { .. }) => break,
+                other => other?,
+            };
+            if let Record::Event(event) = record {
+                account.take(&event.event);
+            }
+        }
+        Ok(account)
+    }
+}
+
+/// What PID 1 says of a disruption.
+#[derive(Debug, Default, PartialEq)]
+struct Account {
+    detected_by: Option<DetectedBy>,
+    cause: Option<Cause>,
+    took: Option<Nanos>,
+}
+
+impl Account {
+    /// The first disruption counts, and the recovery that follows it.
+    fn take(&mut self, event: &Event) {
+        match *event {
+            Event::Disrupted {
+                cause, detected_by, ..
+            } if self.cause.is_none() => {
+                self.cause = Some(cause);
+                self.detected_by = Some(detected_by);
+            }
+            Event::Recovered { took_ns, .. } if self.cause.is_some() => self.took = Some(took_ns),
+            _ => {}
+        }
+    }
+}
+
+fn join(observation: &Observation, account: &Account) -> Sample {
+    Sample {
+        recovered_ns: observation.recovered_ns,
+        wrong_reads: observation.wrong_reads,
+        residual_ns: observation.residual_ns,
+        detected_by: account.detected_by,
+        cause: account.cause,
+        residual_bound_ns: observation.residual_bound_ns,
+        reads: observation.reads,
+        worst_ns: observation.worst_ns,
+        repair_ns: account.took,
+    }
+}

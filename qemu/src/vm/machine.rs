@@ -1,0 +1,509 @@
+//! A running machine: started with its ports connected, watched, and gone when dropped.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use noonmark_sync::record::{Command, Record, Shutdown, State, Status};
+use noonmark_sync::testport::{Answer, Request};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::argv::{Endpoints, argv};
+use super::config::{Boot, Config, Patience};
+use super::console::{Console, Follower};
+use super::death::{Death, Evidence, KERNEL_PANIC, TAIL_LINES};
+use super::error::MachineError;
+use super::process::Process;
+use super::rundir::{DESCRIPTION, RunDir};
+use crate::hub::{Feed, FeedError, Hub};
+use crate::lines::ReadError;
+use crate::port::{PortError, TestPort};
+use crate::program::Qemu;
+use crate::qmp::Qmp;
+use crate::registry::{Description, STATUS_SOCKET};
+use crate::time_server::{TimeServer, host_utc};
+
+/// How often a wait looks whether the machine is still well.
+const HEALTH_CHECK: Duration = Duration::from_millis(200);
+
+/// A QEMU with everything that belongs to it. Dropping it kills QEMU and removes its files.
+#[derive(Debug)]
+pub struct Machine {
+    // Fields are dropped in this order: QEMU first, which ends what reads from it.
+    process: Process,
+    console: Console,
+    stderr: Console,
+    qmp: Qmp,
+    hub: Hub,
+    test: Option<TestPort>,
+    _time: Option<TimeServer>,
+    config: Config,
+    patience: Patience,
+    started: Instant,
+    directory: RunDir,
+}
+
+/// How a machine was brought to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerOff {
+    /// Its own PID 1 turned it off.
+    Guest,
+    /// It did not in time, so QEMU was told to quit.
+    Quit,
+    /// QEMU did not quit either and was killed.
+    Killed,
+}
+
+/// The sockets that QEMU will connect to.
+struct Listeners {
+    qmp: UnixListener,
+    status: UnixListener,
+    time: Option<UnixListener>,
+    test: Option<UnixListener>,
+}
+
+impl Machine {
+    /// Starts a machine and returns once its monitor has answered; the guest then boots.
+    ///
+    /// # Errors
+    /// Where a file is missing, QEMU refuses to start, or it does not connect in time.
+    pub fn start(qemu: &Qemu, config: Config) -> Result<Self, MachineError> {
+        check_files(&config.boot)?;
+        let patience = Patience::new(config.accelerator);
+        let directory = RunDir::create()?;
+        let paths = Paths::in_dir(&directory);
+        if let Boot::Uefi { vars, .. } = &config.boot {
+            copy(vars, &paths.vars)?;
+        }
+        let listeners = Listeners {
+            qmp: listen(&paths.qmp)?,
+            status: listen(&paths.status)?,
+            time: config
+                .time_channel
+                .then(|| listen(&paths.time))
+                .transpose()?,
+            test: config.test_port.then(|| listen(&paths.test)).transpose()?,
+        };
+        let subscribers = listen(&directory.join(STATUS_SOCKET))?;
+
+        let (started, started_utc) = (Instant::now(), host_utc());
+        let (process, output) = Process::spawn(qemu.path(), &argv(&config, &paths.endpoints()))
+            .map_err(MachineError::Spawn)?;
+        let log = directory.join("console.log");
+        let mut birth = Birth {
+            console: Console::capture(output.stdout, Some(&log)).map_err(MachineError::Host)?,
+            stderr: Console::capture(output.stderr, None).map_err(MachineError::Host)?,
+            process,
+            deadline: started + patience.start(),
+        };
+        let qmp = birth.monitor(&listeners.qmp)?;
+        let status = birth.accept(&listeners.status)?;
+        let time = birth.accept_any(listeners.time.as_ref())?;
+        let test = birth.accept_any(listeners.test.as_ref())?;
+        paths.remove_sockets();
+        let hub = Hub::start(status, subscribers).map_err(MachineError::Host)?;
+        let time = time
+            .map(|stream| TimeServer::start(stream, host_utc))
+            .transpose()
+            .map_err(MachineError::Host)?;
+        describe(&directory, &config.name, birth.process.pid(), started_utc)?;
+        Ok(Self {
+            process: birth.process,
+            console: birth.console,
+            stderr: birth.stderr,
+            qmp,
+            hub,
+            test: test.map(TestPort::new).transpose()?,
+            _time: time,
+            config,
+            patience,
+            started,
+            directory,
+        })
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How long to wait for what.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    /// When QEMU was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Its run directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// QEMU's process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its monitor.
+    pub fn qmp(&mut self) -> &mut Qmp {
+        &mut self.qmp
+    }
+
+    /// QEMU's version, as its monitor says it.
+    #[must_use]
+    pub fn qemu_version(&self) -> &str {
+        self.qmp.version()
+    }
+
+    /// The console's last lines, at most `count`.
+    #[must_use]
+    pub fn console_tail(&self, count: usize) -> Vec<String> {
+        self.console.tail(count)
+    }
+
+    /// Hands `follower` the console's output, what there was so far first.
+    pub fn follow_console(&self, follower: Follower) {
+        self.console.follow(follower);
+    }
+
+    /// A subscription of the status port, from the next record on.
+    #[must_use]
+    pub fn feed(&self) -> Feed {
+        self.hub.feed()
+    }
+
+    /// Sends a command to PID 1.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON.
+    pub fn send(&self, command: &Command) -> Result<(), MachineError> {
+        self.hub.send(command).map_err(MachineError::Host)
+    }
+
+    /// The next record of `feed`.
+    ///
+    /// # Errors
+    /// [`MachineError::Deadline`], and [`MachineError::Died`] as soon as the machine is not well.
+    pub fn record(
+        &mut self,
+        feed: &Feed,
+        awaited: &'static str,
+        deadline: Instant,
+    ) -> Result<Record, MachineError> {
+        loop {
+            match feed.next(deadline.min(Instant::now() + HEALTH_CHECK)) {
+                Ok(record) => return Ok(record),
+                Err(FeedError::Closed) => return Err(self.ended()),
+                Err(FeedError::Timeout) => self.check(awaited, deadline)?,
+            }
+        }
+    }
+
+    /// Waits for the first status record whose clock is synced, passing each record to `each`.
+    ///
+    /// # Errors
+    /// As [`Machine::record`]; the deadlines are those of [`Patience`].
+    pub fn wait_synced(
+        &mut self,
+        feed: &Feed,
+        mut each: impl FnMut(&Record),
+    ) -> Result<Status, MachineError> {
+        let mut awaited = "the first record on the status port";
+        let mut deadline = self.started + self.patience.boot();
+        let mut seen = false;
+        loop {
+            let record = self.record(feed, awaited, deadline)?;
+            if !seen {
+                seen = true;
+                awaited = "the first sync of the guest's clock";
+                deadline = Instant::now() + self.patience.sync();
+            }
+            each(&record);
+            match record {
+                Record::Status(status) if status.state == State::Synced => return Ok(status),
+                Record::Status(_) | Record::Event(_) => {}
+            }
+        }
+    }
+
+    /// Sends a request to the fault program.
+    ///
+    /// # Errors
+    /// Where the machine has no test port, or it does not take the request.
+    pub fn send_test(&mut self, request: &Request) -> Result<(), MachineError> {
+        Ok(self.test_port()?.send(request)?)
+    }
+
+    /// The fault program's next answer.
+    ///
+    /// # Errors
+    /// As [`Machine::record`], and where the machine has no test port.
+    pub fn test_answer(
+        &mut self,
+        awaited: &'static str,
+        deadline: Instant,
+    ) -> Result<Answer, MachineError> {
+        loop {
+            let slice = deadline.min(Instant::now() + HEALTH_CHECK);
+            match self.test_port()?.next(slice) {
+                Ok(answer) => return Ok(answer),
+                Err(PortError::Read(ReadError::Timeout)) => self.check(awaited, deadline)?,
+                Err(PortError::Read(ReadError::Closed)) => return Err(self.ended()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Brings the machine to its end: asks PID 1, then QEMU, then kills.
+    ///
+    /// # Errors
+    /// Where the guest died of something else than the power-off.
+    pub fn power_off(mut self) -> Result<PowerOff, MachineError> {
+        self.send(&Command::Shutdown(Shutdown::Poweroff))?;
+        let patience = self.patience.shutdown();
+        if self.process.wait(Instant::now() + patience).is_some() {
+            return match self.ended() {
+                MachineError::Died(death) if death.cause == super::death::Cause::PoweredOff => {
+                    Ok(PowerOff::Guest)
+                }
+                error => Err(error),
+            };
+        }
+        // A monitor that no longer answers is what the kill is for.
+        let _ = self.qmp.quit(Instant::now() + patience);
+        Ok(match self.process.wait(Instant::now() + patience) {
+            Some(_) => PowerOff::Quit,
+            None => PowerOff::Killed,
+        })
+    }
+
+    fn test_port(&mut self) -> Result<&mut TestPort, MachineError> {
+        self.test.as_mut().ok_or(MachineError::NoTestPort)
+    }
+
+    /// Fails where the machine is not well, or the deadline for `awaited` has passed.
+    fn check(&mut self, awaited: &'static str, deadline: Instant) -> Result<(), MachineError> {
+        if let Some(death) = self.death() {
+            return Err(MachineError::Died(Box::new(death)));
+        }
+        if Instant::now() < deadline {
+            return Ok(());
+        }
+        Err(MachineError::Deadline {
+            awaited,
+            after: self.started.elapsed(),
+            accelerator: self.config.accelerator,
+            console: self.console.tail(TAIL_LINES),
+        })
+    }
+
+    /// The error for a machine whose ports are closed.
+    fn ended(&mut self) -> MachineError {
+        // The ports close a moment before the process is reaped.
+        let _ = self.process.wait(Instant::now() + Duration::from_secs(5));
+        let death = self.death().unwrap_or_else(|| Death {
+            cause: super::death::Cause::Ended,
+            console: self.console.tail(TAIL_LINES),
+        });
+        MachineError::Died(Box::new(death))
+    }
+
+    /// Why the machine is not well; none where it seems to be.
+    fn death(&mut self) -> Option<Death> {
+        let exit = self.process.exit();
+        let mut shutdown = None;
+        if exit.is_some() {
+            self.console.finish();
+            self.stderr.finish();
+            let event = self
+                .qmp
+                .wait_event("SHUTDOWN", Instant::now() + HEALTH_CHECK);
+            shutdown = event
+                .ok()
+                .and_then(|event| event.data["reason"].as_str().map(str::to_owned));
+        }
+        let cause = Evidence {
+            exit,
+            shutdown: shutdown.as_deref(),
+            stderr: &self.stderr.tail(TAIL_LINES).join("\n"),
+            panicked: self.console.contains(KERNEL_PANIC),
+        }
+        .cause()?;
+        Some(Death {
+            cause,
+            console: self.console.tail(TAIL_LINES),
+        })
+    }
+}
+
+/// A machine whose QEMU has not connected everywhere yet.
+struct Birth {
+    process: Process,
+    console: Console,
+    stderr: Console,
+    deadline: Instant,
+}
+
+impl Birth {
+    fn monitor(&mut self, listener: &UnixListener) -> Result<Qmp, MachineError> {
+        let stream = self.accept(listener)?;
+        Qmp::connect(stream, self.deadline).map_err(|error| {
+            // QEMU connects before it looks at the rest of its arguments, so a refusal shows as a
+            // connection that closes.
+            let _ = self.process.wait(Instant::now() + HEALTH_CHECK);
+            self.stillborn().unwrap_or_else(|| error.into())
+        })
+    }
+
+    fn accept_any(
+        &mut self,
+        listener: Option<&UnixListener>,
+    ) -> Result<Option<UnixStream>, MachineError> {
+        listener.map(|listener| self.accept(listener)).transpose()
+    }
+
+    /// Waits for QEMU to connect; an end of QEMU ends the wait.
+    fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream, MachineError> {
+        listener.set_nonblocking(true).map_err(MachineError::Host)?;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).map_err(MachineError::Host)?;
+                    return Ok(stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(MachineError::Host(error)),
+            }
+            if let Some(error) = self.stillborn() {
+                return Err(error);
+            }
+            wait_readable(listener).map_err(MachineError::Host)?;
+        }
+    }
+
+    fn stillborn(&mut self) -> Option<MachineError> {
+        if let Some(exit) = self.process.exit() {
+            self.stderr.finish();
+            self.console.finish();
+            let cause = Evidence {
+                exit: Some(exit),
+                stderr: &self.stderr.tail(TAIL_LINES).join("\n"),
+                ..Evidence::default()
+            }
+            .cause()?;
+            return Some(MachineError::Refused(cause));
+        }
+        (Instant::now() >= self.deadline).then(|| MachineError::NoMonitor {
+            stderr: self.stderr.tail(TAIL_LINES).join("; "),
+        })
+    }
+}
+
+fn wait_readable(listener: &UnixListener) -> io::Result<()> {
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    let slice = Timespec::try_from(HEALTH_CHECK / 4).map_err(io::Error::other)?;
+    match rustix::event::poll(&mut fds, Some(&slice)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Paths in a run directory; no name is longer than [`super::rundir::SOCKET_NAME_MAX`].
+struct Paths {
+    qmp: PathBuf,
+    status: PathBuf,
+    time: PathBuf,
+    test: PathBuf,
+    vars: PathBuf,
+}
+
+impl Paths {
+    fn in_dir(directory: &RunDir) -> Self {
+        Self {
+            qmp: directory.join("qemu-qmp"),
+            status: directory.join("qemu-status"),
+            time: directory.join("qemu-time"),
+            test: directory.join("qemu-test"),
+            vars: directory.join("vars.fd"),
+        }
+    }
+
+    fn endpoints(&self) -> Endpoints<'_> {
+        Endpoints {
+            qmp: &self.qmp,
+            status: &self.status,
+            time: &self.time,
+            test: &self.test,
+            vars: &self.vars,
+        }
+    }
+
+    /// Connected sockets need no name any more.
+    fn remove_sockets(&self) {
+        for path in [&self.qmp, &self.status, &self.time, &self.test] {
+            // What is left goes with the directory.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn describe(
+    directory: &RunDir,
+    name: &str,
+    qemu_pid: u32,
+    started_ns: noonmark_sync::units::Utc,
+) -> Result<(), MachineError> {
+    let description = Description {
+        v: 1,
+        name: name.to_owned(),
+        pid: std::process::id(),
+        qemu_pid,
+        started_ns,
+    };
+    let json = serde_json::to_vec(&description).map_err(|e| MachineError::Host(e.into()))?;
+    Ok(directory.write(DESCRIPTION, &json)?)
+}
+
+fn listen(path: &Path) -> Result<UnixListener, MachineError> {
+    UnixListener::bind(path).map_err(|source| MachineError::File {
+        deed: "listen on",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), MachineError> {
+    fs::copy(from, to)
+        .map(drop)
+        .map_err(|source| MachineError::File {
+            deed: "copy the firmware's variables from",
+            path: from.to_owned(),
+            source,
+        })
+}
+
+/// QEMU would say it too, in words of its own and after it was started.
+fn check_files(boot: &Boot) -> Result<(), MachineError> {
+    let files: &[&PathBuf] = match boot {
+        Boot::Direct { kernel, initrd, .. } => &[kernel, initrd],
+        Boot::Uefi { disk, code, vars } => &[disk, code, vars],
+    };
+    for path in files {
+        fs::File::open(path).map_err(|source| MachineError::File {
+            deed: "open",
+            path: (*path).clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}

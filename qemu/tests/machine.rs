@@ -1,0 +1,192 @@
+//! A machine's life and ends, with a real QEMU and the smallest guest.
+
+mod guest;
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use guest::{Ending, alone, config, qemu};
+use noonmark_qemu::registry;
+use noonmark_qemu::vm::config::{Boot, Config};
+use noonmark_qemu::vm::death::Cause;
+use noonmark_qemu::vm::error::MachineError;
+use noonmark_qemu::vm::machine::Machine;
+use tempfile::TempDir;
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+fn scratch() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn process(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+/// Waits until the console shows `text`.
+fn await_console(machine: &Machine, text: &str) {
+    let deadline = soon();
+    while !machine
+        .console_tail(50)
+        .iter()
+        .any(|line| line.contains(text))
+    {
+        assert!(Instant::now() < deadline, "no `{text}` on the console");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs a guest to its end and returns what it died of.
+fn death_of(text: &str, ending: Ending) -> Option<(Cause, String)> {
+    let qemu = qemu("a machine's end")?;
+    let directory = scratch();
+    let mut machine = Machine::start(&qemu, config(directory.path(), text, ending)).unwrap();
+    let feed = machine.feed();
+    match machine.record(&feed, "a record", soon()) {
+        Err(MachineError::Died(death)) => Some((death.cause.clone(), death.to_string())),
+        other => panic!("expected a death, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_machine_is_listed_while_it_runs_and_leaves_nothing_when_dropped() {
+    let Some(qemu) = qemu("a machine leaves nothing when dropped") else {
+        return;
+    };
+    let _alone = alone();
+    let directory = scratch();
+    let config = config(directory.path(), "hello from the guest\n", Ending::Halt);
+    let mut machine = Machine::start(&qemu, config).unwrap();
+    assert!(machine.qmp().query_status(soon()).unwrap().running);
+    await_console(&machine, "hello from the guest");
+
+    let (run, pid) = (machine.directory().to_owned(), machine.pid());
+    let listed = registry::running();
+    let own = listed.iter().find(|vm| vm.directory == run).unwrap();
+    assert_eq!(own.description.name, "smallest");
+    assert_eq!(own.description.qemu_pid, pid);
+    assert!(own.status_socket().exists() && process(pid).exists());
+
+    drop(machine);
+    assert!(!process(pid).exists() && !run.exists());
+    assert!(registry::running().iter().all(|vm| vm.directory != run));
+}
+
+#[test]
+fn a_machine_stops_and_runs_on_at_the_monitor_s_word() {
+    let Some(qemu) = qemu("stop and cont") else {
+        return;
+    };
+    let _alone = alone();
+    let directory = scratch();
+    let config = config(directory.path(), "", Ending::Halt);
+    let mut machine = Machine::start(&qemu, config).unwrap();
+    let qmp = machine.qmp();
+    qmp.stop(soon()).unwrap();
+    assert_eq!(qmp.query_status(soon()).unwrap().status, "paused");
+    qmp.cont(soon()).unwrap();
+    let resumed = qmp.wait_event("RESUME", soon()).unwrap();
+    assert!(resumed.timestamp.utc().is_some());
+    assert!(qmp.query_status(soon()).unwrap().running);
+}
+
+#[test]
+fn a_guest_that_turns_itself_off_is_told_from_one_that_resets() {
+    let _alone = alone();
+    let Some((cause, text)) = death_of("PID 1 is out of options\n", Ending::PowerOff) else {
+        return;
+    };
+    assert_eq!(cause, Cause::PoweredOff);
+    assert!(text.contains("| PID 1 is out of options"), "{text}");
+    let (cause, _) = death_of("", Ending::Reset).unwrap();
+    assert_eq!(cause, Cause::Rebooted);
+}
+
+#[test]
+fn a_kernel_s_panic_is_noticed_whether_or_not_it_ends_the_machine() {
+    let _alone = alone();
+    let panic = "Kernel panic - not syncing: Attempted to kill init!\n";
+    let Some((cause, text)) = death_of(panic, Ending::Reset) else {
+        return;
+    };
+    assert_eq!(cause, Cause::KernelPanic);
+    assert!(text.contains("Attempted to kill init"), "{text}");
+    let (cause, _) = death_of(panic, Ending::Halt).unwrap();
+    assert_eq!(cause, Cause::KernelPanic);
+}
+
+#[test]
+fn a_silent_guest_ends_in_a_deadline_that_says_what_did_not_come() {
+    let Some(qemu) = qemu("a silent guest") else {
+        return;
+    };
+    let _alone = alone();
+    let directory = scratch();
+    let config = config(directory.path(), "stuck here\n", Ending::Halt);
+    let mut machine = Machine::start(&qemu, config).unwrap();
+    await_console(&machine, "stuck here");
+    let feed = machine.feed();
+    let error = machine
+        .record(&feed, "the first record", Instant::now())
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, MachineError::Deadline { .. }), "{text}");
+    assert!(
+        text.contains("the first record") && text.contains("| stuck here"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_qemu_refuses_is_reported_in_its_own_words() {
+    let Some(qemu) = qemu("what QEMU refuses") else {
+        return;
+    };
+    let _alone = alone();
+    let directory = scratch();
+    let config = Config {
+        vcpus: 100_000,
+        ..config(directory.path(), "", Ending::Halt)
+    };
+    let error = Machine::start(&qemu, config).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, MachineError::Refused(_)), "{text}");
+    assert!(text.contains("100000"), "{text}");
+}
+
+#[test]
+fn a_missing_kernel_is_named_before_anything_is_started() {
+    let Some(qemu) = qemu("a missing kernel") else {
+        return;
+    };
+    let directory = scratch();
+    let config = config(directory.path(), "", Ending::Halt);
+    let Boot::Direct { kernel, .. } = &config.boot else {
+        panic!("the smallest guest boots directly");
+    };
+    fs::remove_file(kernel).unwrap();
+    let kernel = kernel.display().to_string();
+    let error = Machine::start(&qemu, config).unwrap_err().to_string();
+    assert!(error.contains(&kernel), "{error}");
+}
+
+#[test]
+fn an_endless_run_of_machines_leaves_no_directory_behind() {
+    let Some(qemu) = qemu("machines one after the other") else {
+        return;
+    };
+    let _alone = alone();
+    let directory = scratch();
+    let mut runs = Vec::new();
+    for _ in 0..5 {
+        let config = config(directory.path(), "", Ending::Halt);
+        let machine = Machine::start(&qemu, config).unwrap();
+        runs.push(machine.directory().to_owned());
+    }
+    assert!(runs.iter().all(|run: &PathBuf| !run.exists()));
+    assert!(runs.windows(2).all(|pair| pair[0] != pair[1]));
+}
