@@ -1,13 +1,17 @@
 //! The build itself: spec, kernel, programs and files in, artifacts out.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
 use goblin::elf::{Elf, header::EM_X86_64, program_header::PT_INTERP};
 use thiserror::Error;
 
-use crate::cpio::{self, CpioError, Kind, Tree};
+use crate::cpio::{self, CpioError};
+use crate::disk::{self, DiskError};
+use crate::fat::{self, FatError};
 use crate::kernel::Kernel;
+use crate::sizes::{OverBudget, SizeTable};
 use crate::spec::{LoadedFile, Spec};
+use crate::uki::{self, Stub, UkiError};
 use crate::{compress, initrd};
 
 /// The file name of the kernel for direct boot.
@@ -16,6 +20,15 @@ pub const KERNEL: &str = "vmlinuz";
 pub const INITRD: &str = "initrd.img";
 /// The file name of the kernel command line for direct boot, one line.
 pub const CMDLINE: &str = "cmdline";
+
+/// The file name of the unified kernel image, an EFI program.
+pub const UKI: &str = "noonmark.efi";
+/// The file name of the disk.
+pub const DISK: &str = "disk.img";
+
+/// Where firmware looks for the program to start on a disk that it has no boot entry for (UEFI
+/// specification, 3.5.1.1).
+const BOOT_PROGRAM: &str = "EFI/BOOT/BOOTX64.EFI";
 
 /// Where PID 1's program is.
 const INIT: &str = "/init";
@@ -49,6 +62,8 @@ pub struct Inputs<'a> {
     pub fault: Option<&'a [u8]>,
     /// The `[[file]]` contents, from [`Spec::load_files`].
     pub files: &'a [LoadedFile],
+    /// The EFI stub; none is an image for direct boot alone, without [`UKI`] and [`DISK`].
+    pub stub: Option<&'a Stub>,
 }
 
 /// A finished file.
@@ -80,10 +95,6 @@ impl Outputs {
     }
 }
 
-/// Sizes in bytes of artifacts and of what is in them, for people to read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SizeTable(pub Vec<(String, u64)>);
-
 /// Inputs that give no image.
 #[derive(Debug, Error)]
 pub enum BuildError {
@@ -101,23 +112,18 @@ pub enum BuildError {
     /// The initrd can't be compressed.
     #[error("initrd: can't compress it: {0}")]
     Compress(std::io::Error),
+    /// The unified kernel image can't be made.
+    #[error(transparent)]
+    Uki(#[from] UkiError),
+    /// The EFI system partition can't be made.
+    #[error("EFI system partition: {0}")]
+    Fat(#[from] FatError),
+    /// The disk can't be made.
+    #[error("disk image: {0}")]
+    Disk(#[from] DiskError),
     /// Something is larger than it may be.
-    #[error(
-        "{what} has {size_kib} KiB, over the {limit_kib} KiB of `{key}`; make it smaller or raise \
-         the budget. What takes the space:\n{table}"
-    )]
-    OverBudget {
-        /// What is too large.
-        what: &'static str,
-        /// The key that limits it.
-        key: &'static str,
-        /// Its size, rounded up.
-        size_kib: u64,
-        /// The limit.
-        limit_kib: u64,
-        /// The sizes.
-        table: SizeTable,
-    },
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 /// Builds an image.
@@ -134,34 +140,62 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
     let archive = cpio::write(&tree, spec.image.source_date_seconds())?;
     let compressed =
         compress::compress(&archive, spec.initrd.compression).map_err(BuildError::Compress)?;
-    let sizes = sizes(inputs, &tree, archive.len(), compressed.len());
+    let initrd_len = compressed.len();
+    let cmdline = cmdline(spec);
+    let artifact = |name, bytes| Artifact { name, bytes };
+    let mut artifacts = vec![
+        artifact(KERNEL, inputs.kernel.image.clone()),
+        artifact(INITRD, compressed),
+        artifact(CMDLINE, format!("{cmdline}\n").into_bytes()),
+    ];
+    let mut disk_len = 0;
+    if let Some(stub) = inputs.stub {
+        let parts = uki::Parts {
+            os_release: &os_release(inputs),
+            cmdline: &cmdline,
+            release: &inputs.kernel.release,
+            initrd: &artifacts[1].bytes,
+            kernel: &inputs.kernel.image,
+        };
+        let uki = uki::assemble(&stub.bytes, &parts)?;
+        let volume = fat::write(&fat::Volume {
+            label: &spec.image.label,
+            date: spec.image.source_date,
+            files: &BTreeMap::from([(BOOT_PROGRAM.to_string(), uki.as_slice())]),
+        })?;
+        let disk = disk::write(&volume)?;
+        disk_len = disk.len();
+        artifacts.push(artifact(UKI, uki));
+        artifacts.push(artifact(DISK, disk));
+    }
+    let sizes = SizeTable::new(&artifacts, &tree);
     let budget = spec.budget;
-    sizes.check(INIT, inputs.init.len(), "budget.init_kib", budget.init_kib)?;
+    let kib = |limit: Option<u32>| limit.map(u64::from);
+    let disk_kib = kib(budget.disk_mib).map(|mib| mib << 10);
+    sizes.check(
+        INIT,
+        inputs.init.len(),
+        "budget.init_kib",
+        kib(budget.init_kib),
+    )?;
     sizes.check(
         INITRD,
-        compressed.len(),
+        initrd_len,
         "budget.initrd_kib",
-        budget.initrd_kib,
+        kib(budget.initrd_kib),
     )?;
-    let cmdline = cmdline(spec);
+    sizes.check(DISK, disk_len, "budget.disk_mib", disk_kib)?;
     Ok(Outputs {
-        artifacts: vec![
-            Artifact {
-                name: KERNEL,
-                bytes: inputs.kernel.image.clone(),
-            },
-            Artifact {
-                name: INITRD,
-                bytes: compressed,
-            },
-            Artifact {
-                name: CMDLINE,
-                bytes: format!("{cmdline}\n").into_bytes(),
-            },
-        ],
         cmdline,
+        artifacts,
         sizes,
     })
+}
+
+/// What boot menus show.
+fn os_release(inputs: &Inputs<'_>) -> String {
+    let (name, release) = (&inputs.spec.image.name, &inputs.kernel.release);
+    format!("ID=noonmark\nNAME=\"{name}\"\nPRETTY_NAME=\"{name} (Linux {release})\"\n")
 }
 
 /// The kernel command line: what every image has, then the spec's own.
@@ -193,66 +227,4 @@ fn check_program(name: &str, bytes: &[u8]) -> Result<(), BuildError> {
         return bad("it needs a dynamic linker, and the image has none; link it statically".into());
     }
     Ok(())
-}
-
-/// What takes how much space, the artifacts first, then what is in the initrd, largest first.
-fn sizes(inputs: &Inputs<'_>, tree: &Tree, archive_len: usize, initrd_len: usize) -> SizeTable {
-    let mut contents: Vec<_> = tree
-        .iter()
-        .filter_map(|(path, entry)| match &entry.kind {
-            Kind::File(content) => Some((format!("/{path}"), content.len())),
-            _ => None,
-        })
-        .collect();
-    contents.sort_by_key(|(_, len)| std::cmp::Reverse(*len));
-    let artifacts = [
-        (KERNEL.to_string(), inputs.kernel.image.len()),
-        (INITRD.to_string(), initrd_len),
-        (format!("{INITRD}, unpacked"), archive_len),
-    ];
-    SizeTable(
-        artifacts
-            .into_iter()
-            .chain(contents)
-            .map(|(name, len)| (name, len as u64))
-            .collect(),
-    )
-}
-
-impl SizeTable {
-    fn check(
-        &self,
-        what: &'static str,
-        len: usize,
-        key: &'static str,
-        limit_kib: Option<u32>,
-    ) -> Result<(), BuildError> {
-        let size_kib = len.div_ceil(1024) as u64;
-        match limit_kib.map(u64::from) {
-            Some(limit_kib) if size_kib > limit_kib => Err(BuildError::OverBudget {
-                what,
-                key,
-                size_kib,
-                limit_kib,
-                table: self.clone(),
-            }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A line each: the size in bytes, right-aligned, then the name.
-impl fmt::Display for SizeTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|(_, size)| size.to_string().len()).max();
-        for (index, (name, size)) in self.0.iter().enumerate() {
-            let newline = if index == 0 { "" } else { "\n" };
-            write!(
-                f,
-                "{newline}{size:>width$}  {name}",
-                width = width.unwrap_or(0)
-            )?;
-        }
-        Ok(())
-    }
 }

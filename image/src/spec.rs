@@ -59,6 +59,8 @@ pub struct Image {
     pub name: String,
     /// The guest's host name until a seed gives another: RFC 1123, at most 64 bytes.
     pub hostname: String,
+    /// The label of the EFI system partition: 1 to 11 of `A-Z`, `0-9`, `-`, `_`.
+    pub label: String,
     /// The date in every file system and archive of the image; whole seconds, 1980 to 2100.
     pub source_date: Utc,
     /// What PID 1 does when it can't go on.

@@ -10,6 +10,7 @@ use noonmark_sync::units::{Nanos, Utc};
 use toml::Spanned;
 use toml::value::Datetime;
 
+use crate::fat;
 use crate::initrd::{FAULT_PROGRAM, FAULT_SERVICE};
 
 use super::error::Place;
@@ -112,9 +113,18 @@ fn image(raw: RawImage, place: &Place<'_>) -> Checked<Image> {
         })?,
         None => name.clone(),
     };
+    let label = match raw.label {
+        Some(label) => text(label, "image.label", place, |label| {
+            fat::is_label(label)
+                .then_some(())
+                .ok_or("expected 1 to 11 of `A` to `Z`, `0` to `9`, `-` and `_`")
+        })?,
+        None => "NOONMARK".into(),
+    };
     Ok(Image {
         name,
         hostname,
+        label,
         source_date: source_date(raw.source_date, place)?,
         on_failure: raw.on_failure.unwrap_or_default(),
     })

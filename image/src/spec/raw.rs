@@ -34,6 +34,7 @@ pub(super) struct RawSpec {
 pub(super) struct RawImage {
     pub name: Key<String>,
     pub hostname: Key<String>,
+    pub label: Key<String>,
     pub source_date: Key<toml::Value>,
     pub on_failure: Option<FailureAction>,
 }
