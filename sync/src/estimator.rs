@@ -10,55 +10,67 @@
 //!
 //! where y, the rate of the reference against RAW, is constant but for an oscillator's wander.
 //!
-//! **The point estimate.** Readings m_i with pairing bound b_i are averaged into blocks. Taking
-//! b_i / 2 for the standard deviation of a block, hence weights w_i = 4 / b_i², and a prior
-//! y ~ N(y', s²) from before the window (y' = 0 at boot), the most likely line has, with t̄ and x̄
-//! the weighted means and S = Σ w_i (t_i - t̄)²,
+//! **The point estimate** is a Kalman filter on (x, y). Readings are averaged into blocks; a block of
+//! n readings with pairing bound b, T after the last one, has mean m and standard deviation
+//! σ = b / (2 √n). With P the covariance, and y doing a random walk of q² per second,
 //!
 //! ```text
-//! α = S / (S + 1/s²)      y = α Σ w_i (t_i - t̄)(x_i - x̄) / S + (1 - α) y'      x(t̄) = x̄
+//! predict  x += y T    Pxx += 2 T Pxy + T² Pyy + q² T³/3    Pxy += T Pyy + q² T²/2    Pyy += q² T
+//! correct  e = m - x   S = Pxx + σ²    x += Pxx/S e    y += Pxy/S e
+//!          Pyy -= Pxy²/S    Pxy -= Pxx Pxy/S    Pxx -= Pxx²/S
 //! ```
 //!
-//! The prior keeps a coarse source's first blocks, a few ms apart, from making up a rate.
+//! At boot Pyy is the square of 100 ppm, so that the first blocks of a coarse source, a few ms
+//! apart, don't make up a rate. q is not known beforehand: e²/S is 1 on average when q is right, so
+//! q is moved by a factor of exp((e²/S - 1)/10). Where e²/S is beyond [`SURPRISE`], the rate has
+//! changed at once (the host's own discipline does that), and (e/T)² is added to Pyy first.
+//!
+//! Blocks are best when the two errors of a prediction over T balance: the noise, σ, which falls
+//! with T, and the wander, q √(T³/3), which grows.
 //!
 //! **The bound** is kept apart from it and assumes no distribution. A reading says that x lies in
 //! m ± b. Carried forward by dt, the interval's ends move with y and apart by ρ dt, where
 //!
 //! ```text
-//! ρ = Φ + α 3 b / T + (1 - α) E      Φ = 15 ppm, E = 500 ppm
+//! ρ = Φ + |y - ȳ| + 2 b / T        Φ = 15 ppm
 //! ```
 //!
-//! Φ is RFC 5905's tolerance for what an oscillator may wander; 3 b / T is the largest slope error
-//! of a least-squares line whose points, spread over T, each err by at most b; E is what nothing
-//! but the prior vouches for. The next reading's interval is intersected with the carried one: both
-//! hold the truth, so their intersection does. If it is empty, the reference moved against RAW in a
-//! way no oscillator does, or the reading is false; who is right is not decided here.
+//! Φ is RFC 5905's tolerance for what an oscillator may wander; ȳ is the mean rate between two
+//! blocks T apart, each right to within b, and so known to within 2 b / T. The next reading's
+//! interval is intersected with the carried one: both hold the truth, so their intersection does.
+//! If it is empty, the reference moved against RAW in a way no oscillator does, or the reading is
+//! false; who is right is not decided here.
 
 use alloc::collections::VecDeque;
 
-use libm::{fabs, sqrt};
+use libm::{exp, fabs, sqrt};
 
 use crate::sample::Reading;
 use crate::units::{Nanos, Ppb, Raw, Utc};
 
-/// Blocks that the line is fitted to, at most.
-const WINDOW: usize = 32;
+/// Blocks that are remembered for the mean rate.
+const WINDOW: usize = 16;
 
-/// Φ: how far the rate may wander from the line's, in ppb.
+/// Φ: how far the rate may wander from the estimate, in ppb.
 pub(crate) const WANDER_PPB: f64 = 15_000.0;
 
-/// E: the rate's uncertainty before anything was measured, in ppb. The kernel itself corrects no
-/// more than this by frequency.
+/// The rate's uncertainty before anything was measured, in ppb. The kernel itself corrects no more
+/// than this by frequency.
 const UNKNOWN_PPB: f64 = 500_000.0;
 
-/// s: the prior's standard deviation, in ppb. Crystals and calibrations are within 100 ppm.
+/// The rate's standard deviation then, in ppb. Crystals and calibrations are within 100 ppm.
 const PRIOR_PPB: f64 = 100_000.0;
 
-/// Residuals below this are rounding, in ns.
-const RESIDUAL_FLOOR_NS: f64 = 1.0;
+/// q: where it starts and what it stays within, in ppb per square root of a second.
+const WALK_FIRST: f64 = 1.0;
+const WALK_LEAST: f64 = 0.01;
+const WALK_MOST: f64 = 1_000.0;
 
-/// A block this many standard deviations off the line does not fit it.
-const MISFIT: f64 = 4.0;
+/// A block's e²/S from which the rate must have changed: three standard deviations.
+const SURPRISE: f64 = 9.0;
+
+/// Block means below this are rounding, in ns.
+const NOISE_FLOOR_NS: f64 = 0.3;
 
 /// The reference against RAW.
 #[derive(Debug, Default)]
@@ -86,18 +98,29 @@ pub(crate) struct Deviation {
     pub allowed: Nanos,
 }
 
+/// What the length of the next block should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Noise prevails: longer blocks average more of it away.
+    Slower,
+    /// The two balance, or there was nothing to judge by.
+    Same,
+    /// Wander prevails: shorter blocks follow it closer.
+    Faster,
+}
+
 #[derive(Debug)]
 struct Model {
     /// Time zero of the seconds below.
     origin: Raw,
     /// Reference minus RAW that the nanoseconds below count from.
     base: i64,
-    blocks: VecDeque<Block>,
     open: Block,
-    line: Line,
+    /// The last blocks, for the mean rate.
+    blocks: VecDeque<Block>,
+    filter: Filter,
+    rate_error_ppb: f64,
     interval: Interval,
-    prior_ppb: f64,
-    misfits: i32,
     drift_ppb_per_s: f64,
 }
 
@@ -110,13 +133,16 @@ struct Block {
     bound: f64,
 }
 
+/// The Kalman filter: state and covariance at `t`.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+struct Filter {
     t: f64,
     x: f64,
     rate_ppb: f64,
-    rate_error_ppb: f64,
-    residual_ns: f64,
+    pxx: f64,
+    pxy: f64,
+    pyy: f64,
+    walk: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -145,8 +171,8 @@ impl Estimator {
     pub fn predict(&self, raw: Raw) -> Option<Prediction> {
         let model = self.model.as_ref()?;
         let t = model.seconds(raw);
-        let interval = model.interval.carried(t, &model.line);
-        let x = model.x(t).clamp(interval.low, interval.high);
+        let interval = model.carried(t);
+        let x = model.filter.x_at(t).clamp(interval.low, interval.high);
         Some(Prediction {
             reference: model.reference(raw, x),
             early: outward(x - interval.low),
@@ -158,7 +184,7 @@ impl Estimator {
     pub fn compare(&self, reading: &Reading) -> Option<Deviation> {
         let model = self.model.as_ref()?;
         let t = model.seconds(reading.raw);
-        let interval = model.interval.carried(t, &model.line);
+        let interval = model.carried(t);
         let middle = (interval.low + interval.high) / 2.0;
         let half = (interval.high - interval.low) / 2.0;
         let expected = model.reference(reading.raw, middle);
@@ -177,30 +203,39 @@ impl Estimator {
         let t = model.seconds(reading.raw);
         let x = model.x_of(reading);
         let bound = reading.bound.0.max(1) as f64;
-        let carried = model.interval.carried(t, &model.line);
+        let carried = model.carried(t);
         model.interval = carried.intersected(x, bound);
         // A reading much coarser than what is known already guards the bound, but would only
-        // blur the line.
-        if bound < 8.0 * (carried.high - carried.low) || model.line_is_bare() {
+        // blur the estimate.
+        let is_first = model.blocks.is_empty() && model.open.count == 0.0;
+        if bound < 8.0 * (carried.high - carried.low) || is_first {
             model.open.add(t, x, bound);
         }
     }
 
-    /// Closes the running block and fits the line anew. Returns whether the newest block agreed
-    /// with the line before it; none if there was no new block.
-    pub fn settle(&mut self) -> Option<bool> {
-        let model = self.model.as_mut()?;
+    /// Closes the running block and takes it into the estimate. Returns how long the next one
+    /// should be.
+    pub fn settle(&mut self) -> Pace {
+        let Some(model) = &mut self.model else {
+            return Pace::Same;
+        };
         let block = core::mem::take(&mut model.open);
         if block.count == 0.0 {
-            return None;
+            return Pace::Same;
         }
-        let fits = model.check_fit(&block);
         if model.blocks.len() == WINDOW {
             model.blocks.pop_front();
         }
         model.blocks.push_back(block);
-        model.refit();
-        Some(fits)
+        let before = model.filter;
+        let pace = model.filter.take_in(&block);
+        model.rate_error_ppb = model.rate_error();
+        let elapsed = block.t - before.t;
+        if elapsed > 0.0 && model.blocks.len() > 3 {
+            let drift = (model.filter.rate_ppb - before.rate_ppb) / elapsed;
+            model.drift_ppb_per_s += (drift - model.drift_ppb_per_s) / 8.0;
+        }
+        pace
     }
 
     /// The reference moved against RAW once, as after a pause, and `reading` says where to: keeps
@@ -211,24 +246,32 @@ impl Estimator {
             return;
         };
         let t = model.seconds(reading.raw);
-        let moved = model.x_of(reading) - model.x(t);
-        model.base = model.base.saturating_add(moved as i64);
+        let moved = model.x_of(reading) - model.filter.x_at(t);
+        model.base = model.base.saturating_add(libm::round(moved) as i64);
         let x = model.x_of(reading);
+        let bound = reading.bound.0.max(1) as f64;
         model.open = Block::default();
-        model.line.x += x - model.x(t);
+        model.open.add(t, x, bound);
+        model.filter.replace(t, x, bound / 2.0);
         model.interval = Interval::around(t, x, reading.bound);
     }
 
     /// Forgets everything but takes the last rate for a first guess: the reference, or the machine
     /// under it, is another one.
     pub fn restart(&mut self, reading: &Reading) {
-        let prior_ppb = self.model.as_ref().map_or(0.0, |model| model.line.rate_ppb);
+        let prior_ppb = self
+            .model
+            .as_ref()
+            .map_or(0.0, |model| model.filter.rate_ppb);
         self.model = Some(Model::new(reading, prior_ppb));
     }
 
     /// The rate that RAW has to be given to follow the reference.
     pub fn rate(&self) -> Ppb {
-        Ppb(self.model.as_ref().map_or(0.0, |model| model.line.rate_ppb))
+        Ppb(self
+            .model
+            .as_ref()
+            .map_or(0.0, |model| model.filter.rate_ppb))
     }
 
     /// How far [`Estimator::rate`] can be wrong, wander aside.
@@ -236,7 +279,7 @@ impl Estimator {
         Ppb(self
             .model
             .as_ref()
-            .map_or(UNKNOWN_PPB, |model| model.line.rate_error_ppb))
+            .map_or(UNKNOWN_PPB, |model| model.rate_error_ppb))
     }
 
     /// How fast the rate has been changing, in ppb per second.
@@ -253,18 +296,19 @@ impl Model {
         Self {
             origin: reading.raw,
             base: reading.reference.0.saturating_sub(reading.raw.0),
-            blocks: VecDeque::with_capacity(WINDOW),
             open,
-            line: Line {
+            blocks: VecDeque::with_capacity(WINDOW),
+            filter: Filter {
                 t: 0.0,
                 x: 0.0,
                 rate_ppb: prior_ppb,
-                rate_error_ppb: UNKNOWN_PPB,
-                residual_ns: bound,
+                pxx: bound * bound / 4.0,
+                pxy: 0.0,
+                pyy: PRIOR_PPB * PRIOR_PPB,
+                walk: WALK_FIRST,
             },
+            rate_error_ppb: UNKNOWN_PPB,
             interval: Interval::around(0.0, 0.0, reading.bound),
-            prior_ppb,
-            misfits: 0,
             drift_ppb_per_s: 0.0,
         }
     }
@@ -280,106 +324,80 @@ impl Model {
         difference.saturating_sub(self.base) as f64
     }
 
-    fn x(&self, t: f64) -> f64 {
-        self.line.x + self.line.rate_ppb * (t - self.line.t)
-    }
-
     fn reference(&self, raw: Raw, x: f64) -> Utc {
         let difference = self.base.saturating_add(libm::round(x) as i64);
         Utc(raw.0.saturating_add(difference))
     }
 
-    /// Whether the line has not been fitted to anything yet.
-    fn line_is_bare(&self) -> bool {
-        self.blocks.is_empty() && self.open.count == 0.0
+    fn carried(&self, t: f64) -> Interval {
+        let spread_ppb = WANDER_PPB + self.rate_error_ppb;
+        self.interval.carried(t, self.filter.rate_ppb, spread_ppb)
     }
 
-    /// Whether `block` lies on the line. Two misfits in a row, on the same side, mean that the
-    /// rate has changed: the older half of the window is then no longer true and goes.
-    fn check_fit(&mut self, block: &Block) -> bool {
-        if self.blocks.len() < 3 {
-            return true;
+    /// |y - ȳ| + 2 b / T over the blocks remembered.
+    fn rate_error(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.blocks.front(), self.blocks.back()) else {
+            return UNKNOWN_PPB;
+        };
+        let span = last.t - first.t;
+        if span <= 0.0 {
+            return UNKNOWN_PPB;
         }
-        let residual = block.x - self.x(block.t);
-        if fabs(residual) <= MISFIT * self.line.residual_ns.max(RESIDUAL_FLOOR_NS) {
-            self.misfits = 0;
-            return true;
+        let mean = (last.x - first.x) / span;
+        let error = fabs(self.filter.rate_ppb - mean) + (first.bound + last.bound) / span;
+        error.min(UNKNOWN_PPB)
+    }
+}
+
+impl Filter {
+    fn x_at(&self, t: f64) -> f64 {
+        self.x + self.rate_ppb * (t - self.t)
+    }
+
+    /// x is known anew, to within `deviation`, and what was known of it is void.
+    fn replace(&mut self, t: f64, x: f64, deviation: f64) {
+        self.pyy += self.walk * self.walk * fabs(t - self.t);
+        (self.t, self.x) = (t, x);
+        (self.pxx, self.pxy) = (deviation * deviation, 0.0);
+    }
+
+    /// The equations of the module's header.
+    fn take_in(&mut self, block: &Block) -> Pace {
+        let span = (block.t - self.t).max(0.0);
+        let walk = self.walk * self.walk;
+        let noise = (block.bound / (2.0 * sqrt(block.count))).max(NOISE_FLOOR_NS);
+        self.x = self.x_at(block.t);
+        self.t = block.t;
+        self.pxx += span * (2.0 * self.pxy + span * self.pyy) + walk * span * span * span / 3.0;
+        self.pxy += span * self.pyy + walk * span * span / 2.0;
+        self.pyy += walk * span;
+
+        let surprise = block.x - self.x;
+        let ratio = surprise * surprise / (self.pxx + noise * noise);
+        if ratio > SURPRISE && span > 0.0 {
+            let jump = surprise / span;
+            self.pyy += jump * jump;
+            self.pxy += span * jump * jump;
+            self.pxx += surprise * surprise;
         }
-        let side = if residual > 0.0 { 1 } else { -1 };
-        self.misfits = if self.misfits * side > 0 {
-            self.misfits + side
+        let total = self.pxx + noise * noise;
+        let (gain_x, gain_y) = (self.pxx / total, self.pxy / total);
+        self.x += gain_x * surprise;
+        self.rate_ppb += gain_y * surprise;
+        self.pyy -= gain_y * self.pxy;
+        self.pxy -= gain_x * self.pxy;
+        self.pxx -= gain_x * self.pxx;
+        let factor = exp((ratio.min(SURPRISE) - 1.0) / 10.0);
+        self.walk = (self.walk * factor).clamp(WALK_LEAST, WALK_MOST);
+
+        let wander = self.walk * sqrt(span * span * span / 3.0);
+        if ratio > SURPRISE || wander > 2.0 * noise {
+            Pace::Faster
+        } else if wander < noise / 2.0 {
+            Pace::Slower
         } else {
-            side
-        };
-        if self.misfits.abs() >= 2 {
-            self.misfits = 0;
-            self.blocks.drain(..self.blocks.len() / 2);
+            Pace::Same
         }
-        false
-    }
-
-    /// The line of the module's header.
-    fn refit(&mut self) {
-        let weight = |block: &Block| 4.0 / (block.bound * block.bound);
-        let total: f64 = self.blocks.iter().map(weight).sum();
-        let mean = |value: fn(&Block) -> f64| {
-            let sum: f64 = self.blocks.iter().map(|b| weight(b) * value(b)).sum();
-            sum / total
-        };
-        let (t, x) = (mean(|b| b.t), mean(|b| b.x));
-        let (mut spread, mut product, mut widest) = (0.0, 0.0, 0.0_f64);
-        for block in &self.blocks {
-            spread += weight(block) * (block.t - t) * (block.t - t);
-            product += weight(block) * (block.t - t) * (block.x - x);
-            widest = widest.max(block.bound);
-        }
-        let certainty = 1.0 / (PRIOR_PPB * PRIOR_PPB);
-        let alpha = spread / (spread + certainty);
-        let rate_ppb = (product + certainty * self.prior_ppb) / (spread + certainty);
-        let length = self.newest().t - self.oldest().t;
-        let measured = if length > 0.0 {
-            3.0 * widest / length
-        } else {
-            UNKNOWN_PPB
-        };
-        let before = self.line;
-        self.line = Line {
-            t,
-            x,
-            rate_ppb,
-            rate_error_ppb: (alpha * measured + (1.0 - alpha) * UNKNOWN_PPB)
-                .min(UNKNOWN_PPB + fabs(rate_ppb - self.prior_ppb)),
-            residual_ns: before.residual_ns,
-        };
-        self.line.residual_ns = self.residual();
-        let elapsed = t - before.t;
-        if elapsed > 0.0 && self.blocks.len() > 3 {
-            let drift = (rate_ppb - before.rate_ppb) / elapsed;
-            self.drift_ppb_per_s += (drift - self.drift_ppb_per_s) / 8.0;
-        }
-    }
-
-    /// Standard deviation of the blocks from the line.
-    fn residual(&self) -> f64 {
-        let count = self.blocks.len();
-        if count < 3 {
-            return self.newest().bound;
-        }
-        let sum: f64 = self
-            .blocks
-            .iter()
-            .map(|block| block.x - self.x(block.t))
-            .map(|residual| residual * residual)
-            .sum();
-        sqrt(sum / (count - 2) as f64)
-    }
-
-    fn newest(&self) -> Block {
-        self.blocks.back().copied().unwrap_or_default()
-    }
-
-    fn oldest(&self) -> Block {
-        self.blocks.front().copied().unwrap_or_default()
     }
 }
 
@@ -403,11 +421,11 @@ impl Interval {
         }
     }
 
-    /// The interval at another time: moved along the line, and wider by ρ dt at each end.
-    fn carried(&self, t: f64, line: &Line) -> Self {
+    /// The interval at another time: moved with the rate, and wider by ρ dt at each end.
+    fn carried(&self, t: f64, rate_ppb: f64, spread_ppb: f64) -> Self {
         let dt = t - self.t;
-        let moved = line.rate_ppb * dt;
-        let wider = (WANDER_PPB + line.rate_error_ppb) * fabs(dt);
+        let moved = rate_ppb * dt;
+        let wider = spread_ppb * fabs(dt);
         Self {
             t,
             low: self.low + moved - wider,

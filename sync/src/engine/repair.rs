@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{Action, Engine, KernelClock, Look, SETTLE_FIRST, SETTLE_LAST, Why, Write};
+use crate::estimator::Pace;
 use crate::record::{Alert, Cause, DetectedBy, Event, State};
 use crate::sample::Local;
 use crate::units::{Nanos, Raw};
@@ -273,8 +274,9 @@ impl Engine {
         }
         let interval = self.schedule.settle_interval;
         self.schedule.settle_interval = match self.estimator.settle() {
-            Some(false) => Nanos(interval.0 / 2).max(SETTLE_FIRST),
-            Some(true) | None => (interval + interval).min(SETTLE_LAST),
+            Pace::Faster => Nanos(interval.0 / 2).max(SETTLE_FIRST),
+            Pace::Same => interval,
+            Pace::Slower => (interval + interval).min(SETTLE_LAST),
         };
         self.schedule.settle = now + self.schedule.settle_interval;
         self.ask_kernel(Why::Settle, actions);
