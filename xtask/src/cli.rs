@@ -24,6 +24,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Image(cmd::image::ImageCommand),
+    Run(cmd::run::RunCommand),
+    Status(cmd::status::StatusCommand),
+    TimeServer(cmd::time_server::TimeServerCommand),
     Setup(cmd::setup::Setup),
 }
 
@@ -37,6 +40,9 @@ impl Command {
         let workspace = Workspace::find()?;
         match self {
             Self::Image(command) => command.run(&workspace),
+            Self::Run(command) => command.run(&workspace),
+            Self::Status(command) => command.run(),
+            Self::TimeServer(command) => command.run(),
             Self::Setup(command) => command.run(&workspace),
         }
     }

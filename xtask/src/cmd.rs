@@ -2,4 +2,7 @@
 
 pub mod image;
 mod options;
+pub mod run;
 pub mod setup;
+pub mod status;
+pub mod time_server;

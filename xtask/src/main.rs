@@ -15,7 +15,11 @@ use clap::Parser as _;
 
 /// Exit status: 0 where all is well, 1 for an error or a missed gate, 2 for a usage error (clap's).
 fn main() -> ExitCode {
-    match cli::Cli::parse().command.run() {
+    let command = cli::Cli::parse().command;
+    let outcome = noonmark_qemu::signals::install()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| command.run());
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             progress::clear();

@@ -2,8 +2,17 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context as _, Result};
 use clap::Args;
+use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
+use noonmark_image::spec::VmSpec;
+use noonmark_qemu::accel::{self, Choice, Decision};
+use noonmark_qemu::program::Qemu;
+use noonmark_qemu::vm::config::Boot;
 
+use crate::build::image::Image;
+use crate::host::needs::{self, Need};
+use crate::progress;
 use crate::workspace::Workspace;
 
 /// The image's description.
@@ -21,4 +30,73 @@ impl SpecFile {
             .clone()
             .unwrap_or_else(|| workspace.root().join("guest.toml"))
     }
+}
+
+/// The machine that a guest runs on.
+#[derive(Clone, Debug, Args)]
+pub struct MachineOptions {
+    /// A QEMU to use instead of the distribution's qemu-system-x86_64.
+    #[arg(long, env = "NOONMARK_QEMU", value_name = "PATH")]
+    qemu: Option<PathBuf>,
+    /// What runs the guest's instructions: auto takes kvm where it is sure to work, else tcg.
+    #[arg(long, value_name = "auto|kvm|tcg", default_value = "auto")]
+    accel: Choice,
+    /// Virtual processors [default: `vm.vcpus` of guest.toml].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    vcpus: Option<u32>,
+    /// Memory in MiB [default: `vm.memory_mib` of guest.toml].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
+    memory: Option<u32>,
+}
+
+/// A QEMU that was found, and how it will run guests.
+#[derive(Debug)]
+pub struct Host {
+    pub qemu: Qemu,
+    pub decision: Decision,
+}
+
+impl MachineOptions {
+    /// Finds QEMU, installing it where it is missing, and decides on the accelerator.
+    ///
+    /// # Errors
+    ///
+    /// There is no QEMU to be had, or the accelerator that was asked for can't work.
+    pub fn host(&self, workspace: &Workspace) -> Result<Host> {
+        needs::meet(workspace, &[Need::Qemu(self.qemu.clone())])?;
+        let qemu = Qemu::find(self.qemu.as_deref())?;
+        let decision = accel::choose(self.accel, &qemu)?;
+        progress::note(format!(
+            "QEMU {} with {}: {}",
+            qemu.version(),
+            decision.accelerator,
+            decision.reason
+        ));
+        Ok(Host { qemu, decision })
+    }
+
+    /// Processors and memory: what was asked for, else what the image's description says.
+    pub fn size(&self, spec: &VmSpec) -> VmSpec {
+        VmSpec {
+            vcpus: self.vcpus.unwrap_or(spec.vcpus),
+            memory_mib: self.memory.unwrap_or(spec.memory_mib),
+        }
+    }
+}
+
+/// Boots an image's kernel and initrd without firmware.
+///
+/// # Errors
+///
+/// The image has no readable command line.
+pub fn direct_boot(image: &Image) -> Result<Boot> {
+    let cmdline = image.folder.join(CMDLINE);
+    Ok(Boot::Direct {
+        kernel: image.folder.join(KERNEL),
+        initrd: image.folder.join(INITRD),
+        cmdline: std::fs::read_to_string(&cmdline)
+            .with_context(|| format!("cannot read {}", cmdline.display()))?
+            .trim_end()
+            .to_owned(),
+    })
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use noonmark_qemu::program::{Qemu, QemuError};
 use xshell::{Shell, cmd};
 
 use super::install;
@@ -12,9 +13,6 @@ use crate::workspace::Workspace;
 
 /// The target that the guest's programs are compiled for.
 pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
-
-/// QEMU's usual name.
-pub const QEMU: &str = "qemu-system-x86_64";
 
 /// One thing that must be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +52,18 @@ impl Need {
     pub fn look(&self, workspace: &Workspace) -> Result<Finding> {
         let shell = shell(workspace)?;
         match self {
-            Self::Qemu(Some(path)) => Ok(Finding::Found(named_qemu(&shell, path)?)),
-            Self::Qemu(None) => Ok(match qemu_version(&shell, Path::new(QEMU)) {
-                Some(version) => Finding::Found(format!("{QEMU} {version}")),
-                None => Finding::Missing("install the package qemu-system-x86".to_owned()),
-            }),
+            Self::Qemu(named) => match Qemu::find(named.as_deref()) {
+                Ok(qemu) => Ok(Finding::Found(format!(
+                    "{} {}",
+                    qemu.path().display(),
+                    qemu.version()
+                ))),
+                // What was named can't be installed; only the distribution's own can.
+                Err(QemuError::Absent { .. }) if named.is_none() => Ok(Finding::Missing(
+                    "apt-get install qemu-system-x86".to_owned(),
+                )),
+                Err(error) => Err(error.into()),
+            },
             Self::GuestTarget => {
                 let sysroot = exec::read(cmd!(shell, "rustc --print sysroot"))?;
                 let library = Path::new(sysroot.trim())
@@ -146,24 +151,4 @@ fn rustup(command: xshell::Cmd<'_>, what: &str) -> Result<()> {
     })?;
     step.done(format!("installed {what}"));
     Ok(())
-}
-
-fn named_qemu(shell: &Shell, path: &Path) -> Result<String> {
-    qemu_version(shell, path)
-        .map(|version| format!("{} {version}", path.display()))
-        .with_context(|| {
-            format!(
-                "{} is no QEMU that runs here; correct --qemu or NOONMARK_QEMU, or leave both out \
-                 to use the distribution's {QEMU}",
-                path.display()
-            )
-        })
-}
-
-/// The version that a QEMU tells of itself, e.g. `10.0.2`.
-fn qemu_version(shell: &Shell, path: &Path) -> Option<String> {
-    let output = exec::outcome(cmd!(shell, "{path} --version")).ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let rest = text.strip_prefix("QEMU emulator version ")?;
-    rest.split_whitespace().next().map(str::to_owned)
 }

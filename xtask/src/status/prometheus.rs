@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use noonmark_sync::record::{Alert, State, Status};
 use noonmark_sync::units::Nanos;
 
+use super::word;
+
 /// The metrics of one guest, ready to be scraped or put into a text file collector's folder.
 pub fn render(status: &Status) -> String {
     let mut page = Page(String::new());
@@ -241,15 +243,6 @@ fn escaped(value: &str) -> String {
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
-}
-
-/// A unit variant's word, as in the status record.
-pub(super) fn word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        // Only enums without data come here, and those always serialize to their name.
-        _ => String::from("unknown"),
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use noonmark_sync::record::{State, Status};
+use noonmark_sync::record::{Event, State, Status};
 use noonmark_sync::units::Utc;
 
-use super::prometheus::word;
+use super::word;
 
 /// One screen that says all of the record.
 pub fn screen(status: &Status) -> String {
@@ -106,6 +106,57 @@ pub fn line(status: &Status, last_event: Option<&str>) -> String {
         status.offset_ns,
         status.bound_ns
     )
+}
+
+/// An event in words, without its time.
+pub fn event(event: &Event) -> String {
+    let words = |variant: String| variant.replace('_', " ");
+    match event {
+        Event::Synced {
+            source,
+            method,
+            offset_ns,
+            bound_ns,
+        } => format!(
+            "first sync by {source} ({}): {offset_ns} added, error at most {bound_ns}",
+            word(method)
+        ),
+        Event::Disrupted {
+            cause,
+            detected_by,
+            offset_ns,
+        } => format!(
+            "disrupted: {}, seen by {}, off by {offset_ns}",
+            words(word(cause)),
+            words(word(detected_by))
+        ),
+        Event::Recovered {
+            cause,
+            took_ns,
+            residual_ns,
+            bound_ns,
+            ..
+        } => format!(
+            "recovered from {} in {took_ns}, {residual_ns} left, error at most {bound_ns}",
+            words(word(cause))
+        ),
+        Event::Source { to, why, .. } => match to {
+            Some(source) => format!("now follows {source}: {why}"),
+            None => format!("follows no source: {why}"),
+        },
+        Event::Alert {
+            alert,
+            standing,
+            why,
+        } => format!(
+            "alert {} {}: {why}",
+            words(word(alert)),
+            if *standing { "raised" } else { "cleared" }
+        ),
+        Event::Service { name, what } => format!("service {name}: {what}"),
+        Event::Failure { what } => format!("failure: {what}"),
+        Event::Shutdown { why } => format!("shutting down: {why}"),
+    }
 }
 
 fn clock(status: &Status) -> String {

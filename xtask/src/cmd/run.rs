@@ -1,0 +1,119 @@
+//! `run`: boots the base image and tells how its clock is until it is stopped.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use noonmark_qemu::signals;
+use noonmark_qemu::vm::config::{Config, Rtc};
+use noonmark_qemu::vm::error::MachineError;
+use noonmark_qemu::vm::machine::{Machine, PowerOff};
+use noonmark_sync::record::Record;
+
+use crate::build::image::{self, Kind};
+use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
+use crate::host::lock;
+use crate::progress;
+use crate::status::text;
+use crate::workspace::Workspace;
+
+/// How long Ctrl-C may wait to be noticed.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Boots the guest image and shows how its clock is, until Ctrl-C powers it off.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo xtask run --console")]
+pub struct RunCommand {
+    #[command(flatten)]
+    spec: SpecFile,
+    #[command(flatten)]
+    machine: MachineOptions,
+    /// What `cargo xtask status --vm` calls the machine.
+    #[arg(long, value_name = "NAME", default_value = "run")]
+    name: String,
+    /// Show the guest's console.
+    #[arg(long)]
+    console: bool,
+    /// Power the guest off as soon as its clock is right, e.g. to time a boot.
+    #[arg(long)]
+    until_synced: bool,
+}
+
+impl RunCommand {
+    pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        let image = {
+            let _lock = lock::acquire(workspace)?;
+            let folder = image::default_folder(workspace, Kind::Base);
+            image::build(workspace, &self.spec.path(workspace), Kind::Base, &folder)?
+        };
+        let host = self.machine.host(workspace)?;
+        let size = self.machine.size(&image.spec.vm);
+        let step = progress::step("starting QEMU");
+        let mut machine = Machine::start(
+            &host.qemu,
+            Config {
+                name: self.name,
+                accelerator: host.decision.accelerator,
+                vcpus: size.vcpus,
+                memory_mib: size.memory_mib,
+                boot: direct_boot(&image)?,
+                rtc: Rtc::HostUtc,
+                time_channel: true,
+                test_port: false,
+                devices: Vec::new(),
+            },
+        )?;
+        step.vanish();
+        if self.console {
+            machine.follow_console(Box::new(|bytes| {
+                // The console must not stop because nobody looks at it any more.
+                let _ = io::stdout()
+                    .write_all(bytes)
+                    .and_then(|()| io::stdout().flush());
+            }));
+        }
+        let feed = machine.feed();
+        let step = progress::step("the guest boots");
+        let status = machine.wait_synced(&feed, |record| {
+            if let Record::Event(event) = record {
+                progress::note(text::event(&event.event));
+            }
+        })?;
+        step.vanish();
+        progress::note(format!(
+            "synced {:.2} s after QEMU's start; Ctrl-C powers the guest off",
+            machine.started().elapsed().as_secs_f64()
+        ));
+        let stop = Arc::new(AtomicBool::new(self.until_synced));
+        let asked = Arc::clone(&stop);
+        let _soft = signals::soften(move || asked.store(true, Ordering::Relaxed));
+        let live = progress::step(text::line(&status, None));
+        let mut last = None;
+        while !stop.load(Ordering::Relaxed) {
+            match machine.record(&feed, "the next status record", Instant::now() + GLANCE) {
+                Ok(Record::Status(status)) => live.update(text::line(&status, last.as_deref())),
+                Ok(Record::Event(event)) => {
+                    let event = text::event(&event.event);
+                    progress::note(&event);
+                    last = Some(event);
+                }
+                // Silence is no fault here: the interval is the image's choice.
+                Err(MachineError::Deadline { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        live.vanish();
+        let step = progress::step("the guest powers off");
+        let how = machine.power_off()?;
+        step.done(match how {
+            PowerOff::Guest => "the guest powered off",
+            PowerOff::Quit => "the guest did not power off in time; QEMU was told to quit",
+            PowerOff::Killed => "neither the guest nor QEMU ended in time; QEMU was killed",
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
