@@ -1,6 +1,8 @@
 //! FAT volumes: the EFI system partition and the seed disk, a pure function of files, label and
 //! date.
 
+mod dots;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Write};
@@ -102,7 +104,12 @@ pub fn write(volume: &Volume<'_>) -> Result<Vec<u8>, FatError> {
         }
         system.unmount().map_err(|e| failed("closing it", e))?;
     }
-    Ok(disk.into_inner())
+    let mut bytes = disk.into_inner();
+    dots::set_right(&mut bytes).ok_or_else(|| {
+        let problem = "the library wrote its folders in an unknown way";
+        failed("checking it", io::Error::other(problem))
+    })?;
+    Ok(bytes)
 }
 
 /// The files of a volume by path, and its label as the root folder has it.
