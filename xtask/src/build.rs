@@ -4,3 +4,4 @@ pub mod image;
 mod init;
 mod kernel;
 mod packages;
+mod stub;

@@ -23,6 +23,7 @@ pub struct Cli {
 /// Every command does the set-up that it needs by itself.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Recover(cmd::recover::RecoverCommand),
     Image(cmd::image::ImageCommand),
     Run(cmd::run::RunCommand),
     Status(cmd::status::StatusCommand),
@@ -40,6 +41,7 @@ impl Command {
         let workspace = Workspace::find()?;
         match self {
             Self::Image(command) => command.run(&workspace),
+            Self::Recover(command) => command.run(&workspace),
             Self::Run(command) => command.run(&workspace),
             Self::Status(command) => command.run(),
             Self::TimeServer(command) => command.run(),

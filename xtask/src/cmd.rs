@@ -2,6 +2,7 @@
 
 pub mod image;
 mod options;
+pub mod recover;
 pub mod run;
 pub mod setup;
 pub mod status;

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::init::{self, Programs};
 use super::kernel::{self, Chosen};
+use super::packages::Fetched;
+use super::stub;
 use crate::host::needs::{self, Need};
 use crate::progress;
 use crate::workspace::Workspace;
@@ -70,6 +72,8 @@ struct Ingredients {
     files: Vec<LoadedFile>,
     programs: Programs,
     kernel: Chosen,
+    /// The package of systemd's EFI stub; none where no disk is to be made.
+    stub: Option<Fetched>,
 }
 
 /// Builds the image of `spec_file` into `folder`, or finds that it is there already.
@@ -78,7 +82,7 @@ struct Ingredients {
 ///
 /// Something that goes into it is missing or wrong, or the folder can't be written.
 pub fn build(workspace: &Workspace, spec_file: &Path, kind: Kind, folder: &Path) -> Result<Image> {
-    let ingredients = gather(workspace, spec_file)?;
+    let ingredients = gather(workspace, spec_file, kind)?;
     let fingerprint = ingredients.fingerprint(kind);
     let image = |spec, artifacts, rebuilt| Image {
         folder: folder.to_path_buf(),
@@ -116,29 +120,32 @@ pub fn default_folder(workspace: &Workspace, kind: Kind) -> PathBuf {
 
 /// Compiles the programs and fetches the kernel, both at once: one waits for the processor, the
 /// other for the network.
-fn gather(workspace: &Workspace, spec_file: &Path) -> Result<Ingredients> {
+fn gather(workspace: &Workspace, spec_file: &Path, kind: Kind) -> Result<Ingredients> {
     let text = fs::read_to_string(spec_file)
         .with_context(|| format!("cannot read {}", spec_file.display()))?;
     let spec = Spec::parse(&text, spec_file)?;
     let base = spec_file.parent().unwrap_or(Path::new("."));
     let files = spec.load_files(base)?;
-    let (programs, kernel) = thread::scope(|scope| {
+    let (programs, packages) = thread::scope(|scope| {
         let programs = scope.spawn(|| {
             needs::meet(workspace, &[Need::GuestTarget])?;
             init::build(workspace)
         });
-        let kernel = kernel::choose(workspace, &spec, base);
+        let packages = kernel::choose(workspace, &spec, base)
+            .and_then(|kernel| Ok((kernel, stub::choose(workspace, kind)?)));
         let programs = programs
             .join()
             .unwrap_or_else(|_| Err(anyhow!("the thread that builds init panicked")));
-        (programs, kernel)
+        (programs, packages)
     });
+    let (kernel, stub) = packages?;
     Ok(Ingredients {
         spec,
         text,
         files,
         programs: programs?,
-        kernel: kernel?,
+        kernel,
+        stub,
     })
 }
 
@@ -148,8 +155,12 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         files,
         programs,
         kernel,
+        stub,
         ..
     } = ingredients;
+    let stub = stub
+        .map(|stub| stub::unpack(workspace, &stub))
+        .transpose()?;
     let kernel = kernel.unpack(workspace, &spec)?;
     let step = progress::step(format!("building the {} image", kind.name()));
     let outputs = build::build(&Inputs {
@@ -158,6 +169,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         init: &programs.init,
         fault: (kind == Kind::Test).then_some(&programs.fault),
         files: &files,
+        stub: stub.as_ref(),
     })?;
     step.done(format!(
         "built the {} image with kernel {}",
@@ -179,6 +191,7 @@ impl Ingredients {
             &self.programs.init,
             &self.programs.fault,
         ];
+        parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));
         parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));
         Sha256Hex::of_parts(&parts)
     }

@@ -1,0 +1,195 @@
+//! `recover`: the main job. Boots a test image, disturbs its clock, measures how it gets right again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use jiff::SignedDuration;
+use noonmark_image::output;
+use noonmark_qemu::experiment::fault::Fault;
+use noonmark_qemu::experiment::plan::Plan;
+use noonmark_qemu::experiment::report::{Report, Verdict};
+use noonmark_qemu::experiment::{self, Progress, table};
+use noonmark_qemu::vm::config::{Config, Rtc};
+use noonmark_qemu::vm::machine::Machine;
+use noonmark_sync::record::Record;
+use noonmark_sync::units::Nanos;
+
+use crate::build::image::{self, Kind};
+use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
+use crate::host::lock;
+use crate::progress::{self, Step};
+use crate::status::text;
+use crate::workspace::Workspace;
+
+/// Boots the guest, scrambles its clock, and measures how long it takes to be right again.
+///
+/// Builds the image first where it is stale, and installs what is missing. Exit status 1 if a
+/// sample did not recover, or took longer than --max-recovery.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: cargo xtask recover --fault date:2023-03-01T12:30 --fault step:-1h \
+                        --count 20 --json report.json"
+)]
+pub struct RecoverCommand {
+    /// A fault to do; may be given several times. `date:2023-03-01T12:30` sets the guest's clock as
+    /// `date 030112302023` does, `step:+500ms` shifts it [default: that date, -1h, +1h, +500ms,
+    /// -50ms].
+    #[arg(long = "fault", value_name = "NAME")]
+    faults: Vec<Fault>,
+    /// Samples of each fault.
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: u32,
+    /// The gate: the longest time to recover that passes.
+    #[arg(long, value_name = "SPAN", default_value = "50ms", value_parser = span)]
+    max_recovery: Nanos,
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Of the random pauses between the samples; the same seed gives the same pauses.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    spec: SpecFile,
+    #[command(flatten)]
+    machine: MachineOptions,
+}
+
+impl RecoverCommand {
+    pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        if let Some(file) = &self.json {
+            check_folder(file)?;
+        }
+        let image = {
+            let _lock = lock::acquire(workspace)?;
+            let folder = image::default_folder(workspace, Kind::Test);
+            image::build(workspace, &self.spec.path(workspace), Kind::Test, &folder)?
+        };
+        let host = self.machine.host(workspace)?;
+        let size = self.machine.size(&image.spec.vm);
+        let faults = if self.faults.is_empty() {
+            Fault::defaults()
+        } else {
+            self.faults
+        };
+        let plan = Plan {
+            count: self.count,
+            seed: self.seed,
+            max_recovery: self.max_recovery,
+            ..Plan::new(faults)
+        };
+        let step = progress::step("starting QEMU");
+        let mut machine = Machine::start(
+            &host.qemu,
+            Config {
+                name: "recover".to_owned(),
+                accelerator: host.decision.accelerator,
+                vcpus: size.vcpus,
+                memory_mib: size.memory_mib,
+                boot: direct_boot(&image)?,
+                rtc: Rtc::HostUtc,
+                time_channel: true,
+                test_port: true,
+                devices: Vec::new(),
+            },
+        )?;
+        step.update("the guest boots");
+        let outcome = experiment::run(&mut machine, &plan, &host.decision, &mut |progress| {
+            tell(&step, &progress);
+        });
+        step.vanish();
+        drop(machine);
+        print!("{}", table::render(&outcome.report));
+        if let Some(file) = &self.json {
+            write_json(&outcome.report, file)?;
+        }
+        if let Some(error) = outcome.error {
+            return Err(error).context("the experiment did not get to its end");
+        }
+        Ok(match outcome.report.verdict() {
+            Verdict::Passed { .. } => ExitCode::SUCCESS,
+            Verdict::Failed { .. } => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn tell(step: &Step, progress: &Progress<'_>) {
+    match progress {
+        Progress::Booting(Record::Event(event)) => progress::note(text::event(&event.event)),
+        Progress::Booting(Record::Status(_)) => {}
+        Progress::Synced(status) => step.update(text::line(status, None)),
+        Progress::Sampled {
+            fault,
+            number,
+            of,
+            sample,
+        } => {
+            let took = sample.recovered_ns.map_or_else(
+                || "did not recover".to_owned(),
+                |took| format!("recovered in {took}"),
+            );
+            step.update(format!("{fault} {number}/{of}: {took}"));
+            if sample.recovered_ns.is_none() {
+                progress::note(format!("{fault} {number}/{of}: {took}"));
+            }
+        }
+        Progress::Skipped { fault, reason } => {
+            progress::note(format!("{fault}: not run: {reason}"))
+        }
+    }
+}
+
+/// Fails now rather than after the experiment, when its report can't be put where it is wanted.
+fn check_folder(file: &Path) -> Result<()> {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if file.is_dir() || !folder.is_dir() {
+        bail!(
+            "--json {}: {}",
+            file.display(),
+            if file.is_dir() {
+                "this is a folder; name a file".to_owned()
+            } else {
+                format!("there is no folder {}", folder.display())
+            }
+        );
+    }
+    Ok(())
+}
+
+fn write_json(report: &Report, file: &Path) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(report).context("the report has no JSON form")?;
+    text.push(b'\n');
+    output::write_file(file, &text)?;
+    Ok(())
+}
+
+/// A span of time on the command line: `50ms`, `1.5s`.
+fn span(text: &str) -> Result<Nanos, String> {
+    let parsed: SignedDuration = text
+        .parse()
+        .map_err(|_| "expected a span of time such as 50ms or 1.5s".to_owned())?;
+    i64::try_from(parsed.as_nanos())
+        .ok()
+        .filter(|nanos| *nanos > 0)
+        .map(Nanos)
+        .ok_or_else(|| "expected a span longer than nothing and shorter than 292 years".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_needs_a_unit_and_must_be_positive() {
+        assert_eq!(span("50ms"), Ok(Nanos::from_millis(50)));
+        assert_eq!(span("1.5s"), Ok(Nanos::from_millis(1500)));
+        for wrong in ["50", "-50ms", "0s", "soon", "999999999999h"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
+}
