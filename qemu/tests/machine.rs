@@ -4,16 +4,23 @@ mod guest;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use guest::{Ending, alone, config, qemu};
+use guest::{Ending, config, qemu};
 use noonmark_qemu::registry;
 use noonmark_qemu::vm::config::{Boot, Config};
 use noonmark_qemu::vm::death::Cause;
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::Machine;
 use tempfile::TempDir;
+
+/// Machines run one at a time: several would only slow each other down.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)

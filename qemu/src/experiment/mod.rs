@@ -1,5 +1,6 @@
 //! The experiment: disturb a guest's clock, and measure how it gets right again.
 
+mod account;
 pub mod fault;
 pub mod plan;
 pub mod report;

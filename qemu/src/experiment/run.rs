@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use noonmark_sync::record::{Cause, DetectedBy, Event, Record, Status};
-use noonmark_sync::testport::{self, Observation, Request};
-use noonmark_sync::units::Nanos;
+use noonmark_sync::record::{Record, Status};
+use noonmark_sync::testport::{self, Request};
 
+use super::account::{Account, join};
 use super::fault::Fault;
 use super::plan::Plan;
 use super::report::{
@@ -91,7 +91,8 @@ pub fn run(
     accelerator: &Decision,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Outcome {
-    let report = empty_report(machine, plan, accelerator);
+    let vcpus = machine.config().vcpus;
+    let report = blank_report(machine.qemu_version(), vcpus, plan, accelerator);
     let feed = machine.feed();
     let mut experiment = Experiment {
         machine,
@@ -109,14 +110,14 @@ pub fn run(
     Outcome { report, error }
 }
 
-fn empty_report(machine: &Machine, plan: &Plan, accelerator: &Decision) -> Report {
+fn blank_report(qemu: &str, vcpus: u32, plan: &Plan, accelerator: &Decision) -> Report {
     Report {
         v: VERSION,
         environment: Environment {
-            qemu: machine.qemu_version().to_owned(),
+            qemu: qemu.to_owned(),
             accelerator: accelerator.accelerator.to_string(),
             accelerator_reason: accelerator.reason.clone(),
-            vcpus: machine.config().vcpus,
+            vcpus,
             ..Environment::default()
         },
         tolerance_ns: plan.tolerance,
@@ -320,7 +321,7 @@ impl Experiment<'_> {
     fn account(&mut self) -> Result<Account, MachineError> {
         let mut account = Account::default();
         let deadline = Instant::now() + RECORDS_DEADLINE;
-        while account.took.is_none() {
+        while !account.is_complete() {
             let record = match self.machine.record(&self.feed, "PID 1's record", deadline) {
                 // That there is no record is a finding, not a failure.
                 Err(MachineError::Deadline { .. }) => break,
@@ -334,40 +335,53 @@ impl Experiment<'_> {
     }
 }
 
-/// What PID 1 says of a disruption.
-#[derive(Debug, Default, PartialEq)]
-struct Account {
-    detected_by: Option<DetectedBy>,
-    cause: Option<Cause>,
-    took: Option<Nanos>,
-}
+#[cfg(test)]
+mod tests {
+    use noonmark_sync::units::Nanos;
 
-impl Account {
-    /// The first disruption counts, and the recovery that follows it.
-    fn take(&mut self, event: &Event) {
-        match *event {
-            Event::Disrupted {
-                cause, detected_by, ..
-            } if self.cause.is_none() => {
-                self.cause = Some(cause);
-                self.detected_by = Some(detected_by);
-            }
-            Event::Recovered { took_ns, .. } if self.cause.is_some() => self.took = Some(took_ns),
-            _ => {}
+    use super::*;
+    use crate::accel::{Accelerator, Decision};
+
+    fn report(counts: &[u32], plan: &Plan) -> Report {
+        let decision = Decision {
+            accelerator: Accelerator::Tcg,
+            reason: "it was asked for".into(),
+        };
+        let mut report = blank_report("10.0.2", 2, plan, &decision);
+        for (fault, &count) in plan.faults.iter().zip(counts) {
+            report.faults.push(FaultReport {
+                fault: fault.to_string(),
+                requested: plan.count,
+                samples: Vec::new(),
+                summary: Summary {
+                    count,
+                    ..Summary::default()
+                },
+            });
         }
+        report
     }
-}
 
-fn join(observation: &Observation, account: &Account) -> Sample {
-    Sample {
-        recovered_ns: observation.recovered_ns,
-        wrong_reads: observation.wrong_reads,
-        residual_ns: observation.residual_ns,
-        detected_by: account.detected_by,
-        cause: account.cause,
-        residual_bound_ns: observation.residual_bound_ns,
-        reads: observation.reads,
-        worst_ns: observation.worst_ns,
-        repair_ns: account.took,
+    #[test]
+    fn an_end_in_the_middle_leaves_each_fault_measured_or_listed() {
+        let plan = Plan::new(vec![
+            Fault::Step(Nanos::from_secs(1)),
+            Fault::Step(Nanos::from_secs(2)),
+            Fault::Step(Nanos::from_secs(3)),
+        ]);
+        let mut report = report(&[10, 4], &plan);
+        let error = ExperimentError::WrongAnswer {
+            expected: 1,
+            got: 2,
+        };
+        list_missing(&mut report, &plan, &error);
+        let listed: Vec<&str> = report.not_run.iter().map(|gap| &*gap.fault).collect();
+        assert_eq!(listed, ["step:+2s", "step:+3s"]);
+        assert!(
+            report.not_run[0]
+                .reason
+                .starts_with("ended after 4 of 10 samples: ")
+        );
+        assert!(report.not_run[1].reason.starts_with("the fault program"));
     }
 }

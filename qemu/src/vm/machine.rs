@@ -1,28 +1,23 @@
 //! A running machine: started with its ports connected, watched, and gone when dropped.
 
-use std::fs;
-use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use noonmark_sync::record::{Command, Record, Shutdown, State, Status};
 use noonmark_sync::testport::{Answer, Request};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::argv::{Endpoints, argv};
-use super::config::{Boot, Config, Patience};
+use super::birth;
+use super::config::{Config, Patience};
 use super::console::{Console, Follower};
-use super::death::{Death, Evidence, KERNEL_PANIC, TAIL_LINES};
+use super::death::{Cause, Death, Evidence, KERNEL_PANIC, TAIL_LINES};
 use super::error::MachineError;
 use super::process::Process;
-use super::rundir::{DESCRIPTION, RunDir};
+use super::rundir::RunDir;
 use crate::hub::{Feed, FeedError, Hub};
 use crate::lines::ReadError;
 use crate::port::{PortError, TestPort};
 use crate::program::Qemu;
 use crate::qmp::Qmp;
-use crate::registry::{Description, STATUS_SOCKET};
 use crate::time_server::{TimeServer, host_utc};
 
 /// How often a wait looks whether the machine is still well.
@@ -56,71 +51,32 @@ pub enum PowerOff {
     Killed,
 }
 
-/// The sockets that QEMU will connect to.
-struct Listeners {
-    qmp: UnixListener,
-    status: UnixListener,
-    time: Option<UnixListener>,
-    test: Option<UnixListener>,
-}
-
 impl Machine {
     /// Starts a machine and returns once its monitor has answered; the guest then boots.
     ///
     /// # Errors
     /// Where a file is missing, QEMU refuses to start, or it does not connect in time.
     pub fn start(qemu: &Qemu, config: Config) -> Result<Self, MachineError> {
-        check_files(&config.boot)?;
         let patience = Patience::new(config.accelerator);
-        let directory = RunDir::create()?;
-        let paths = Paths::in_dir(&directory);
-        if let Boot::Uefi { vars, .. } = &config.boot {
-            copy(vars, &paths.vars)?;
-        }
-        let listeners = Listeners {
-            qmp: listen(&paths.qmp)?,
-            status: listen(&paths.status)?,
-            time: config
-                .time_channel
-                .then(|| listen(&paths.time))
-                .transpose()?,
-            test: config.test_port.then(|| listen(&paths.test)).transpose()?,
-        };
-        let subscribers = listen(&directory.join(STATUS_SOCKET))?;
-
-        let (started, started_utc) = (Instant::now(), host_utc());
-        let (process, output) = Process::spawn(qemu.path(), &argv(&config, &paths.endpoints()))
-            .map_err(MachineError::Spawn)?;
-        let log = directory.join("console.log");
-        let mut birth = Birth {
-            console: Console::capture(output.stdout, Some(&log)).map_err(MachineError::Host)?,
-            stderr: Console::capture(output.stderr, None).map_err(MachineError::Host)?,
-            process,
-            deadline: started + patience.start(),
-        };
-        let qmp = birth.monitor(&listeners.qmp)?;
-        let status = birth.accept(&listeners.status)?;
-        let time = birth.accept_any(listeners.time.as_ref())?;
-        let test = birth.accept_any(listeners.test.as_ref())?;
-        paths.remove_sockets();
-        let hub = Hub::start(status, subscribers).map_err(MachineError::Host)?;
-        let time = time
+        let (newborn, ports) = birth::bear(qemu, &config, patience)?;
+        let hub = Hub::start(ports.status, ports.subscribers).map_err(MachineError::Host)?;
+        let time = ports
+            .time
             .map(|stream| TimeServer::start(stream, host_utc))
             .transpose()
             .map_err(MachineError::Host)?;
-        describe(&directory, &config.name, birth.process.pid(), started_utc)?;
         Ok(Self {
-            process: birth.process,
-            console: birth.console,
-            stderr: birth.stderr,
-            qmp,
+            process: newborn.process,
+            console: newborn.console,
+            stderr: newborn.stderr,
+            qmp: ports.qmp,
             hub,
-            test: test.map(TestPort::new).transpose()?,
+            test: ports.test.map(TestPort::new).transpose()?,
             _time: time,
             config,
             patience,
-            started,
-            directory,
+            started: newborn.started,
+            directory: newborn.directory,
         })
     }
 
@@ -273,7 +229,7 @@ impl Machine {
         let patience = self.patience.shutdown();
         if self.process.wait(Instant::now() + patience).is_some() {
             return match self.ended() {
-                MachineError::Died(death) if death.cause == super::death::Cause::PoweredOff => {
+                MachineError::Died(death) if death.cause == Cause::PoweredOff => {
                     Ok(PowerOff::Guest)
                 }
                 error => Err(error),
@@ -312,7 +268,7 @@ impl Machine {
         // The ports close a moment before the process is reaped.
         let _ = self.process.wait(Instant::now() + Duration::from_secs(5));
         let death = self.death().unwrap_or_else(|| Death {
-            cause: super::death::Cause::Ended,
+            cause: Cause::Ended,
             console: self.console.tail(TAIL_LINES),
         });
         MachineError::Died(Box::new(death))
@@ -344,166 +300,4 @@ impl Machine {
             console: self.console.tail(TAIL_LINES),
         })
     }
-}
-
-/// A machine whose QEMU has not connected everywhere yet.
-struct Birth {
-    process: Process,
-    console: Console,
-    stderr: Console,
-    deadline: Instant,
-}
-
-impl Birth {
-    fn monitor(&mut self, listener: &UnixListener) -> Result<Qmp, MachineError> {
-        let stream = self.accept(listener)?;
-        Qmp::connect(stream, self.deadline).map_err(|error| {
-            // QEMU connects before it looks at the rest of its arguments, so a refusal shows as a
-            // connection that closes.
-            let _ = self.process.wait(Instant::now() + HEALTH_CHECK);
-            self.stillborn().unwrap_or_else(|| error.into())
-        })
-    }
-
-    fn accept_any(
-        &mut self,
-        listener: Option<&UnixListener>,
-    ) -> Result<Option<UnixStream>, MachineError> {
-        listener.map(|listener| self.accept(listener)).transpose()
-    }
-
-    /// Waits for QEMU to connect; an end of QEMU ends the wait.
-    fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream, MachineError> {
-        listener.set_nonblocking(true).map_err(MachineError::Host)?;
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).map_err(MachineError::Host)?;
-                    return Ok(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(MachineError::Host(error)),
-            }
-            if let Some(error) = self.stillborn() {
-                return Err(error);
-            }
-            wait_readable(listener).map_err(MachineError::Host)?;
-        }
-    }
-
-    fn stillborn(&mut self) -> Option<MachineError> {
-        if let Some(exit) = self.process.exit() {
-            self.stderr.finish();
-            self.console.finish();
-            let cause = Evidence {
-                exit: Some(exit),
-                stderr: &self.stderr.tail(TAIL_LINES).join("\n"),
-                ..Evidence::default()
-            }
-            .cause()?;
-            return Some(MachineError::Refused(cause));
-        }
-        (Instant::now() >= self.deadline).then(|| MachineError::NoMonitor {
-            stderr: self.stderr.tail(TAIL_LINES).join("; "),
-        })
-    }
-}
-
-fn wait_readable(listener: &UnixListener) -> io::Result<()> {
-    let mut fds = [PollFd::new(listener, PollFlags::IN)];
-    let slice = Timespec::try_from(HEALTH_CHECK / 4).map_err(io::Error::other)?;
-    match rustix::event::poll(&mut fds, Some(&slice)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Paths in a run directory; no name is longer than [`super::rundir::SOCKET_NAME_MAX`].
-struct Paths {
-    qmp: PathBuf,
-    status: PathBuf,
-    time: PathBuf,
-    test: PathBuf,
-    vars: PathBuf,
-}
-
-impl Paths {
-    fn in_dir(directory: &RunDir) -> Self {
-        Self {
-            qmp: directory.join("qemu-qmp"),
-            status: directory.join("qemu-status"),
-            time: directory.join("qemu-time"),
-            test: directory.join("qemu-test"),
-            vars: directory.join("vars.fd"),
-        }
-    }
-
-    fn endpoints(&self) -> Endpoints<'_> {
-        Endpoints {
-            qmp: &self.qmp,
-            status: &self.status,
-            time: &self.time,
-            test: &self.test,
-            vars: &self.vars,
-        }
-    }
-
-    /// Connected sockets need no name any more.
-    fn remove_sockets(&self) {
-        for path in [&self.qmp, &self.status, &self.time, &self.test] {
-            // What is left goes with the directory.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-fn describe(
-    directory: &RunDir,
-    name: &str,
-    qemu_pid: u32,
-    started_ns: noonmark_sync::units::Utc,
-) -> Result<(), MachineError> {
-    let description = Description {
-        v: 1,
-        name: name.to_owned(),
-        pid: std::process::id(),
-        qemu_pid,
-        started_ns,
-    };
-    let json = serde_json::to_vec(&description).map_err(|e| MachineError::Host(e.into()))?;
-    Ok(directory.write(DESCRIPTION, &json)?)
-}
-
-fn listen(path: &Path) -> Result<UnixListener, MachineError> {
-    UnixListener::bind(path).map_err(|source| MachineError::File {
-        deed: "listen on",
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), MachineError> {
-    fs::copy(from, to)
-        .map(drop)
-        .map_err(|source| MachineError::File {
-            deed: "copy the firmware's variables from",
-            path: from.to_owned(),
-            source,
-        })
-}
-
-/// QEMU would say it too, in words of its own and after it was started.
-fn check_files(boot: &Boot) -> Result<(), MachineError> {
-    let files: &[&PathBuf] = match boot {
-        Boot::Direct { kernel, initrd, .. } => &[kernel, initrd],
-        Boot::Uefi { disk, code, vars } => &[disk, code, vars],
-    };
-    for path in files {
-        fs::File::open(path).map_err(|source| MachineError::File {
-            deed: "open",
-            path: (*path).clone(),
-            source,
-        })?;
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! A virtual machine: its configuration, its QEMU process, its sockets and its end.
 
 pub mod argv;
+mod birth;
 pub mod config;
 pub mod console;
 pub mod death;

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use noonmark_qemu::accel::Accelerator;
 use noonmark_qemu::program::Qemu;
@@ -111,10 +110,4 @@ fn not_run(test: &str, reason: &str) {
         .open(list)
         .unwrap();
     writeln!(file, "{line}").unwrap();
-}
-
-/// Machines run one at a time: several would only slow each other down.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
