@@ -12,7 +12,7 @@
 //!
 //! **The point estimate** is a Kalman filter on (x, y). Readings are averaged into blocks; a block of
 //! n readings with pairing bound b, T after the last one, has mean m and standard deviation
-//! σ = b / (2 √n). With P the covariance, and y doing a random walk of q² per second,
+//! σ = b / √(3 n), as of errors spread evenly within ± b. With P the covariance, and y doing a random walk of q² per second,
 //!
 //! ```text
 //! predict  x += y T    Pxx += 2 T Pxy + T² Pyy + q² T³/3    Pxy += T Pyy + q² T²/2    Pyy += q² T
@@ -66,8 +66,15 @@ const WALK_FIRST: f64 = 1.0;
 const WALK_LEAST: f64 = 0.01;
 const WALK_MOST: f64 = 1_000.0;
 
-/// A block's e²/S from which the rate must have changed: three standard deviations.
-const SURPRISE: f64 = 9.0;
+/// A block's e²/S from which the rate must have changed: five standard deviations.
+const SURPRISE: f64 = 25.0;
+
+/// Most of e²/S that moves q.
+const WALK_PUSH: f64 = 9.0;
+
+/// A reading with a wider bound than this says nothing of the rate. It still guards the bound, and
+/// the estimate is kept within it.
+const COARSE: Nanos = Nanos::from_millis(2);
 
 /// Block means below this are rounding, in ns.
 const NOISE_FLOOR_NS: f64 = 0.3;
@@ -120,6 +127,8 @@ struct Model {
     blocks: VecDeque<Block>,
     filter: Filter,
     rate_error_ppb: f64,
+    /// The rate from before the blocks remembered.
+    known: Known,
     interval: Interval,
     drift_ppb_per_s: f64,
 }
@@ -143,6 +152,13 @@ struct Filter {
     pxy: f64,
     pyy: f64,
     walk: f64,
+}
+
+/// A rate, and the largest error that it can have.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    rate_ppb: f64,
+    error_ppb: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -207,8 +223,8 @@ impl Estimator {
         model.interval = carried.intersected(x, bound);
         // A reading much coarser than what is known already guards the bound, but would only
         // blur the estimate.
-        let is_first = model.blocks.is_empty() && model.open.count == 0.0;
-        if bound < 8.0 * (carried.high - carried.low) || is_first {
+        let blurs = bound > 8.0 * (carried.high - carried.low);
+        if reading.bound <= COARSE && !blurs {
             model.open.add(t, x, bound);
         }
     }
@@ -251,8 +267,12 @@ impl Estimator {
         let x = model.x_of(reading);
         let bound = reading.bound.0.max(1) as f64;
         model.open = Block::default();
-        model.open.add(t, x, bound);
-        model.filter.replace(t, x, bound / 2.0);
+        model.blocks.clear();
+        model.known = Known {
+            rate_ppb: model.filter.rate_ppb,
+            error_ppb: model.rate_error_ppb,
+        };
+        model.filter.replace(t, x, bound);
         model.interval = Interval::around(t, x, reading.bound);
     }
 
@@ -291,23 +311,25 @@ impl Estimator {
 impl Model {
     fn new(reading: &Reading, prior_ppb: f64) -> Self {
         let bound = reading.bound.0.max(1) as f64;
-        let mut open = Block::default();
-        open.add(0.0, 0.0, bound);
         Self {
             origin: reading.raw,
             base: reading.reference.0.saturating_sub(reading.raw.0),
-            open,
+            open: Block::default(),
             blocks: VecDeque::with_capacity(WINDOW),
             filter: Filter {
                 t: 0.0,
                 x: 0.0,
                 rate_ppb: prior_ppb,
-                pxx: bound * bound / 4.0,
+                pxx: bound * bound / 3.0,
                 pxy: 0.0,
                 pyy: PRIOR_PPB * PRIOR_PPB,
                 walk: WALK_FIRST,
             },
             rate_error_ppb: UNKNOWN_PPB,
+            known: Known {
+                rate_ppb: prior_ppb,
+                error_ppb: UNKNOWN_PPB,
+            },
             interval: Interval::around(0.0, 0.0, reading.bound),
             drift_ppb_per_s: 0.0,
         }
@@ -334,18 +356,19 @@ impl Model {
         self.interval.carried(t, self.filter.rate_ppb, spread_ppb)
     }
 
-    /// |y - ȳ| + 2 b / T over the blocks remembered.
+    /// |y - ȳ| + 2 b / T over the blocks remembered, or what was known before them, if better.
     fn rate_error(&self) -> f64 {
+        let rate = self.filter.rate_ppb;
+        let before = fabs(rate - self.known.rate_ppb) + self.known.error_ppb;
         let (Some(first), Some(last)) = (self.blocks.front(), self.blocks.back()) else {
-            return UNKNOWN_PPB;
+            return before;
         };
         let span = last.t - first.t;
         if span <= 0.0 {
-            return UNKNOWN_PPB;
+            return before;
         }
         let mean = (last.x - first.x) / span;
-        let error = fabs(self.filter.rate_ppb - mean) + (first.bound + last.bound) / span;
-        error.min(UNKNOWN_PPB)
+        before.min(fabs(rate - mean) + (first.bound + last.bound) / span)
     }
 }
 
@@ -365,7 +388,7 @@ impl Filter {
     fn take_in(&mut self, block: &Block) -> Pace {
         let span = (block.t - self.t).max(0.0);
         let walk = self.walk * self.walk;
-        let noise = (block.bound / (2.0 * sqrt(block.count))).max(NOISE_FLOOR_NS);
+        let noise = (block.bound / sqrt(3.0 * block.count)).max(NOISE_FLOOR_NS);
         self.x = self.x_at(block.t);
         self.t = block.t;
         self.pxx += span * (2.0 * self.pxy + span * self.pyy) + walk * span * span * span / 3.0;
@@ -378,7 +401,7 @@ impl Filter {
             let jump = surprise / span;
             self.pyy += jump * jump;
             self.pxy += span * jump * jump;
-            self.pxx += surprise * surprise;
+            self.pxx += span * span * jump * jump;
         }
         let total = self.pxx + noise * noise;
         let (gain_x, gain_y) = (self.pxx / total, self.pxy / total);
@@ -387,7 +410,7 @@ impl Filter {
         self.pyy -= gain_y * self.pxy;
         self.pxy -= gain_x * self.pxy;
         self.pxx -= gain_x * self.pxx;
-        let factor = exp((ratio.min(SURPRISE) - 1.0) / 10.0);
+        let factor = exp((ratio.min(WALK_PUSH) - 1.0) / 10.0);
         self.walk = (self.walk * factor).clamp(WALK_LEAST, WALK_MOST);
 
         let wander = self.walk * sqrt(span * span * span / 3.0);

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{Action, Engine, KernelClock, Look, SETTLE_FIRST, SETTLE_LAST, Why, Write};
+use crate::doubt::Trust;
 use crate::estimator::Pace;
 use crate::record::{Alert, Cause, DetectedBy, Event, State};
 use crate::sample::Local;
@@ -19,6 +20,9 @@ const BOOT_STEP: Nanos = Nanos::from_micros(1);
 
 /// An offset that operators are told of.
 const LARGE_OFFSET: Nanos = Nanos::from_secs(5);
+
+/// An offset below this may come of a better estimate by a source whose readings are no better.
+const REFINEMENT: Nanos = Nanos::from_millis(1);
 
 /// A repair under way.
 #[derive(Debug)]
@@ -71,7 +75,7 @@ impl Engine {
         }
         if self.repair.is_some() {
             self.go_on_repairing(now, &found, by_source, actions);
-        } else if found.wrong {
+        } else if found.wrong && self.must_step(now, &found, disturbed) {
             self.start_repairing(now, &found, disturbed, actions);
         } else if disturbed {
             self.ask_kernel(Why::Disturbed, actions);
@@ -83,10 +87,23 @@ impl Engine {
         }
     }
 
+    /// Whether the source followed is one that is not taken at its word.
+    fn is_checked(&self, now: Raw) -> bool {
+        let followed = self.ladder.followed();
+        followed.is_none_or(|rung| self.trust(now, &rung.source) == Trust::Checked)
+    }
+
     /// Notes why the clock is wrong and who noticed.
     pub(super) fn begin_repair(&mut self, now: Raw, cause: Cause, offset: Nanos) {
         let by = DetectedBy::WatchTick;
         let detected = self.look.take().unwrap_or(Look { by, at: now });
+        if let Some(repair) = &mut self.repair {
+            // One disturbance on top of another is one repair, from the first's detection on.
+            if !repair.announced {
+                repair.cause = cause;
+            }
+            return;
+        }
         self.repair = Some(Repair {
             cause,
             detected,
@@ -106,6 +123,19 @@ impl Engine {
             _ => self.last.quiet.unwrap_or(detected.at),
         };
         self.indicators.outside_bound(since);
+    }
+
+    /// Whether a wrong clock is to be stepped. Where nothing has disturbed it and the source is a
+    /// coarse one, the estimate has moved, not the clock; that is slewed away, if it is little.
+    fn must_step(&mut self, now: Raw, found: &Found, disturbed: bool) -> bool {
+        let refined = self.look.is_none()
+            && !disturbed
+            && self.is_checked(now)
+            && found.offset.abs() < REFINEMENT.max(self.step);
+        if refined {
+            self.schedule.settle = now;
+        }
+        !refined
     }
 
     fn start_repairing(
@@ -299,10 +329,7 @@ impl Engine {
         let foreign = outcome.is_ok_and(|clock| !clock.same(&commanded));
         if foreign {
             let offset = self.offset_at(now);
-            match &mut self.repair {
-                Some(repair) => repair.cause = Cause::GuestFrequency,
-                None => self.begin_repair(now, Cause::GuestFrequency, offset),
-            }
+            self.begin_repair(now, Cause::GuestFrequency, offset);
             self.write_frequency(commanded, actions);
             self.announce(actions);
         } else if self.repair.is_some() {

@@ -148,6 +148,7 @@ impl Engine {
             self.schedule.small_move = Some(now);
         }
         let cause = self.cause_of_move(now, by);
+        self.hint = None;
         if cause == Cause::HostRestore {
             self.estimator.restart(reading);
         } else {

@@ -17,8 +17,8 @@ fn no_scenario_ends_outside_its_bound() {
     if let Ok(seed) = std::env::var("NOONMARK_SEED") {
         let seed = seed.parse().expect("NOONMARK_SEED is a number");
         let scenario = scenario::Scenario::from_seed(seed);
-        println!("{scenario:#?}");
-        if let Err(failure) = scenario.run() {
+        println!("{scenario:?}");
+        if let Err(failure) = scenario.run(true) {
             panic!("seed {seed}: {failure}");
         }
         return;
@@ -28,10 +28,13 @@ fn no_scenario_ends_outside_its_bound() {
     });
     let failures: Vec<(u64, String)> = (0..count)
         .filter_map(|seed| {
-            let outcome = scenario::Scenario::from_seed(seed).run();
+            let outcome = scenario::Scenario::from_seed(seed).run(false);
             outcome.err().map(|failure| (seed, failure))
         })
         .collect();
+    for (seed, failure) in failures.iter().take(20) {
+        println!("seed {seed}: {failure}");
+    }
     if let Some((seed, failure)) = failures.first() {
         panic!(
             "{} of {count} scenarios failed; the first, seed {seed}: {failure}\nreplay it with \

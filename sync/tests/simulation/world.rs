@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 use noonmark_sync::config::ClockConfig;
 use noonmark_sync::engine::{Action, Engine, Input, KernelClock};
-use noonmark_sync::record::{DetectedBy, Event, State};
+use noonmark_sync::record::{DetectedBy, Event};
 use noonmark_sync::sample::{ReadFailure, Source};
 use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
 
@@ -44,7 +44,8 @@ pub struct World {
     pub clocks: Clocks,
     pub engine: Engine,
     pub steps: Vec<StepTaken>,
-    pub events: Vec<Event>,
+    /// What the engine told the host, by physical time.
+    pub events: Vec<(i64, Event)>,
     rng: Rng,
     sources: Vec<(Source, Mood)>,
     wake_at: Raw,
@@ -112,10 +113,6 @@ impl World {
     /// What the engine says its clock's error is at most.
     pub fn bound(&self) -> Nanos {
         self.engine.bound(self.clocks.raw())
-    }
-
-    pub fn is_synced(&self) -> bool {
-        self.engine.state() == State::Synced
     }
 
     fn next_event(&mut self, until: i64) {
@@ -209,7 +206,7 @@ impl World {
             }
             Action::Emit(event) => {
                 self.pass(5_000);
-                self.events.push(event);
+                self.events.push((self.clocks.now(), event));
                 None
             }
         }
