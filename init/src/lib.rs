@@ -6,17 +6,24 @@
 //! end it.
 
 pub mod allowance;
+pub mod boot;
 pub mod clocks;
+pub mod discipline;
+pub mod events;
 pub mod kmsg;
 pub mod lines;
 pub mod modules;
 pub mod mounts;
 pub mod phc;
+pub mod pid1;
 pub mod ports;
 pub mod power;
+pub mod report;
 pub mod rtc;
 pub mod services;
+pub mod signals;
 pub mod status;
+pub mod stop;
 pub mod sys;
 pub mod timechannel;
 pub mod timers;

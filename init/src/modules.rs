@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use rustix::system::finit_module;
 use thiserror::Error;
 
+/// How deep below `/lib/modules` a distribution keeps its modules, and some more.
+const DEPTH_MAX: usize = 8;
+
 /// Why a module is not in.
 #[derive(Debug, Error)]
 pub enum ModuleError {
@@ -51,11 +54,22 @@ pub fn load(module: &Module) -> Result<(), ModuleError> {
     }
 }
 
-/// Loads whatever modules lie in `folder`, for an image whose list can't be read. Their order is
+impl ModuleError {
+    /// The module that it is about.
+    #[must_use]
+    pub fn module(&self) -> &str {
+        match self {
+            Self::Open { name, .. } | Self::Refused { name, .. } => name,
+        }
+    }
+}
+
+/// Loads whatever modules lie below `folder`, for an image whose list can't be read. Their order is
 /// not known, so rounds are made until one brings nothing new.
 #[must_use]
 pub fn load_all_in(folder: &Path) -> Vec<ModuleError> {
-    let mut waiting = found_in(folder);
+    let mut waiting = Vec::new();
+    find_in(folder, DEPTH_MAX, &mut waiting);
     loop {
         let before = waiting.len();
         let mut errors = Vec::new();
@@ -72,21 +86,26 @@ pub fn load_all_in(folder: &Path) -> Vec<ModuleError> {
     }
 }
 
-fn found_in(folder: &Path) -> Vec<Module> {
-    let mut modules: Vec<_> = fs::read_dir(folder)
+fn find_in(folder: &Path, depth: usize, found: &mut Vec<Module>) {
+    let mut paths: Vec<_> = fs::read_dir(folder)
         .map(|dir| dir.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
-    modules.sort();
-    modules
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "ko"))
-        .filter_map(|path| {
-            Some(Module {
-                name: path.file_stem()?.to_str()?.replace('-', "_"),
-                path: path.to_str()?.into(),
-            })
-        })
-        .collect()
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            if depth > 0 {
+                find_in(&path, depth - 1, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "ko")
+            && let Some(stem) = path.file_stem().and_then(|stem| stem.to_str())
+            && let Some(text) = path.to_str()
+        {
+            found.push(Module {
+                name: stem.replace('-', "_"),
+                path: text.into(),
+            });
+        }
+    }
 }
 
 /// The source that is lost when this module does not load.
@@ -150,12 +169,15 @@ mod tests {
     #[test]
     fn modules_without_a_list_are_named_after_their_files() {
         let folder = std::env::temp_dir().join(format!("noonmark-ko-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        for file in ["virtio-rng.ko", "ptp_kvm.ko", "notes.txt"] {
+        fs::create_dir_all(folder.join("6.1/kernel")).unwrap();
+        for file in ["6.1/kernel/virtio-rng.ko", "6.1/ptp_kvm.ko", "notes.txt"] {
             fs::write(folder.join(file), "").unwrap();
         }
-        let names: Vec<_> = found_in(&folder).into_iter().map(|m| m.name).collect();
+        let mut found = Vec::new();
+        find_in(&folder, DEPTH_MAX, &mut found);
         fs::remove_dir_all(&folder).unwrap();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        let names: Vec<_> = found.into_iter().map(|module| module.name).collect();
         assert_eq!(names, ["ptp_kvm", "virtio_rng"]);
     }
 }

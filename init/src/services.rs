@@ -9,7 +9,7 @@ use noonmark_sync::record::Event;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait};
 use rustix::thread::CapabilitySet;
 
-use crate::{log, sys};
+use crate::sys;
 
 /// Where services write what they say.
 const OUTPUT: &str = "/dev/console";
@@ -66,10 +66,7 @@ impl Services {
                     self.running.push((pid, index));
                     format!("started as process {}", pid.as_raw_nonzero())
                 }
-                Err(why) => {
-                    log!(Error, "service {}: {why}", service.name);
-                    format!("did not start: {why}")
-                }
+                Err(why) => format!("did not start: {why}"),
             };
             events.push(Event::Service {
                 name: service.name.clone(),
@@ -101,7 +98,6 @@ impl Services {
             (None, Some(signal)) => format!("killed by signal {signal}"),
             (None, None) => "ended".into(),
         };
-        log!(Info, "service {name}: {what}");
         events.push(Event::Service { name, what });
     }
 }

@@ -1,7 +1,7 @@
 //! The guest's end of the host's time channel: carries out [`Burst`]s on the port without ever
 //! waiting for it.
 
-use noonmark_sync::channel::{self, Answer, BURST, Burst, Decoder, Exchange, FRAME_LEN, Next};
+use noonmark_sync::channel::{self, Answer, Burst, Decoder, Exchange, FRAME_LEN, Next};
 use noonmark_sync::sample::{Method, ReadFailure, Reading, Source};
 use noonmark_sync::units::{Nanos, Raw, Utc};
 
@@ -94,11 +94,11 @@ impl TimeChannel {
         self.deadline
     }
 
-    /// Starts a reading; a burst that is under way already goes on and answers for both. The
-    /// outcome comes from [`TimeChannel::proceed`], which must be called next.
-    pub fn start(&mut self, now: Raw) {
+    /// Starts a reading of so many exchanges; a burst that is under way already goes on and answers
+    /// for both. The outcome comes from [`TimeChannel::proceed`], which must be called next.
+    pub fn start(&mut self, exchanges: u8, now: Raw) {
         if self.burst.is_none() {
-            self.burst = Some(Burst::new(self.last_sequence, BURST, self.built, now));
+            self.burst = Some(Burst::new(self.last_sequence, exchanges, self.built, now));
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn without_a_host_a_reading_fails_at_once() {
         let mut channel = TimeChannel::new(Utc(0), Raw(0));
-        channel.start(Raw(0));
+        channel.start(8, Raw(0));
         assert_eq!(channel.proceed(), Some(Err(ReadFailure::Absent)));
         assert_eq!(channel.proceed(), None);
         assert_eq!(channel.deadline(), None);

@@ -1,2 +1,151 @@
-//! PID 1.
-fn main() {}
+//! The fault program, in test images only: sets the clock as a person's command would, watches how
+//! it becomes right again, and tells the host. PID 1 gets no hint from it.
+
+mod fault;
+mod line;
+mod observer;
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use noonmark_init::kmsg;
+use noonmark_init::lines::{Inbox, Taken};
+use noonmark_init::log;
+use noonmark_init::ports::{Port, Transfer};
+use noonmark_sync::testport::{self, Answer, Outcome, Request};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+/// The format version of requests and answers.
+const VERSION: u32 = 1;
+
+/// How long the port may take to appear after PID 1 has loaded its driver.
+const PORT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often an absent port or host is looked for.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// How long a host may take to read an answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A request's longest line.
+const LINE_BYTES: usize = 4 * 1024;
+
+fn main() -> ExitCode {
+    // Without a log the program works all the same.
+    let _ = kmsg::open();
+    fault::pin_to_last_cpu();
+    let Some(port) = wait_for_port() else {
+        log!(
+            Error,
+            "fault program: port {} did not appear within {PORT_DEADLINE:?}; is the virtserialport \
+             there, and the virtio_console module in?",
+            testport::PORT
+        );
+        return ExitCode::FAILURE;
+    };
+    serve(&port);
+    log!(Notice, "fault program: the port is gone");
+    ExitCode::SUCCESS
+}
+
+fn wait_for_port() -> Option<Port> {
+    let start = Instant::now();
+    while start.elapsed() < PORT_DEADLINE {
+        match Port::open(testport::PORT) {
+            Ok(Some(port)) => return Some(port),
+            Ok(None) => {}
+            Err(error) => log!(Warning, "fault program: {error}"),
+        }
+        thread::sleep(RETRY);
+    }
+    None
+}
+
+/// Answers requests until the port is unplugged. Each host that connects is greeted.
+fn serve(port: &Port) {
+    let mut inbox = Inbox::new(LINE_BYTES);
+    let mut greeted = false;
+    let mut buffer = [0u8; 1024];
+    loop {
+        if !host_is_there(port) {
+            greeted = false;
+            inbox.clear();
+            thread::sleep(RETRY);
+            continue;
+        }
+        if !greeted {
+            greeted = true;
+            send(port, 0, Outcome::Ready);
+        }
+        match port.read(&mut buffer) {
+            Transfer::Bytes(count) => inbox.take(&buffer[..count], |taken| {
+                let (id, outcome) = respond(taken);
+                send(port, id, outcome);
+            }),
+            Transfer::Wait => wait_for(port, PollFlags::IN, Duration::from_secs(1)),
+            Transfer::Disconnected => {}
+            Transfer::Gone => return,
+        }
+    }
+}
+
+/// Carries out one line; a line that is no request is answered too, with the reason.
+fn respond(taken: Taken) -> (u64, Outcome) {
+    let Taken::Line(line) = taken else {
+        let why = format!("a request may have at most {LINE_BYTES} bytes");
+        return (0, Outcome::Error(why));
+    };
+    let request: Request = match serde_json::from_slice(&line) {
+        Ok(request) => request,
+        Err(error) => return (0, Outcome::Error(format!("no request: {error}"))),
+    };
+    if request.v != VERSION {
+        let why = format!("version {}; this program understands {VERSION}", request.v);
+        return (request.id, Outcome::Error(why));
+    }
+    let outcome = match fault::inject(&request) {
+        Ok(observation) => Outcome::Observed(observation),
+        Err(error) => Outcome::Error(error.to_string()),
+    };
+    (request.id, outcome)
+}
+
+fn host_is_there(port: &Port) -> bool {
+    let mut polled = [PollFd::new(port.descriptor(), PollFlags::OUT)];
+    let answered = poll(&mut polled, Some(&Timespec::default()));
+    answered.is_ok() && !polled[0].revents().contains(PollFlags::HUP)
+}
+
+fn wait_for(port: &Port, what: PollFlags, at_most: Duration) {
+    let timeout = Timespec {
+        tv_sec: at_most.as_secs() as i64,
+        tv_nsec: i64::from(at_most.subsec_nanos()),
+    };
+    // A failure or a timeout only makes the caller look again.
+    let _ = poll(&mut [PollFd::new(port.descriptor(), what)], Some(&timeout));
+}
+
+/// Writes an answer; gives up where the host goes, or reads nothing until the deadline.
+fn send(port: &Port, id: u64, outcome: Outcome) {
+    let answer = Answer {
+        v: VERSION,
+        id,
+        outcome,
+    };
+    let mut line = match serde_json::to_vec(&answer) {
+        Ok(line) => line,
+        Err(error) => return log!(Error, "fault program: an answer can't be written: {error}"),
+    };
+    line.push(b'\n');
+    let start = Instant::now();
+    let mut written = 0;
+    while written < line.len() && start.elapsed() < ANSWER_DEADLINE {
+        match port.write(&line[written..]) {
+            Transfer::Bytes(count) => written += count,
+            Transfer::Wait => wait_for(port, PollFlags::OUT, RETRY),
+            Transfer::Disconnected | Transfer::Gone => return,
+        }
+    }
+}

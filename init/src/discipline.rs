@@ -1,0 +1,289 @@
+//! Carries out what the engine wants done to the clock: readings, steps, frequency.
+
+use std::mem;
+use std::path::Path;
+
+use noonmark_sync::config::ClockConfig;
+use noonmark_sync::engine::{Action, Engine, Input, KernelClock};
+use noonmark_sync::record::Event;
+use noonmark_sync::sample::{Local, ReadFailure, Reading, Source};
+use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
+use rustix::io::Errno;
+
+use crate::clocks::{self, Sandwich};
+use crate::modules::{self, ModuleError};
+use crate::phc::{self, Phc};
+use crate::sys::{self, Adjust};
+use crate::timechannel::TimeChannel;
+use crate::{log, rtc};
+
+/// How many rounds of actions and their outcomes one input may lead to. A repair takes a handful.
+const ROUNDS_MAX: usize = 64;
+
+/// Room for actions, so that no tick allocates.
+const ACTIONS: usize = 16;
+
+/// `freq` of `adjtimex` counts ppm with 16 fractional bits: this many of it are one ppb.
+const FREQ_PER_PPB: f64 = 65.536;
+
+/// A guest clock is read this often for [`Action::ReadLocal`], and the tightest counts.
+const LOCAL_READS: usize = 3;
+
+/// The engine, and everything that it can reach.
+#[derive(Debug)]
+pub struct Discipline {
+    engine: Engine,
+    ladder: Vec<Source>,
+    phcs: Vec<Phc>,
+    /// The host's time channel.
+    pub channel: TimeChannel,
+    /// Sources whose driver did not load, and why.
+    refusals: Vec<(Source, String)>,
+    actions: Vec<Action>,
+    batch: Vec<Action>,
+    emitted: Vec<Event>,
+    wake_at: Raw,
+}
+
+impl Discipline {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(config: ClockConfig, built: Utc, now: Raw) -> Self {
+        Self {
+            ladder: config.sources.clone(),
+            engine: Engine::new(config, built, now),
+            phcs: Vec::new(),
+            channel: TimeChannel::new(built, now),
+            refusals: Vec::new(),
+            actions: Vec::with_capacity(ACTIONS),
+            batch: Vec::with_capacity(ACTIONS),
+            emitted: Vec::with_capacity(ACTIONS),
+            wake_at: Raw(i64::MAX),
+        }
+    }
+
+    /// The engine, to report from.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether the ladder names a PHC that is there.
+    #[must_use]
+    pub fn has_phc(&self) -> bool {
+        !self.phcs.is_empty()
+    }
+
+    /// Whether the ladder names the host's time channel.
+    #[must_use]
+    pub fn wants_host(&self) -> bool {
+        self.ladder.contains(&Source::Host)
+    }
+
+    /// Why a source's driver did not load, if it didn't.
+    #[must_use]
+    pub fn refusal(&self, source: &Source) -> Option<&str> {
+        let found = self.refusals.iter().find(|(refused, _)| refused == source);
+        found.map(|(_, why)| why.as_str())
+    }
+
+    /// Remembers why a module is not in, for the source that it would have served.
+    pub fn note_module_error(&mut self, error: &ModuleError) {
+        if let Some(source) = modules::source_served(error.module()) {
+            self.refusals.push((source, error.to_string()));
+        }
+    }
+
+    /// Looks for PHCs again.
+    pub fn rescan_phcs(&mut self) {
+        let (found, problems) =
+            phc::discover(Path::new(phc::CLASS), Path::new("/dev"), &self.ladder);
+        for problem in problems {
+            log!(Warning, "PHC {problem}");
+        }
+        for phc in &found {
+            if !self.phcs.iter().any(|old| old.node() == phc.node()) {
+                log!(
+                    Info,
+                    "source {}: {} ({})",
+                    phc.source(),
+                    phc.node(),
+                    phc.name()
+                );
+            }
+        }
+        self.phcs = found;
+    }
+
+    /// When the engine wants to be woken.
+    #[must_use]
+    pub fn wake_at(&self) -> Raw {
+        self.wake_at
+    }
+
+    /// Hands out what the engine wants told since the last call.
+    pub fn take_emitted(&mut self, into: &mut Vec<Event>) {
+        into.append(&mut self.emitted);
+    }
+
+    /// Tells the engine what happened and carries out all that follows from it.
+    pub fn drive(&mut self, input: Input) {
+        self.engine.handle(clocks::raw(), input, &mut self.actions);
+        for _ in 0..ROUNDS_MAX {
+            if self.actions.is_empty() {
+                return;
+            }
+            mem::swap(&mut self.actions, &mut self.batch);
+            let mut batch = mem::take(&mut self.batch);
+            for action in batch.drain(..) {
+                if let Some(outcome) = self.carry_out(action) {
+                    self.engine
+                        .handle(clocks::raw(), outcome, &mut self.actions);
+                }
+            }
+            self.batch = batch;
+        }
+        self.actions.clear();
+        self.emitted.push(Event::Failure {
+            what: format!("the clock logic asked for more than {ROUNDS_MAX} rounds of actions"),
+        });
+    }
+
+    /// Lets the time channel go on; what comes of it goes to the engine.
+    pub fn proceed_channel(&mut self) {
+        if let Some(outcome) = self.channel.proceed() {
+            self.drive(Input::Read(Source::Host, outcome));
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Read(source) => self.read(source),
+            Action::ReadLocal => Some(Input::Local(local())),
+            Action::ReadKernel => Some(Input::Kernel(read_kernel())),
+            Action::Step(offset) => Some(Input::Adjusted(step(offset))),
+            Action::SetFrequency(kernel) => Some(Input::Adjusted(set_frequency(kernel))),
+            Action::WakeAt(at) => {
+                self.wake_at = at;
+                None
+            }
+            Action::Emit(event) => {
+                self.emitted.push(event);
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, source: Source) -> Option<Input> {
+        let outcome = match source {
+            Source::Host => {
+                let exchanges = self.engine.burst_exchanges();
+                self.channel.start(exchanges, clocks::raw());
+                self.channel.proceed()?
+            }
+            Source::Rtc => rtc::read(),
+            Source::Ntp => Err(ReadFailure::Absent),
+            ref phc => self.read_phc(phc),
+        };
+        Some(Input::Read(source, outcome))
+    }
+
+    fn read_phc(&mut self, source: &Source) -> Result<Reading, ReadFailure> {
+        let phc = self.phcs.iter_mut().find(|phc| phc.source() == source);
+        phc.ok_or(ReadFailure::Absent)?.read(clocks::raw())
+    }
+}
+
+/// Tells the kernel how far its clock may be off, so that programs which ask `adjtimex` see a
+/// synchronised clock; without this it claims to be unsynchronised after every step.
+///
+/// # Errors
+/// As `adjtimex`.
+pub fn declare_synchronized(bound: Nanos, jitter: Nanos) -> Result<(), Errno> {
+    let microseconds = |span: Nanos| span.0 / 1_000 + 1;
+    sys::adjtimex(Adjust {
+        error_us: Some((microseconds(bound), microseconds(jitter))),
+        ..Adjust::default()
+    })
+    .map(|_| ())
+}
+
+fn local() -> Local {
+    let sandwich = Sandwich::tightest(LOCAL_READS);
+    Local {
+        realtime: sandwich.realtime,
+        raw: sandwich.raw(),
+        bound: Nanos(sandwich.width().0 / 2 + 1),
+    }
+}
+
+fn step(offset: Nanos) -> Result<(), i32> {
+    let time = clocks::timespec(offset);
+    adjust(Adjust {
+        set_offset: Some((time.tv_sec, time.tv_nsec)),
+        ..Adjust::default()
+    })
+    .map(|_| ())
+}
+
+fn set_frequency(kernel: KernelClock) -> Result<(), i32> {
+    adjust(Adjust {
+        frequency: Some((to_freq(kernel.frequency), kernel.tick_us)),
+        ..Adjust::default()
+    })
+    .map(|_| ())
+}
+
+fn read_kernel() -> Result<KernelClock, i32> {
+    adjust(Adjust::default()).map(|(freq, tick_us)| KernelClock {
+        frequency: Ppb(freq as f64 / FREQ_PER_PPB),
+        tick_us,
+    })
+}
+
+fn adjust(adjust: Adjust) -> Result<(i64, i64), i32> {
+    sys::adjtimex(adjust).map_err(Errno::raw_os_error)
+}
+
+fn to_freq(frequency: Ppb) -> i64 {
+    (frequency.0 * FREQ_PER_PPB).round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequency_is_ppm_with_sixteen_fractional_bits() {
+        assert_eq!(to_freq(Ppb(1_000.0)), 65_536);
+        assert_eq!(to_freq(Ppb(-500_000.0)), -32_768_000);
+    }
+
+    #[test]
+    fn what_is_set_reads_back_as_the_same_frequency_to_a_fraction_of_a_ppb() {
+        let freq = to_freq(Ppb(123.456));
+        assert!((freq as f64 / FREQ_PER_PPB - 123.456).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_source_without_device_is_absent() {
+        let mut discipline = Discipline::new(ClockConfig::default(), Utc(0), Raw(0));
+        let answer = discipline.carry_out(Action::Read(Source::Kvm));
+        assert_eq!(
+            answer,
+            Some(Input::Read(Source::Kvm, Err(ReadFailure::Absent)))
+        );
+    }
+
+    #[test]
+    fn a_module_that_did_not_load_explains_its_source() {
+        let mut discipline = Discipline::new(ClockConfig::default(), Utc(0), Raw(0));
+        discipline.note_module_error(&ModuleError::Refused {
+            name: "ptp_kvm".into(),
+            errno: Errno::OPNOTSUPP,
+        });
+        let why = discipline.refusal(&Source::Kvm).unwrap();
+        assert!(why.contains("not a KVM guest"), "{why}");
+        assert_eq!(discipline.refusal(&Source::Host), None);
+    }
+}

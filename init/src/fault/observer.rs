@@ -1,0 +1,167 @@
+//! What a reader of the clock sees of a fault: judged read by read, as data, against the line.
+
+use std::collections::VecDeque;
+
+use noonmark_init::clocks::Sandwich;
+use noonmark_sync::testport::Observation;
+use noonmark_sync::units::{Nanos, Raw};
+
+use crate::line::Line;
+
+/// How many of the last reads the residual is taken from.
+const LAST_READS: usize = 256;
+
+/// Reads wider than this many times the tightest of the last ones say too little of the residual.
+const WIDTH_FACTOR: i64 = 2;
+
+/// Collects the reads after a fault.
+#[derive(Debug)]
+pub struct Observer {
+    line: Line,
+    /// The instant just before the system call that set the clock.
+    fault_at: Raw,
+    tolerance: Nanos,
+    settle: Nanos,
+    right_since: Option<Raw>,
+    wrong_reads: u64,
+    reads: u64,
+    worst: Nanos,
+    last: VecDeque<(Nanos, Nanos)>,
+}
+
+impl Observer {
+    /// Watches from `fault_at` on for the clock to stay within `tolerance` of `line` for `settle`.
+    #[must_use]
+    pub fn new(line: Line, fault_at: Raw, tolerance: Nanos, settle: Nanos) -> Self {
+        Self {
+            line,
+            fault_at,
+            tolerance,
+            settle,
+            right_since: None,
+            wrong_reads: 0,
+            reads: 0,
+            worst: Nanos::ZERO,
+            last: VecDeque::with_capacity(LAST_READS),
+        }
+    }
+
+    /// Takes in one read; true once the clock has stayed right for long enough.
+    pub fn take(&mut self, read: &Sandwich) -> bool {
+        self.reads += 1;
+        // The reader itself was stopped in the middle: nobody can tell when the clock was read, so
+        // the read proves nothing.
+        if read.width() > self.tolerance {
+            return false;
+        }
+        let error = self.line.error(read);
+        self.worst = self.worst.max(error.abs());
+        if error.abs() > self.tolerance {
+            self.wrong_reads += 1;
+            self.right_since = None;
+            self.last.clear();
+            return false;
+        }
+        if self.last.len() == LAST_READS {
+            self.last.pop_front();
+        }
+        self.last.push_back((error, read.width()));
+        let since = *self.right_since.get_or_insert(read.after);
+        read.after - since >= self.settle
+    }
+
+    /// What was seen, up to `now`; `settled` is what the last [`Observer::take`] said.
+    #[must_use]
+    pub fn finish(self, settled: bool, now: Raw) -> Observation {
+        let recovered = self.right_since.filter(|_| settled);
+        let (residual, half_width) = residual(&self.last);
+        Observation {
+            recovered_ns: recovered.map(|since| since - self.fault_at),
+            wrong_reads: self.wrong_reads,
+            reads: self.reads,
+            worst_ns: self.worst,
+            residual_ns: residual,
+            residual_bound_ns: self.line.bound(now) + half_width,
+        }
+    }
+}
+
+/// The median error of the tight ones among the last reads, and half the width of the widest used.
+fn residual(last: &VecDeque<(Nanos, Nanos)>) -> (Nanos, Nanos) {
+    let tightest = last.iter().map(|(_, width)| width.0).min().unwrap_or(0);
+    let limit = tightest.saturating_mul(WIDTH_FACTOR);
+    let mut errors: Vec<Nanos> = last
+        .iter()
+        .filter(|(_, width)| width.0 <= limit)
+        .map(|(error, _)| *error)
+        .collect();
+    errors.sort_unstable();
+    let median = errors.get(errors.len() / 2).copied().unwrap_or_default();
+    (median, Nanos(limit / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use noonmark_sync::units::Utc;
+
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    /// A read at `raw` of a clock that is `error` ahead of RAW.
+    fn read(raw: i64, error: i64) -> Sandwich {
+        Sandwich {
+            before: Raw(raw - 50),
+            realtime: Utc(raw + error),
+            after: Raw(raw + 50),
+        }
+    }
+
+    fn observer() -> Observer {
+        let before: Vec<_> = (0..20).map(|i| read(i * MS, 0)).collect();
+        let line = Line::fit(&before).unwrap();
+        Observer::new(line, Raw(20 * MS), Nanos(MS), Nanos(5 * MS))
+    }
+
+    #[test]
+    fn recovery_counts_to_the_first_of_the_reads_that_stay_right() {
+        let mut observer = observer();
+        assert!(!observer.take(&read(20 * MS + 500, 3_600_000 * MS)));
+        assert!(!observer.take(&read(21 * MS, 0)));
+        assert!(!observer.take(&read(22 * MS, -2 * MS)));
+        assert!(!observer.take(&read(23 * MS, 70)));
+        assert!(!observer.take(&read(27 * MS, 70)));
+        assert!(observer.take(&read(28 * MS, 70)));
+        let seen = observer.finish(true, Raw(28 * MS));
+        assert_eq!(seen.recovered_ns, Some(Nanos(3 * MS + 50)));
+        assert_eq!(seen.wrong_reads, 2);
+        assert_eq!(seen.reads, 6);
+        assert_eq!(seen.worst_ns, Nanos(3_600_000 * MS));
+        assert_eq!(seen.residual_ns, Nanos(70));
+        assert!(seen.residual_bound_ns >= Nanos(50));
+    }
+
+    #[test]
+    fn a_clock_that_stays_wrong_has_not_recovered() {
+        let mut observer = observer();
+        for i in 0..10 {
+            assert!(!observer.take(&read((21 + i) * MS, 2 * MS)));
+        }
+        let seen = observer.finish(false, Raw(31 * MS));
+        assert_eq!(seen.recovered_ns, None);
+        assert_eq!(seen.wrong_reads, 10);
+    }
+
+    #[test]
+    fn a_read_that_was_itself_interrupted_proves_nothing() {
+        let mut observer = observer();
+        let mut interrupted = read(21 * MS, 900 * MS);
+        interrupted.after = Raw(24 * MS);
+        assert!(!observer.take(&interrupted));
+        assert!(!observer.take(&read(25 * MS, 0)));
+        assert!(observer.take(&read(31 * MS, 0)));
+        let seen = observer.finish(true, Raw(31 * MS));
+        assert_eq!(seen.wrong_reads, 0);
+        assert_eq!(seen.recovered_ns, Some(Nanos(5 * MS + 50)));
+    }
+}

@@ -1,0 +1,423 @@
+//! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
+
+use noonmark_sync::config::{BootConfig, Start};
+use noonmark_sync::engine::Input;
+use noonmark_sync::record::{DetectedBy, Event as Told, Shutdown};
+use noonmark_sync::units::{Nanos, Raw};
+use rustix::io::Errno;
+
+use crate::boot::{self, Started};
+use crate::discipline::Discipline;
+use crate::events::{Event, EventQueue, Watched};
+use crate::report::Reporter;
+use crate::services::{Reaped, Services};
+use crate::signals::{Signal, Signals};
+use crate::status::StatusPort;
+use crate::stop::Stopping;
+use crate::timers::{ClockSetTimer, WakeTimer};
+use crate::uevent::{Uevent, Uevents};
+use crate::{clocks, log, power};
+
+/// How long the first correction waits for the host's time channel to appear, where there is no
+/// PHC: the port's driver probes in the background, and the RTC would be the only other source.
+const BOOT_WAIT: Nanos = Nanos::from_millis(400);
+
+/// How soon a host that has written more than it may is read from again.
+const UNREAD_RETRY: Nanos = Nanos::from_millis(20);
+
+/// How many uevents one wake takes in.
+const UEVENTS_PER_WAKE: u32 = 64;
+
+/// PID 1's whole state.
+struct Pid1 {
+    discipline: Discipline,
+    status: StatusPort,
+    services: Services,
+    reporter: Reporter,
+    queue: EventQueue,
+    clock_set: ClockSetTimer,
+    wake: WakeTimer,
+    signals: Signals,
+    uevents: Option<Uevents>,
+    /// Events that wait to be told.
+    told: Vec<Told>,
+    /// Until when the first correction may wait; none once it has been asked for.
+    boot_wait: Option<Raw>,
+    status_interval: Nanos,
+    next_status: Raw,
+    next_unread: Option<Raw>,
+    reap_again: bool,
+    stopping: Option<Stopping>,
+}
+
+/// Runs the machine from PID 1's first instruction to its end.
+pub fn run(started: Started) -> ! {
+    let mut problems = boot::set_up();
+    let (config, listed) = match boot::read_config() {
+        Ok(config) => (config, true),
+        Err(error) => {
+            problems.push(format!("{error}; going on with the defaults"));
+            (boot::fallback_config(), false)
+        }
+    };
+    power::set_failure_action(config.on_failure);
+    boot::set_hostname(&config);
+    match Pid1::new(started, config, listed, problems) {
+        Ok(mut pid1) => pid1.run(),
+        Err(error) => power::fail(format_args!("PID 1 can't start: {error}")),
+    }
+}
+
+impl Pid1 {
+    fn new(
+        started: Started,
+        config: BootConfig,
+        listed: bool,
+        problems: Vec<String>,
+    ) -> Result<Self, Errno> {
+        let now = clocks::raw();
+        // Before the modules are loaded, so that no device that they bring is missed.
+        let uevents = Uevents::open();
+        let mut pid1 = Self {
+            discipline: Discipline::new(config.clock, config.built, now),
+            status: StatusPort::new(now),
+            services: Services::new(config.services),
+            reporter: Reporter::new(started),
+            queue: EventQueue::new()?,
+            clock_set: ClockSetTimer::new()?,
+            wake: WakeTimer::new()?,
+            signals: Signals::open()?,
+            uevents: None,
+            told: Vec::new(),
+            boot_wait: Some(now + BOOT_WAIT),
+            status_interval: config.status.interval.max(Nanos::from_millis(10)),
+            next_status: now,
+            next_unread: None,
+            reap_again: false,
+            stopping: None,
+        };
+        let failures = problems.into_iter();
+        pid1.told
+            .extend(failures.map(|what| Told::Failure { what }));
+        match uevents {
+            Ok(uevents) => pid1.uevents = Some(uevents),
+            Err(errno) => pid1.fail_softly(format!("uevents: {errno}; hotplug goes unnoticed")),
+        }
+        let modules = listed.then_some(config.modules.as_slice());
+        for error in boot::load_modules(modules) {
+            pid1.discipline.note_module_error(&error);
+            pid1.fail_softly(error.to_string());
+        }
+        Ok(pid1)
+    }
+
+    fn run(&mut self) -> ! {
+        if let Err(errno) = self.watch_all() {
+            power::fail(format_args!("PID 1 can't wait for events: {errno}"));
+        }
+        self.discipline.rescan_phcs();
+        self.begin_when_ready(clocks::raw());
+        self.rescan_ports();
+        self.services.start(Start::Boot, &mut self.told);
+        loop {
+            self.expire(clocks::raw());
+            self.tell();
+            self.wait();
+        }
+    }
+
+    fn watch_all(&self) -> Result<(), Errno> {
+        self.queue
+            .watch(Watched::ClockSet, self.clock_set.descriptor())?;
+        self.queue.watch(Watched::Wake, self.wake.descriptor())?;
+        self.queue
+            .watch(Watched::Signals, self.signals.descriptor())?;
+        if let Some(uevents) = &self.uevents {
+            self.queue.watch(Watched::Uevents, uevents.descriptor())?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something happens, and serves it.
+    fn wait(&mut self) {
+        let now = clocks::raw();
+        if let Err(errno) = self.wake.arm(self.next_deadline(now), now) {
+            power::fail(format_args!("the wake timer can't be armed: {errno}"));
+        }
+        for index in 0..self.queue.wait() {
+            match self.queue.event(index) {
+                Event::ClockSet => self.on_clock_set(),
+                Event::Wake => self.wake.expired(),
+                Event::Uevents => self.on_uevents(),
+                Event::TimePort { connected } => self.on_time_port(connected),
+                Event::StatusPort { connected } => self.on_status_port(connected),
+                Event::Signals => self.on_signals(),
+            }
+        }
+    }
+
+    fn next_deadline(&self, now: Raw) -> Raw {
+        let mut next = self.discipline.wake_at().min(self.next_status);
+        let stop = self.stopping.as_ref().map(Stopping::deadline);
+        let reap = self.reap_again.then_some(now);
+        let channel = self.discipline.channel.deadline();
+        for deadline in [self.boot_wait, self.next_unread, stop, reap, channel] {
+            next = deadline.map_or(next, |deadline| next.min(deadline));
+        }
+        next
+    }
+
+    /// Does what has become due.
+    fn expire(&mut self, now: Raw) {
+        if self.discipline.wake_at() <= now {
+            self.discipline.drive(Input::Wake(DetectedBy::WatchTick));
+        }
+        if self
+            .discipline
+            .channel
+            .deadline()
+            .is_some_and(|at| at <= now)
+        {
+            self.discipline.proceed_channel();
+        }
+        self.begin_when_ready(now);
+        if self.next_unread.is_some_and(|at| at <= now) {
+            self.receive(now);
+        }
+        if self.reap_again {
+            self.reap();
+        }
+        if self
+            .stopping
+            .as_mut()
+            .is_some_and(|stopping| stopping.expire(now))
+        {
+            self.end();
+        }
+        if self.next_status <= now {
+            self.next_status = now + self.status_interval;
+            self.reporter.declare(&self.discipline);
+            self.tell_status();
+        }
+    }
+
+    /// Asks for the first correction once there is a source to take it from, or none is to be
+    /// expected any more.
+    fn begin_when_ready(&mut self, now: Raw) {
+        let Some(until) = self.boot_wait else { return };
+        let discipline = &self.discipline;
+        let ready = discipline.has_phc() || discipline.channel.connected();
+        if ready || !discipline.wants_host() || until <= now {
+            self.boot_wait = None;
+            self.discipline.drive(Input::Wake(DetectedBy::Boot));
+        }
+    }
+
+    fn on_clock_set(&mut self) {
+        if self.clock_set.take() && self.boot_wait.is_none() {
+            self.discipline.drive(Input::Wake(DetectedBy::CancelOnSet));
+        }
+    }
+
+    fn on_uevents(&mut self) {
+        let Some(uevents) = &self.uevents else { return };
+        let (mut generation, mut changed) = (false, false);
+        let mut budget = UEVENTS_PER_WAKE;
+        while let Some(uevent) = uevents.next(&mut budget) {
+            match uevent {
+                Uevent::NewGeneration => generation = true,
+                Uevent::Ptp | Uevent::VirtioPort => changed = true,
+            }
+        }
+        if generation {
+            self.discipline.drive(Input::Wake(DetectedBy::Vmgenid));
+        }
+        if changed {
+            self.discipline.rescan_phcs();
+            self.rescan_ports();
+            self.sources_changed();
+        }
+    }
+
+    fn on_time_port(&mut self, connected: bool) {
+        let changed = self.discipline.channel.on_presence(connected);
+        self.discipline.proceed_channel();
+        if changed {
+            self.sources_changed();
+        }
+    }
+
+    fn sources_changed(&mut self) {
+        self.begin_when_ready(clocks::raw());
+        if self.boot_wait.is_none() {
+            self.discipline.drive(Input::SourcesChanged);
+        }
+    }
+
+    fn on_status_port(&mut self, connected: bool) {
+        if self.status.on_presence(connected) {
+            self.next_status = clocks::raw();
+        }
+        self.receive(clocks::raw());
+        self.status.flush();
+    }
+
+    /// Reads the host's commands, as far as they are allowed now, and carries them out.
+    fn receive(&mut self, now: Raw) {
+        let wanted = self.status.receive(now);
+        self.next_unread = self.status.unread().then(|| now + UNREAD_RETRY);
+        if wanted.kick && self.boot_wait.is_none() {
+            self.discipline.drive(Input::Wake(DetectedBy::Kick));
+        }
+        if wanted.status {
+            self.tell_status();
+        }
+        if let Some(how) = wanted.shutdown {
+            self.shut_down(how, "the host asked for it");
+        }
+    }
+
+    fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::Child => self.reap_again = true,
+                Signal::PowerOff => self.shut_down(Shutdown::Poweroff, "a signal asked for it"),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        let reaped = self.services.reap(&mut self.told);
+        self.reap_again = reaped == Reaped::Some;
+        if reaped == Reaped::NoChildren && self.stopping.is_some() {
+            self.end();
+        }
+    }
+
+    fn shut_down(&mut self, how: Shutdown, why: &str) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.told.push(Told::Shutdown { why: why.into() });
+        self.tell();
+        self.stopping = Some(Stopping::begin(how, clocks::raw()));
+        self.reap_again = true;
+    }
+
+    fn end(&mut self) -> ! {
+        let how = self
+            .stopping
+            .as_ref()
+            .map_or(Shutdown::Poweroff, Stopping::how);
+        self.tell();
+        power::end(how)
+    }
+
+    fn rescan_ports(&mut self) {
+        let watched = match self.discipline.channel.rescan() {
+            Ok(Some(port)) => self.queue.watch(Watched::TimePort, port.descriptor()),
+            Ok(None) => Ok(()),
+            Err(error) => return self.fail_softly(error.to_string()),
+        };
+        let watched = watched.and_then(|()| match self.status.rescan() {
+            Ok(Some(port)) => self.queue.watch(Watched::StatusPort, port.descriptor()),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.told.push(Told::Failure {
+                    what: error.to_string(),
+                });
+                Ok(())
+            }
+        });
+        if let Err(errno) = watched {
+            self.fail_softly(format!("waiting for a port: {errno}"));
+        }
+    }
+
+    fn fail_softly(&mut self, what: String) {
+        self.told.push(Told::Failure { what });
+    }
+
+    /// Tells the log and the host what happened. Comes after the clock's own work: what is written
+    /// here delays no correction.
+    fn tell(&mut self) {
+        self.discipline.take_emitted(&mut self.told);
+        if self.told.is_empty() {
+            return;
+        }
+        while !self.told.is_empty() {
+            for event in std::mem::take(&mut self.told) {
+                self.tell_one(event);
+            }
+        }
+        self.status.flush();
+    }
+
+    fn tell_one(&mut self, event: Told) {
+        let synced = matches!(event, Told::Synced { .. });
+        if synced {
+            self.reporter.note_synced(clocks::raw());
+        }
+        if synced || matches!(event, Told::Recovered { .. }) {
+            self.reporter.declare(&self.discipline);
+        }
+        log_event(&event);
+        self.status.queue(self.reporter.event(event));
+        if synced {
+            self.services.start(Start::ClockSynced, &mut self.told);
+            self.tell_status();
+        }
+    }
+
+    /// Sends a status record, if anybody listens: a host that comes later wants a fresh one.
+    fn tell_status(&mut self) {
+        if self.status.connected() {
+            let line = self.reporter.status(&self.discipline, &self.status);
+            self.status.queue(line);
+            self.status.flush();
+        }
+    }
+}
+
+fn log_event(event: &Told) {
+    match event {
+        Told::Synced {
+            source,
+            method,
+            offset_ns,
+            bound_ns,
+        } => log!(
+            Notice,
+            "clock set from {source} ({method:?}): off by {offset_ns}, now within {bound_ns}"
+        ),
+        Told::Disrupted { .. } => {}
+        Told::Recovered {
+            cause,
+            detected_by,
+            took_ns,
+            residual_ns,
+            ..
+        } => log!(
+            Notice,
+            "clock repaired in {took_ns} ({cause:?}, seen by {detected_by:?}), {residual_ns} left"
+        ),
+        Told::Source { to, why, .. } => match to {
+            Some(to) => log!(Notice, "following {to}: {why}"),
+            None => log!(Warning, "no source to follow: {why}"),
+        },
+        Told::Alert {
+            alert,
+            standing,
+            why,
+        } => {
+            if *standing {
+                log!(Warning, "alert {alert:?}: {why}");
+            } else {
+                log!(Info, "alert {alert:?} is over: {why}");
+            }
+        }
+        Told::Service { name, what } => log!(Info, "service {name}: {what}"),
+        Told::Failure { what } => log!(Error, "{what}"),
+        Told::Shutdown { why } => log!(Notice, "going down: {why}"),
+    }
+}

@@ -1,0 +1,193 @@
+//! Makes the status port's records: what the engine knows of the clock, and what PID 1 knows of the
+//! machine and of itself.
+
+use std::fs::File;
+
+use noonmark_sync::record::{self, Boot, Event, EventRecord, Record, State, Status, Usage};
+use noonmark_sync::units::{Nanos, Raw};
+
+use crate::boot::Started;
+use crate::clocks;
+use crate::discipline::{self, Discipline};
+use crate::log;
+use crate::status::StatusPort;
+
+const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+const STATM: &str = "/proc/self/statm";
+
+/// Numbers the records of this boot, and keeps what they have in common.
+#[derive(Debug)]
+pub struct Reporter {
+    sequence: u64,
+    started: Started,
+    init_to_synced: Option<Nanos>,
+    kernel: String,
+    /// Kept open: the current clocksource can change, and a read costs less than an open.
+    clocksource: Option<File>,
+    statm: Option<File>,
+    page_kib: u64,
+    measured: (Raw, Nanos),
+    declare_failed: bool,
+}
+
+impl Reporter {
+    /// For a PID 1 that started then. `/proc` and `/sys` must be mounted.
+    #[must_use]
+    pub fn new(started: Started) -> Self {
+        let uname = rustix::system::uname();
+        Self {
+            sequence: 0,
+            started,
+            init_to_synced: None,
+            kernel: uname.release().to_string_lossy().into_owned(),
+            clocksource: File::open(CLOCKSOURCE).ok(),
+            statm: File::open(STATM).ok(),
+            page_kib: rustix::param::page_size() as u64 / 1024,
+            measured: (started.raw, Nanos::ZERO),
+            declare_failed: false,
+        }
+    }
+
+    /// Notes that the clock has just been verified for the first time.
+    pub fn note_synced(&mut self, at: Raw) {
+        self.init_to_synced.get_or_insert(at - self.started.raw);
+    }
+
+    /// Tells the kernel what the engine knows of the clock's error, while it is synced.
+    pub fn declare(&mut self, discipline: &Discipline) {
+        let clock = discipline.engine().status(clocks::raw());
+        if clock.state != State::Synced {
+            return;
+        }
+        let declared = discipline::declare_synchronized(clock.bound_ns, clock.jitter_ns);
+        if let Err(errno) = declared
+            && !self.declare_failed
+        {
+            self.declare_failed = true;
+            log!(
+                Warning,
+                "adjtimex: marking the clock as synchronised: {errno}"
+            );
+        }
+    }
+
+    /// The line of an event record.
+    pub fn event(&mut self, event: Event) -> Vec<u8> {
+        self.sequence += 1;
+        line(&Record::Event(EventRecord {
+            v: record::VERSION,
+            seq: self.sequence,
+            time_ns: clocks::realtime(),
+            uptime_ns: clocks::boottime(),
+            event,
+        }))
+    }
+
+    /// The line of a status record.
+    pub fn status(&mut self, discipline: &Discipline, port: &StatusPort) -> Vec<u8> {
+        self.sequence += 1;
+        let mut status = Status {
+            seq: self.sequence,
+            time_ns: clocks::realtime(),
+            uptime_ns: clocks::boottime(),
+            dropped: port.dropped(),
+            rejected: port.rejected(),
+            boot: Boot {
+                kernel_to_init_ns: self.started.monotonic,
+                init_to_synced_ns: self.init_to_synced,
+            },
+            init: self.usage(),
+            kernel: self.kernel.clone(),
+            clocksource: self.clocksource(),
+            ..discipline.engine().status(clocks::raw())
+        };
+        for rung in &mut status.sources {
+            if let Some(why) = discipline.refusal(&rung.source)
+                && rung.good == 0
+            {
+                rung.last_failure = Some(why.into());
+            }
+        }
+        line(&Record::Status(status))
+    }
+
+    fn usage(&mut self) -> Usage {
+        let (then, used_then) = self.measured;
+        let (now, used) = (clocks::raw(), clocks::cpu_time());
+        self.measured = (now, used);
+        Usage {
+            cpu_ppm: share_ppm(used - used_then, now - then),
+            rss_kib: self.resident_pages().unwrap_or(0) * self.page_kib,
+        }
+    }
+
+    fn resident_pages(&self) -> Option<u64> {
+        let mut buffer = [0u8; 128];
+        let text = read_start(self.statm.as_ref()?, &mut buffer)?;
+        text.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
+    fn clocksource(&self) -> String {
+        let mut buffer = [0u8; 64];
+        let told = self
+            .clocksource
+            .as_ref()
+            .and_then(|file| read_start(file, &mut buffer));
+        told.unwrap_or("unknown").trim_end().into()
+    }
+}
+
+/// The beginning of a file of `/proc` or `/sys`, made anew by the kernel at each read from 0.
+fn read_start<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {
+    let count = rustix::io::pread(file, &mut *buffer, 0).ok()?;
+    std::str::from_utf8(&buffer[..count]).ok()
+}
+
+/// `used` of `elapsed` in millionths.
+fn share_ppm(used: Nanos, elapsed: Nanos) -> u64 {
+    let ppm = i128::from(used.0) * 1_000_000 / i128::from(elapsed.0.max(1));
+    u64::try_from(ppm).unwrap_or(0)
+}
+
+fn line(record: &Record) -> Vec<u8> {
+    // Every field of a record has a JSON form, so that this can only fail for lack of memory,
+    // which ends the process anyway; an empty line tells the host nothing wrong.
+    let mut line = serde_json::to_vec(record).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_share_is_in_millionths_of_the_time_that_passed() {
+        assert_eq!(share_ppm(Nanos::from_millis(5), Nanos::from_secs(1)), 5_000);
+        assert_eq!(share_ppm(Nanos(1), Nanos(0)), 1_000_000);
+        assert_eq!(share_ppm(Nanos(-1), Nanos(10)), 0);
+    }
+
+    #[test]
+    fn records_are_numbered_from_one_without_gaps() {
+        let mut reporter = Reporter::new(Started::now());
+        for expected in 1..=3 {
+            let line = reporter.event(Event::Failure {
+                what: "x\ny".into(),
+            });
+            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            let record: Record = serde_json::from_slice(&line).unwrap();
+            let Record::Event(record) = record else {
+                panic!("{record:?} is no event");
+            };
+            assert_eq!(record.seq, expected);
+        }
+    }
+
+    #[test]
+    fn this_process_has_a_size_and_the_kernel_a_clocksource() {
+        let mut reporter = Reporter::new(Started::now());
+        assert!(reporter.usage().rss_kib > 100);
+        assert!(!reporter.clocksource().is_empty());
+    }
+}
