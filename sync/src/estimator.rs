@@ -72,6 +72,9 @@ const SURPRISE: f64 = 25.0;
 /// Most of e²/S that moves q.
 const WALK_PUSH: f64 = 9.0;
 
+/// Time between two checkpoints. A drift that a checked source may not have is found within it.
+const CHECKPOINT: Nanos = Nanos::from_secs(2);
+
 /// A reading with a wider bound than this says nothing of the rate. It still guards the bound, and
 /// the estimate is kept within it.
 const COARSE: Nanos = Nanos::from_millis(2);
@@ -83,6 +86,15 @@ const NOISE_FLOOR_NS: f64 = 0.3;
 #[derive(Debug, Default)]
 pub(crate) struct Estimator {
     model: Option<Model>,
+    /// The model as it was one and two spans of [`CHECKPOINT`] ago, to go back to when the source
+    /// turns out to have lied: its last readings may have been false within their bounds.
+    checkpoints: VecDeque<Checkpoint>,
+}
+
+#[derive(Debug)]
+struct Checkpoint {
+    at: Raw,
+    model: Model,
 }
 
 /// Where the reference is thought to be at an instant.
@@ -116,7 +128,7 @@ pub(crate) enum Pace {
     Faster,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Model {
     /// Time zero of the seconds below.
     origin: Raw,
@@ -212,6 +224,7 @@ impl Estimator {
 
     /// Takes in a reading that [`Estimator::compare`] found no fault with.
     pub fn follow(&mut self, reading: &Reading) {
+        self.keep_checkpoint(reading.raw);
         let Some(model) = &mut self.model else {
             self.restart(reading);
             return;
@@ -257,6 +270,7 @@ impl Estimator {
     /// The reference moved against RAW once, as after a pause, and `reading` says where to: keeps
     /// the rate and forgets the place.
     pub fn jump(&mut self, reading: &Reading) {
+        self.checkpoints.clear();
         let Some(model) = &mut self.model else {
             self.restart(reading);
             return;
@@ -279,11 +293,20 @@ impl Estimator {
     /// Forgets everything but takes the last rate for a first guess: the reference, or the machine
     /// under it, is another one.
     pub fn restart(&mut self, reading: &Reading) {
+        self.checkpoints.clear();
         let prior_ppb = self
             .model
             .as_ref()
             .map_or(0.0, |model| model.filter.rate_ppb);
         self.model = Some(Model::new(reading, prior_ppb));
+    }
+
+    /// Goes back to what was known some seconds ago: what came since is not to be trusted.
+    pub fn unlearn(&mut self) {
+        if let Some(checkpoint) = self.checkpoints.pop_front() {
+            self.model = Some(checkpoint.model);
+        }
+        self.checkpoints.clear();
     }
 
     /// The rate that RAW has to be given to follow the reference.
@@ -305,6 +328,23 @@ impl Estimator {
     /// How fast the rate has been changing, in ppb per second.
     pub fn drift_ppb_per_s(&self) -> f64 {
         self.model.as_ref().map_or(0.0, |m| m.drift_ppb_per_s)
+    }
+}
+
+impl Estimator {
+    fn keep_checkpoint(&mut self, now: Raw) {
+        let is_due = |last: &Checkpoint| now - last.at >= CHECKPOINT;
+        if let Some(model) = &self.model
+            && self.checkpoints.back().is_none_or(is_due)
+        {
+            if self.checkpoints.len() == 2 {
+                self.checkpoints.pop_front();
+            }
+            self.checkpoints.push_back(Checkpoint {
+                at: now,
+                model: model.clone(),
+            });
+        }
     }
 }
 

@@ -183,6 +183,7 @@ impl Engine {
         if self.trust(now, &reading.source) == Trust::Checked {
             let (rate, error) = (self.estimator.rate(), self.estimator.rate_error());
             if libm::fabs(rate.0) - error.0 > MAX_RATE.0 {
+                self.estimator.unlearn();
                 let why = format!("it runs {rate} against the machine's own counter");
                 self.drop_followed(now, Alert::SourceLies, why, actions);
                 return;
@@ -271,6 +272,7 @@ impl Engine {
 
     /// The source followed contradicts itself or a witness.
     fn lied(&mut self, now: Raw, by: Nanos, actions: &mut Vec<Action>) {
+        self.estimator.unlearn();
         let why = format!("it claims that the time is {by} from what is known");
         self.drop_followed(now, Alert::SourceLies, why, actions);
     }

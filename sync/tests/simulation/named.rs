@@ -10,7 +10,7 @@ use crate::world::World;
 
 const OSCILLATOR: Oscillator = Oscillator {
     drift_ppb: 23_400.0,
-    wander_ppb: 20.0,
+    wander_ppb: 1.0,
     bias_ppb: 45.0,
 };
 

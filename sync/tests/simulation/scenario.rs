@@ -198,6 +198,8 @@ impl Judge {
             (Fault::GuestFrequency(_), _) => 60,
             (Fault::Pause(..) | Fault::HostStep(_), true) => 80,
             (Fault::Pause(..) | Fault::HostStep(_), false) => 2_500,
+            // What a drift adds before it shows is within the source's own bound.
+            (Fault::Mood(_, Mood::Drifting { .. }), _) => 1_000,
             (Fault::Mood(..), _) => 0,
         };
         let until = world.clocks.now() + millis * 1_000_000;
@@ -219,7 +221,13 @@ impl Judge {
             self.complain(format!("at {at} the error is {error}, outside {bound}"));
         } else if state == State::Disrupted {
             let since = *self.disrupted_since.get_or_insert(at);
-            if at - since > Nanos::from_millis(10) {
+            // A slow source's word on the repair can take until its deadline.
+            let followed = world.engine.status(world.clocks.raw()).source;
+            let patience = match followed {
+                Some(source) if source.is_immediate() => Nanos::from_millis(10),
+                _ => Nanos::from_millis(500),
+            };
+            if at - since > patience {
                 self.complain(format!("at {at} the clock is still not repaired"));
             }
         } else {
