@@ -28,6 +28,7 @@ pub enum Command {
     Run(cmd::run::RunCommand),
     Status(cmd::status::StatusCommand),
     TimeServer(cmd::time_server::TimeServerCommand),
+    Test(cmd::test::TestCommand),
     Setup(cmd::setup::Setup),
 }
 
@@ -45,6 +46,7 @@ impl Command {
             Self::Run(command) => command.run(&workspace),
             Self::Status(command) => command.run(),
             Self::TimeServer(command) => command.run(),
+            Self::Test(command) => command.run(&workspace),
             Self::Setup(command) => command.run(&workspace),
         }
     }

@@ -6,4 +6,5 @@ pub mod recover;
 pub mod run;
 pub mod setup;
 pub mod status;
+pub mod test;
 pub mod time_server;

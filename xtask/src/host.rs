@@ -2,6 +2,7 @@
 
 pub mod apt;
 mod install;
+pub mod licences;
 pub mod lock;
 pub mod needs;
 mod sources;

@@ -21,6 +21,7 @@ pub struct Step {
 
 #[derive(Debug)]
 enum Shown {
+    Nothing,
     Spinner(ProgressBar),
     /// A thread prints the line when this sender has lived long enough.
     Line(#[expect(dead_code, reason = "its drop is the message")] Sender<()>),
@@ -30,13 +31,7 @@ enum Shown {
 pub fn step(what: impl Into<String>) -> Step {
     let what = what.into();
     let shown = match display() {
-        Some(display) => {
-            let spinner = display.add(ProgressBar::new_spinner());
-            spinner.set_style(style());
-            spinner.set_message(what);
-            spinner.enable_steady_tick(Duration::from_millis(100));
-            Shown::Spinner(spinner)
-        }
+        Some(display) => spinner(display, what),
         None => {
             let (alive, watch) = mpsc::channel::<()>();
             thread::spawn(move || {
@@ -49,6 +44,14 @@ pub fn step(what: impl Into<String>) -> Step {
     };
     Step {
         shown,
+        since: Instant::now(),
+    }
+}
+
+/// A line that is kept up to date with [`Step::update`]; without a terminal it is not shown.
+pub fn live(what: impl Into<String>) -> Step {
+    Step {
+        shown: display().map_or(Shown::Nothing, |display| spinner(display, what.into())),
         since: Instant::now(),
     }
 }
@@ -107,6 +110,14 @@ fn display() -> Option<&'static MultiProgress> {
                 .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
         })
         .as_ref()
+}
+
+fn spinner(display: &MultiProgress, what: String) -> Shown {
+    let spinner = display.add(ProgressBar::new_spinner());
+    spinner.set_style(style());
+    spinner.set_message(what);
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    Shown::Spinner(spinner)
 }
 
 fn style() -> ProgressStyle {

@@ -62,12 +62,14 @@ impl RecoverCommand {
         if let Some(file) = &self.json {
             check_folder(file)?;
         }
-        let image = {
+        let (host, image) = {
             let _lock = lock::acquire(workspace)?;
+            // A QEMU that is missing or wrong is told before a minute of building.
+            let host = self.machine.host(workspace)?;
             let folder = image::default_folder(workspace, Kind::Test);
-            image::build(workspace, &self.spec.path(workspace), Kind::Test, &folder)?
+            let image = image::build(workspace, &self.spec.path(workspace), Kind::Test, &folder)?;
+            (host, image)
         };
-        let host = self.machine.host(workspace)?;
         let size = self.machine.size(&image.spec.vm);
         let faults = if self.faults.is_empty() {
             Fault::defaults()
@@ -80,7 +82,7 @@ impl RecoverCommand {
             max_recovery: self.max_recovery,
             ..Plan::new(faults)
         };
-        let step = progress::step("starting QEMU");
+        let step = progress::step("the guest boots");
         let mut machine = Machine::start(
             &host.qemu,
             Config {
@@ -95,7 +97,6 @@ impl RecoverCommand {
                 devices: Vec::new(),
             },
         )?;
-        step.update("the guest boots");
         let outcome = experiment::run(&mut machine, &plan, &host.decision, &mut |progress| {
             tell(&step, &progress);
         });

@@ -45,14 +45,16 @@ pub struct RunCommand {
 
 impl RunCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let image = {
+        let (host, image) = {
             let _lock = lock::acquire(workspace)?;
+            // A QEMU that is missing or wrong is told before a minute of building.
+            let host = self.machine.host(workspace)?;
             let folder = image::default_folder(workspace, Kind::Base);
-            image::build(workspace, &self.spec.path(workspace), Kind::Base, &folder)?
+            let image = image::build(workspace, &self.spec.path(workspace), Kind::Base, &folder)?;
+            (host, image)
         };
-        let host = self.machine.host(workspace)?;
         let size = self.machine.size(&image.spec.vm);
-        let step = progress::step("starting QEMU");
+        let step = progress::step("the guest boots");
         let mut machine = Machine::start(
             &host.qemu,
             Config {
@@ -67,7 +69,6 @@ impl RunCommand {
                 devices: Vec::new(),
             },
         )?;
-        step.vanish();
         if self.console {
             machine.follow_console(Box::new(|bytes| {
                 // The console must not stop because nobody looks at it any more.
@@ -77,7 +78,6 @@ impl RunCommand {
             }));
         }
         let feed = machine.feed();
-        let step = progress::step("the guest boots");
         let status = machine.wait_synced(&feed, |record| {
             if let Record::Event(event) = record {
                 progress::note(text::event(&event.event));
@@ -91,7 +91,7 @@ impl RunCommand {
         let stop = Arc::new(AtomicBool::new(self.until_synced));
         let asked = Arc::clone(&stop);
         let _soft = signals::soften(move || asked.store(true, Ordering::Relaxed));
-        let live = progress::step(text::line(&status, None));
+        let live = progress::live(text::line(&status, None));
         let mut last = None;
         while !stop.load(Ordering::Relaxed) {
             match machine.record(&feed, "the next status record", Instant::now() + GLANCE) {

@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Events that the live view keeps on the screen.
 const EVENTS_SHOWN: usize = 8;
 
+/// The terminal's control sequence (ECMA-48, EL) that clears the rest of a line.
+const CLEAR_TO_LINE_END: &str = "\u{1b}[K";
+
 /// Tells how a running guest's clock is.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask status --watch")]
@@ -140,11 +143,16 @@ fn live(port: &mut StatusPort) -> Result<()> {
         let mut lines: Vec<String> = text::screen(&status).lines().map(str::to_owned).collect();
         lines.push(String::new());
         lines.extend(events.iter().cloned());
-        terminal.clear_last_lines(shown)?;
+        // One write, so that the screen is never seen half drawn.
+        let mut frame = String::new();
         for line in &lines {
-            // A line that wraps would spoil the count of lines to clear.
-            terminal.write_line(&console::truncate_str(line, width.saturating_sub(1), "~"))?;
+            // A line that wraps would spoil the count of lines to go back.
+            frame += &console::truncate_str(line, width.saturating_sub(1), "~");
+            frame += CLEAR_TO_LINE_END;
+            frame.push('\n');
         }
+        terminal.move_cursor_up(shown)?;
+        terminal.write_str(&frame)?;
         shown = lines.len();
         match port.next(Instant::now() + PATIENCE)? {
             Record::Status(newer) => status = newer,

@@ -75,21 +75,26 @@ pub fn screen(status: &Status) -> String {
     row(
         "init",
         format!(
-            "{:.2} % of a vCPU, {} KiB resident; {} records dropped, {} lines rejected",
+            "{:.2} % of a vCPU, {} KiB resident",
             status.init.cpu_ppm as f64 / 1e4,
-            status.init.rss_kib,
-            status.dropped,
-            status.rejected
+            status.init.rss_kib
+        ),
+    );
+    row(
+        "status port",
+        format!(
+            "{} records dropped, {} lines rejected",
+            status.dropped, status.rejected
         ),
     );
     row(
         "guest",
         format!(
-            "kernel {}, clocksource {}, {}, up {}",
-            status.kernel,
-            status.clocksource,
+            "{}, up {}, clocksource {}, kernel {}",
             utc(status.time_ns),
-            status.uptime_ns
+            status.uptime_ns,
+            status.clocksource,
+            status.kernel
         ),
     );
     screen

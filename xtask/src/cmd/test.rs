@@ -1,0 +1,249 @@
+//! `test`: everything that must hold, one step after the other, and a summary.
+
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use xshell::{Shell, cmd};
+
+use crate::host::licences;
+use crate::host::lock;
+use crate::host::needs::{self, Need};
+use crate::workspace::Workspace;
+
+/// Names the file to which tests append what they did not run.
+const NOT_RUN_FILE: &str = "NOONMARK_NOT_RUN";
+
+/// Names this program, so that tests which use the command line need not build it.
+const XTASK_PROGRAM: &str = "NOONMARK_XTASK";
+
+/// Runs all checks and tests; exit status 1 if one fails.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo xtask test --only unit")]
+pub struct TestCommand {
+    /// Leave out the tests that boot virtual machines.
+    #[arg(long)]
+    no_vm: bool,
+    /// Only this step; may be given several times.
+    #[arg(long, value_enum, value_name = "STEP")]
+    only: Vec<Step>,
+}
+
+/// The steps, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// rustfmt would change nothing.
+    Fmt,
+    /// clippy has no warning.
+    Clippy,
+    /// Every dependency has a permissive licence.
+    Licences,
+    /// The source tree keeps its own rules.
+    Tidy,
+    /// Unit tests, property tests, and the clock's simulator.
+    Unit,
+    /// The command line with wrong input.
+    Cli,
+    /// Guests in virtual machines.
+    Vm,
+}
+
+/// How a step ended.
+struct Ended {
+    step: Step,
+    passed: bool,
+    took: Duration,
+}
+
+/// A line of the file that [`NOT_RUN_FILE`] names.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct NotRun {
+    test: String,
+    reason: String,
+}
+
+impl TestCommand {
+    pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        let steps: Vec<Step> = Step::value_variants()
+            .iter()
+            .copied()
+            .filter(|step| self.only.is_empty() || self.only.contains(step))
+            .filter(|step| !self.no_vm || *step != Step::Vm)
+            .collect();
+        if steps.is_empty() {
+            bail!("--no-vm leaves nothing of --only vm");
+        }
+        {
+            let _lock = lock::acquire(workspace)?;
+            needs::meet(workspace, &[Need::TestTools])?;
+            if steps.contains(&Step::Vm) {
+                let named = env::var_os("NOONMARK_QEMU").map(PathBuf::from);
+                needs::meet(workspace, &[Need::GuestTarget, Need::Qemu(named)])?;
+            }
+        }
+        let not_run = workspace.state().join("not-run.jsonl");
+        remove(&not_run)?;
+        let mut ended = Vec::new();
+        for step in steps {
+            println!("== {}: {}", step.name(), step.claim());
+            let since = Instant::now();
+            let passed = step.run(workspace, &not_run)?;
+            ended.push(Ended {
+                step,
+                passed,
+                took: since.elapsed(),
+            });
+        }
+        let skipped = read_not_run(&not_run)?;
+        print!("{}", summary(&ended, &skipped, self.no_vm));
+        Ok(if ended.iter().all(|ended| ended.passed) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Licences => "licences",
+            Self::Tidy => "tidy",
+            Self::Unit => "unit",
+            Self::Cli => "cli",
+            Self::Vm => "vm",
+        }
+    }
+
+    fn claim(self) -> &'static str {
+        match self {
+            Self::Fmt => "rustfmt would change nothing",
+            Self::Clippy => "clippy has no warning",
+            Self::Licences => "every dependency has a permissive licence",
+            Self::Tidy => "the source tree keeps its own rules",
+            Self::Unit => "unit tests, property tests, and the clock's simulator",
+            Self::Cli => "the command line with wrong input",
+            Self::Vm => "guests in virtual machines",
+        }
+    }
+
+    /// Runs it, its output going where this program's goes; true where it passed.
+    fn run(self, workspace: &Workspace, not_run: &Path) -> Result<bool> {
+        let shell = Shell::new().context("cannot tell the current folder")?;
+        shell.change_dir(workspace.root());
+        let this = env::current_exe().context("cannot tell where this program is")?;
+        shell.set_var(XTASK_PROGRAM, this);
+        shell.set_var(NOT_RUN_FILE, not_run);
+        let crossing = |name: &str| {
+            cmd!(
+                shell,
+                "cargo test --locked --quiet --package noonmark-tests --test {name}"
+            )
+        };
+        let command = match self {
+            Self::Fmt => cmd!(shell, "cargo fmt --all --check"),
+            Self::Clippy => cmd!(
+                shell,
+                "cargo clippy --locked --quiet --workspace --all-targets -- -D warnings"
+            ),
+            Self::Licences => return Ok(report(licences::check(workspace))),
+            Self::Tidy => crossing("tidy"),
+            Self::Unit => cmd!(
+                shell,
+                "cargo test --locked --quiet --workspace --exclude noonmark-tests --no-fail-fast"
+            ),
+            Self::Cli => crossing("cli"),
+            Self::Vm => crossing("vm"),
+        };
+        Ok(report(command.quiet().run().map_err(Into::into)))
+    }
+}
+
+/// A failure is told at once, and again in the summary.
+fn report(outcome: Result<()>) -> bool {
+    match outcome {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            false
+        }
+    }
+}
+
+fn summary(ended: &[Ended], skipped: &[NotRun], no_vm: bool) -> String {
+    let mut lines = vec!["== summary".to_owned()];
+    lines.extend(ended.iter().map(|ended| {
+        let verdict = if ended.passed { "passed" } else { "FAILED" };
+        let took = ended.took.as_secs_f64();
+        format!("{:<9} {verdict} ({took:.1} s)", ended.step.name())
+    }));
+    if no_vm {
+        lines.push("not run: vm: left out by --no-vm".to_owned());
+    }
+    lines.extend(
+        skipped
+            .iter()
+            .map(|skipped| format!("not run: {}: {}", skipped.test, skipped.reason)),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the tests said they did not run; nothing where none wrote the file.
+fn read_not_run(file: &Path) -> Result<Vec<NotRun>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", file.display()));
+        }
+    };
+    text.lines()
+        .map(|line| {
+            serde_json::from_str(line)
+                .with_context(|| format!("{}: `{line}` is no entry", file.display()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_lists_each_step_and_everything_that_was_not_run() {
+        let ended = [(Step::Fmt, true), (Step::Vm, false)].map(|(step, passed)| Ended {
+            step,
+            passed,
+            took: Duration::from_millis(1500),
+        });
+        let skipped = [NotRun {
+            test: "recovers_by_ptp_kvm".to_owned(),
+            reason: "needs ptp_kvm".to_owned(),
+        }];
+        assert_eq!(
+            summary(&ended, &skipped, true),
+            "== summary\n\
+             fmt       passed (1.5 s)\n\
+             vm        FAILED (1.5 s)\n\
+             not run: vm: left out by --no-vm\n\
+             not run: recovers_by_ptp_kvm: needs ptp_kvm\n"
+        );
+    }
+}
