@@ -58,8 +58,9 @@ const DISTURBANCE_FLOOR: Nanos = Nanos::from_micros(1);
 /// A foreign rate shows as such from here; a smaller one is found when the kernel is read back.
 const DISTURBANCE_PPB: f64 = 20_000.0;
 
-/// How long the bias is measured before it is believed.
-const BIAS_SPAN: Nanos = Nanos::from_secs(4);
+/// How long the bias is measured before it is believed: at first, and once it is known roughly.
+const BIAS_SPAN_FIRST: Nanos = Nanos::from_secs(4);
+const BIAS_SPAN_LAST: Nanos = Nanos::from_secs(64);
 
 /// How well it must be measured, in ppb.
 const BIAS_ERROR_PPB: f64 = 100.0;
@@ -72,6 +73,7 @@ const MAX_BIAS_PPB: f64 = 2_000.0;
 pub(crate) struct Discipline {
     commanded: KernelClock,
     bias_ppb: f64,
+    bias_span: Nanos,
     anchor: Option<Anchor>,
 }
 
@@ -79,11 +81,19 @@ pub(crate) struct Discipline {
 struct Anchor {
     raw: Raw,
     realtime: Utc,
-    /// Where the running measurement of the bias began, and how far the clock has left its line
-    /// since.
-    since: Raw,
-    strayed: Nanos,
+    /// How far off the pairing of the two can be.
     noise: Nanos,
+    trial: Trial,
+}
+
+/// The running measurement of the bias.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// Where it began, on both clocks.
+    raw: Raw,
+    realtime: Utc,
+    /// What the clock was to gain since, in ns; summed unrounded, for a ppb is a ns a second.
+    due_ns: f64,
 }
 
 impl KernelClock {
@@ -128,6 +138,7 @@ impl Discipline {
         Self {
             commanded: KernelClock::NOMINAL,
             bias_ppb: 0.0,
+            bias_span: BIAS_SPAN_FIRST,
             anchor: None,
         }
     }
@@ -159,14 +170,17 @@ impl Discipline {
         let mut anchor = Anchor {
             raw: local.raw,
             realtime: local.realtime,
-            since: local.raw,
-            strayed: Nanos::ZERO,
             noise: local.bound,
+            trial: Trial {
+                raw: local.raw,
+                realtime: local.realtime,
+                due_ns: 0.0,
+            },
         };
         let quiet = self.compare(local).filter(|deviation| !deviation.exceeds());
-        if let (Some(deviation), Some(last)) = (quiet, self.anchor) {
-            anchor.since = last.since;
-            anchor.strayed = last.strayed + deviation.by;
+        if let (Some(_), Some(last)) = (quiet, self.anchor) {
+            anchor.trial = last.trial;
+            anchor.trial.due_ns += self.rate_ppb() * (local.raw - last.raw).as_secs_f64();
             self.measure_bias(&mut anchor);
         }
         self.anchor = Some(anchor);
@@ -176,6 +190,7 @@ impl Discipline {
     pub fn stepped(&mut self, step: Nanos) {
         if let Some(anchor) = &mut self.anchor {
             anchor.realtime = anchor.realtime + step;
+            anchor.trial.realtime = anchor.trial.realtime + step;
         }
     }
 
@@ -183,6 +198,7 @@ impl Discipline {
     pub fn took_up(&mut self, clock: KernelClock, now: Raw) {
         if let Some(mut anchor) = self.anchor {
             anchor.realtime = self.along(&anchor, now);
+            anchor.trial.due_ns += self.rate_ppb() * (now - anchor.raw).as_secs_f64();
             anchor.raw = now;
             self.anchor = Some(anchor);
         }
@@ -197,22 +213,32 @@ impl Discipline {
         KernelClock::with_rate(Ppb(rate.0 + slew - self.bias_ppb))
     }
 
+    /// f + β.
+    fn rate_ppb(&self) -> f64 {
+        self.commanded.rate().0 + self.bias_ppb
+    }
+
     fn along(&self, anchor: &Anchor, raw: Raw) -> Utc {
         let elapsed = raw - anchor.raw;
-        let rate = Ppb(self.commanded.rate().0 + self.bias_ppb);
-        anchor.realtime + elapsed + rate.over(elapsed)
+        anchor.realtime + elapsed + Ppb(self.rate_ppb()).over(elapsed)
     }
 
     fn measure_bias(&mut self, anchor: &mut Anchor) {
-        let span = anchor.raw - anchor.since;
+        let trial = &mut anchor.trial;
+        let span = anchor.raw - trial.raw;
         let seconds = span.as_secs_f64();
         let error_ppb = 2.0 * anchor.noise.0 as f64 / seconds;
-        if span < BIAS_SPAN || error_ppb > BIAS_ERROR_PPB {
+        if span < self.bias_span || error_ppb > BIAS_ERROR_PPB {
             return;
         }
-        let found = anchor.strayed.0 as f64 / seconds;
-        self.bias_ppb = (self.bias_ppb + found / 2.0).clamp(-MAX_BIAS_PPB, MAX_BIAS_PPB);
-        anchor.since = anchor.raw;
-        anchor.strayed = Nanos::ZERO;
+        let gained = (anchor.realtime - trial.realtime) - span;
+        let found = (gained.0 as f64 - trial.due_ns) / seconds;
+        self.bias_ppb = (self.bias_ppb + found).clamp(-MAX_BIAS_PPB, MAX_BIAS_PPB);
+        self.bias_span = (self.bias_span + self.bias_span).min(BIAS_SPAN_LAST);
+        *trial = Trial {
+            raw: anchor.raw,
+            realtime: anchor.realtime,
+            due_ns: 0.0,
+        };
     }
 }

@@ -25,8 +25,9 @@
 //! q is moved by a factor of exp((e²/S - 1)/10). Where e²/S is beyond [`SURPRISE`], the rate has
 //! changed at once (the host's own discipline does that), and (e/T)² is added to Pyy first.
 //!
-//! Blocks are best when the two errors of a prediction over T balance: the noise, σ, which falls
-//! with T, and the wander, q √(T³/3), which grows.
+//! A block's mean stands T/2 before its end, and a correction made of it takes effect over the next
+//! two blocks. So blocks are best when the noise, σ, which falls with T, balances the wander over
+//! 5T/2, q √((5T/2)³/3), which grows.
 //!
 //! **The bound** is kept apart from it and assumes no distribution. A reading says that x lies in
 //! m ± b. Carried forward by dt, the interval's ends move with y and apart by ρ dt, where
@@ -210,16 +211,15 @@ impl Estimator {
 
     /// How `reading` lies to the interval expected for its instant; none before the first.
     pub fn compare(&self, reading: &Reading) -> Option<Deviation> {
-        let model = self.model.as_ref()?;
-        let t = model.seconds(reading.raw);
-        let interval = model.carried(t);
-        let middle = (interval.low + interval.high) / 2.0;
-        let half = (interval.high - interval.low) / 2.0;
-        let expected = model.reference(reading.raw, middle);
-        Some(Deviation {
-            by: reading.reference - expected,
-            allowed: outward(half) + reading.bound,
-        })
+        self.model.as_ref().map(|model| model.compare(reading))
+    }
+
+    /// Whether `reading` contradicts what was known some seconds ago, though it may agree with what
+    /// the readings since then have made of it: a drift by small steps.
+    pub fn has_crept(&self, reading: &Reading) -> bool {
+        self.checkpoints
+            .front()
+            .is_some_and(|checkpoint| checkpoint.model.compare(reading).exceeds())
     }
 
     /// Takes in a reading that [`Estimator::compare`] found no fault with.
@@ -391,6 +391,17 @@ impl Model {
         Utc(raw.0.saturating_add(difference))
     }
 
+    fn compare(&self, reading: &Reading) -> Deviation {
+        let interval = self.carried(self.seconds(reading.raw));
+        let middle = (interval.low + interval.high) / 2.0;
+        let half = (interval.high - interval.low) / 2.0;
+        let expected = self.reference(reading.raw, middle);
+        Deviation {
+            by: reading.reference - expected,
+            allowed: outward(half) + reading.bound,
+        }
+    }
+
     fn carried(&self, t: f64) -> Interval {
         let spread_ppb = WANDER_PPB + self.rate_error_ppb;
         self.interval.carried(t, self.filter.rate_ppb, spread_ppb)
@@ -453,7 +464,8 @@ impl Filter {
         let factor = exp((ratio.min(WALK_PUSH) - 1.0) / 10.0);
         self.walk = (self.walk * factor).clamp(WALK_LEAST, WALK_MOST);
 
-        let wander = self.walk * sqrt(span * span * span / 3.0);
+        let horizon = 2.5 * span;
+        let wander = self.walk * sqrt(horizon * horizon * horizon / 3.0);
         if ratio > SURPRISE || wander > 2.0 * noise {
             Pace::Faster
         } else if wander < noise / 2.0 {

@@ -13,8 +13,9 @@ use crate::record::SourceStatus;
 use crate::sample::{Method, ReadFailure, Source};
 use crate::units::{Nanos, Raw};
 
-/// Good probes in a row before a better source is followed again.
+/// Good probes in a row before a better source is followed again, and before one that has lied is.
 const PROBES: u32 = 3;
+const PROBES_AFTER_LIE: u32 = 6;
 
 /// Time between two probes of a source that answers.
 const PROBE_INTERVAL: Nanos = Nanos::from_millis(200);
@@ -46,9 +47,19 @@ pub(crate) struct Rung {
     failures: u32,
     lies: u32,
     probes: u32,
+    first_probe: Option<Probe>,
     asked: Option<Raw>,
     retry_at: Option<Raw>,
     backoff: Nanos,
+}
+
+/// What a probe found: where its source stands to the estimate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    pub at: Raw,
+    /// Its deviation from what the estimate expects.
+    pub deviation: Nanos,
+    pub bound: Nanos,
 }
 
 /// All sources, best first, and the one followed.
@@ -97,6 +108,7 @@ impl Ladder {
             failures: 0,
             lies: 0,
             probes: 0,
+            first_probe: None,
             asked: None,
             retry_at: None,
             backoff: RETRY_FIRST,
@@ -191,20 +203,34 @@ impl Ladder {
         }
     }
 
-    /// A probe of a better source was good; returns whether it may be followed again.
-    pub fn probed(&mut self, source: &Source, method: Method, now: Raw) -> bool {
+    /// A probe of a source that is not followed was good; returns whether the source may be
+    /// followed now.
+    pub fn probed(&mut self, source: &Source, method: Method, probe: Probe) -> bool {
         self.good(source, method);
+        let needed = if self.has_lied(source) {
+            PROBES_AFTER_LIE
+        } else {
+            PROBES
+        };
         let Some(rung) = self.rung_mut(source) else {
             return false;
         };
+        rung.first_probe.get_or_insert(probe);
         rung.probes += 1;
-        rung.retry_at = Some(now + PROBE_INTERVAL);
-        let proven = rung.probes >= PROBES;
+        rung.retry_at = Some(probe.at + PROBE_INTERVAL);
+        let proven = rung.probes >= needed;
         if proven {
             rung.probes = 0;
+            rung.first_probe = None;
             rung.retry_at = None;
         }
         proven
+    }
+
+    /// The first of the probes that `source` is being proven by.
+    pub fn first_probe(&self, source: &Source) -> Option<Probe> {
+        self.position(source)
+            .and_then(|at| self.rungs[at].first_probe)
     }
 
     /// A reading failed or was not believed.
@@ -309,6 +335,7 @@ impl Rung {
         self.bad += 1;
         self.failures += 1;
         self.probes = 0;
+        self.first_probe = None;
         self.last_failure = Some(why);
         self.retry_at = Some(now + pause);
     }

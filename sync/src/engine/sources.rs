@@ -5,10 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Action, Engine, SLOW_READ_FIRST};
-use crate::ladder::Standing;
+use crate::estimator::WANDER_PPB;
+use crate::ladder::{Probe, Standing};
 use crate::record::{Alert, Event, State};
 use crate::sample::{ReadFailure, Reading, Source};
-use crate::units::Raw;
+use crate::units::{Nanos, Ppb, Raw};
 
 impl Engine {
     /// Reads the best source that is due, if it would be a better one.
@@ -21,27 +22,41 @@ impl Engine {
     /// A source that is not followed has answered.
     pub(super) fn probed(&mut self, now: Raw, reading: Reading, actions: &mut Vec<Action>) {
         let source = reading.source.clone();
-        if self.ladder.has_lied(&source) {
-            let agrees = self
-                .estimator
-                .compare(&reading)
-                .is_none_or(|d| !d.exceeds());
-            if !agrees {
-                let why = String::from("it still contradicts what is known");
-                self.ladder.lied(&source, why, now);
-                self.without_candidate(now, actions);
-                return;
-            }
+        let accused = self.ladder.has_lied(&source);
+        let deviation = self.estimator.compare(&reading);
+        let probe = Probe {
+            at: now,
+            deviation: deviation.map_or(Nanos::ZERO, |deviation| deviation.by),
+            bound: reading.bound,
+        };
+        let contradicts = deviation.is_some_and(|deviation| deviation.exceeds());
+        if accused && (contradicts || self.has_drifted(&source, &probe)) {
+            let why = String::from("it still contradicts what is known");
+            self.ladder.lied(&source, why, now);
+            self.without_candidate(now, actions);
+            return;
         }
-        let better = self.ladder.is_better(&source);
-        let proven = better && self.ladder.probed(&source, reading.method, now);
-        if self.ladder.followed().is_none() {
+        if !self.ladder.is_better(&source) {
+            return;
+        }
+        let proven = self.ladder.probed(&source, reading.method, probe);
+        let unopposed = self.ladder.followed().is_none() && !accused;
+        if unopposed {
             self.follow(now, &source, "it is the best that answers", actions);
             self.track(now, reading, actions);
         } else if proven {
             self.follow(now, &source, "a better source is back", actions);
             self.track(now, reading, actions);
         }
+    }
+
+    /// Whether a source under probation has moved against the estimate since its first probe.
+    fn has_drifted(&self, source: &Source, probe: &Probe) -> bool {
+        self.ladder.first_probe(source).is_some_and(|first| {
+            let rate_error = Ppb(self.estimator.rate_error().0 + WANDER_PPB);
+            let explained = first.bound + probe.bound + rate_error.over(probe.at - first.at);
+            (probe.deviation - first.deviation).abs() > explained
+        })
     }
 
     fn follow(&mut self, now: Raw, source: &Source, why: &str, actions: &mut Vec<Action>) {

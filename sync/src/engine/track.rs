@@ -65,6 +65,10 @@ impl Engine {
         self.schedule.read = now + self.schedule.read_interval;
         self.schedule.read_interval =
             (self.schedule.read_interval + self.schedule.read_interval).min(SLOW_READ_LAST);
+        let checked = self.trust(now, &reading.source) == Trust::Checked;
+        if checked && self.doubt.is_none() && self.estimator.has_crept(&reading) {
+            self.estimator.unlearn();
+        }
         match self.estimator.compare(&reading) {
             None => self.first_reading(now, reading, actions),
             Some(deviation) if deviation.exceeds() => {
