@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use noonmark_sync::config::{
-    BootConfig, ClockConfig, FailureAction, Module, PATH as CONFIG, StatusConfig,
-};
+use noonmark_sync::config::{BootConfig, ClockConfig, FailureAction, PATH as CONFIG, StatusConfig};
 use noonmark_sync::units::{Nanos, Raw, Utc};
 use rustix::mm::MlockAllFlags;
 use rustix::system::RebootCommand;
@@ -117,16 +115,10 @@ pub fn fallback_config() -> BootConfig {
     }
 }
 
-/// Loads the image's modules in their order; without a list, whatever modules there are.
+/// Loads whatever modules there are, where no list tells which and in what order.
 #[must_use]
-pub fn load_modules(list: Option<&[Module]>) -> Vec<ModuleError> {
-    match list {
-        Some(list) => list
-            .iter()
-            .filter_map(|module| modules::load(module).err())
-            .collect(),
-        None => modules::load_all_in(Path::new(MODULES)),
-    }
+pub fn load_modules_without_list() -> Vec<ModuleError> {
+    modules::load_all_in(Path::new(MODULES))
 }
 
 /// Gives the machine its name.

@@ -43,6 +43,7 @@ pub struct Discipline {
     batch: Vec<Action>,
     emitted: Vec<Event>,
     wake_at: Raw,
+    synced_at: Option<Raw>,
 }
 
 impl Discipline {
@@ -59,6 +60,7 @@ impl Discipline {
             batch: Vec::with_capacity(ACTIONS),
             emitted: Vec::with_capacity(ACTIONS),
             wake_at: Raw(i64::MAX),
+            synced_at: None,
         }
     }
 
@@ -121,6 +123,12 @@ impl Discipline {
         self.wake_at
     }
 
+    /// When the clock was first verified to be right; none before that.
+    #[must_use]
+    pub fn synced_at(&self) -> Option<Raw> {
+        self.synced_at
+    }
+
     /// Hands out what the engine wants told since the last call.
     pub fn take_emitted(&mut self, into: &mut Vec<Event>) {
         into.append(&mut self.emitted);
@@ -168,6 +176,9 @@ impl Discipline {
                 None
             }
             Action::Emit(event) => {
+                if let Event::Synced { .. } = event {
+                    self.synced_at.get_or_insert_with(clocks::raw);
+                }
                 self.emitted.push(event);
                 None
             }

@@ -1,6 +1,6 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
-use noonmark_sync::config::{BootConfig, Start};
+use noonmark_sync::config::{BootConfig, Module, Start};
 use noonmark_sync::engine::Input;
 use noonmark_sync::record::{DetectedBy, Event as Told, Shutdown};
 use noonmark_sync::units::{Nanos, Raw};
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::boot::{self, Started};
 use crate::discipline::Discipline;
 use crate::events::{Event, EventQueue, Watched};
+use crate::modules::{self, ModuleError};
 use crate::report::Reporter;
 use crate::services::{Reaped, Services};
 use crate::signals::{Signal, Signals};
@@ -103,18 +104,40 @@ impl Pid1 {
             Ok(uevents) => pid1.uevents = Some(uevents),
             Err(errno) => pid1.fail_softly(format!("uevents: {errno}; hotplug goes unnoticed")),
         }
-        let modules = listed.then_some(config.modules.as_slice());
-        for error in boot::load_modules(modules) {
-            pid1.discipline.note_module_error(&error);
-            pid1.fail_softly(error.to_string());
+        pid1.watch_all()?;
+        if listed {
+            pid1.load_modules(&config.modules);
+        } else {
+            let errors = boot::load_modules_without_list();
+            errors.iter().for_each(|error| pid1.on_module_error(error));
+            pid1.discipline.rescan_phcs();
         }
         Ok(pid1)
     }
 
-    fn run(&mut self) -> ! {
-        if let Err(errno) = self.watch_all() {
-            power::fail(format_args!("PID 1 can't wait for events: {errno}"));
+    /// Loads the image's modules in their order. The clock is corrected as soon as its driver is
+    /// in, because what comes after it can take much longer.
+    fn load_modules(&mut self, modules: &[Module]) {
+        for module in modules {
+            match modules::load(module) {
+                Ok(()) if modules::source_served(&module.name).is_some() => {
+                    self.discipline.rescan_phcs();
+                    if self.discipline.has_phc() {
+                        self.begin_when_ready(clocks::raw());
+                    }
+                }
+                Ok(()) => {}
+                Err(error) => self.on_module_error(&error),
+            }
         }
+    }
+
+    fn on_module_error(&mut self, error: &ModuleError) {
+        self.discipline.note_module_error(error);
+        self.fail_softly(error.to_string());
+    }
+
+    fn run(&mut self) -> ! {
         self.discipline.rescan_phcs();
         self.begin_when_ready(clocks::raw());
         self.rescan_ports();
@@ -355,9 +378,6 @@ impl Pid1 {
 
     fn tell_one(&mut self, event: Told) {
         let synced = matches!(event, Told::Synced { .. });
-        if synced {
-            self.reporter.note_synced(clocks::raw());
-        }
         if synced || matches!(event, Told::Recovered { .. }) {
             self.reporter.declare(&self.discipline);
         }

@@ -20,7 +20,6 @@ const STATM: &str = "/proc/self/statm";
 pub struct Reporter {
     sequence: u64,
     started: Started,
-    init_to_synced: Option<Nanos>,
     kernel: String,
     /// Kept open: the current clocksource can change, and a read costs less than an open.
     clocksource: Option<File>,
@@ -38,7 +37,6 @@ impl Reporter {
         Self {
             sequence: 0,
             started,
-            init_to_synced: None,
             kernel: uname.release().to_string_lossy().into_owned(),
             clocksource: File::open(CLOCKSOURCE).ok(),
             statm: File::open(STATM).ok(),
@@ -46,11 +44,6 @@ impl Reporter {
             measured: (started.raw, Nanos::ZERO),
             declare_failed: false,
         }
-    }
-
-    /// Notes that the clock has just been verified for the first time.
-    pub fn note_synced(&mut self, at: Raw) {
-        self.init_to_synced.get_or_insert(at - self.started.raw);
     }
 
     /// Tells the kernel what the engine knows of the clock's error, while it is synced.
@@ -94,7 +87,7 @@ impl Reporter {
             rejected: port.rejected(),
             boot: Boot {
                 kernel_to_init_ns: self.started.monotonic,
-                init_to_synced_ns: self.init_to_synced,
+                init_to_synced_ns: discipline.synced_at().map(|at| at - self.started.raw),
             },
             init: self.usage(),
             kernel: self.kernel.clone(),

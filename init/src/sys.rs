@@ -230,18 +230,35 @@ pub fn schedule_fifo(priority: i32) -> Result<(), Errno> {
     }
 }
 
-/// Starts `command` in a session of its own, without the capabilities in `dropped`.
+/// Starts `command` in a session of its own, with no signal blocked, without the capabilities in
+/// `dropped`.
 pub fn spawn(command: &mut Command, dropped: CapabilitySet) -> io::Result<Child> {
     // SAFETY: between fork and exec the closure makes only system calls; it takes no lock,
     // allocates nothing and touches no memory that another thread could hold.
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
+            unblock_signals()?;
             drop_capabilities(dropped)?;
             Ok(())
         });
     }
     command.spawn()
+}
+
+/// Undoes for a child what [`signalfd`] did to this process: a mask survives exec.
+fn unblock_signals() -> Result<(), Errno> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set before `sigprocmask` reads it.
+    let result = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
+    }
 }
 
 /// Takes capabilities from every set that could give them back: first from the bounding set, which
