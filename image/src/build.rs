@@ -9,10 +9,11 @@ use crate::cpio::{self, CpioError};
 use crate::disk::{self, DiskError};
 use crate::fat::{self, FatError};
 use crate::kernel::Kernel;
+use crate::manifest::{Manifest, Provenance};
 use crate::sizes::{OverBudget, SizeTable};
 use crate::spec::{LoadedFile, Spec};
 use crate::uki::{self, Stub, UkiError};
-use crate::{compress, initrd};
+use crate::{compress, initrd, sbom};
 
 /// The file name of the kernel for direct boot.
 pub const KERNEL: &str = "vmlinuz";
@@ -26,12 +27,14 @@ pub const UKI: &str = "noonmark.efi";
 /// The file name of the disk.
 pub const DISK: &str = "disk.img";
 
+/// The file name of the manifest.
+pub const MANIFEST: &str = "manifest.json";
+/// The file name of the software bill of materials, CycloneDX in JSON.
+pub const SBOM: &str = "sbom.cdx.json";
+
 /// Where firmware looks for the program to start on a disk that it has no boot entry for (UEFI
 /// specification, 3.5.1.1).
 const BOOT_PROGRAM: &str = "EFI/BOOT/BOOTX64.EFI";
-
-/// Where PID 1's program is.
-const INIT: &str = "/init";
 
 /// What every image's kernel is told, and why.
 const KERNEL_PARAMETERS: [&str; 5] = [
@@ -64,6 +67,8 @@ pub struct Inputs<'a> {
     pub files: &'a [LoadedFile],
     /// The EFI stub; none is an image for direct boot alone, without [`UKI`] and [`DISK`].
     pub stub: Option<&'a Stub>,
+    /// What else it was made of, for the manifest.
+    pub provenance: &'a Provenance,
 }
 
 /// A finished file.
@@ -131,7 +136,7 @@ pub enum BuildError {
 /// # Errors
 /// If an input can't be part of one, or the image is over budget.
 pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
-    check_program(INIT, inputs.init)?;
+    check_program(initrd::INIT_PROGRAM, inputs.init)?;
     if let Some(fault) = inputs.fault {
         check_program(initrd::FAULT_PROGRAM, fault)?;
     }
@@ -172,12 +177,8 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
     let budget = spec.budget;
     let kib = |limit: Option<u32>| limit.map(u64::from);
     let disk_kib = kib(budget.disk_mib).map(|mib| mib << 10);
-    sizes.check(
-        INIT,
-        inputs.init.len(),
-        "budget.init_kib",
-        kib(budget.init_kib),
-    )?;
+    let init_len = inputs.init.len();
+    sizes.check("/init", init_len, "budget.init_kib", kib(budget.init_kib))?;
     sizes.check(
         INITRD,
         initrd_len,
@@ -185,6 +186,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
         kib(budget.initrd_kib),
     )?;
     sizes.check(DISK, disk_len, "budget.disk_mib", disk_kib)?;
+    let manifest = Manifest::new(inputs, &artifacts);
+    artifacts.push(artifact(SBOM, sbom::write(&manifest, inputs.provenance)));
+    artifacts.push(artifact(MANIFEST, manifest.to_json()));
     Ok(Outputs {
         cmdline,
         artifacts,

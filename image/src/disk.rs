@@ -46,6 +46,15 @@ pub enum DiskError {
     },
 }
 
+/// A disk that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskContent {
+    /// The table's header, field by field, in words.
+    pub fields: Vec<(&'static str, String)>,
+    /// The partitions in use.
+    pub partitions: Vec<PartitionContent>,
+}
+
 /// A partition that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionContent {
@@ -99,13 +108,11 @@ pub fn write(volume: &[u8]) -> Result<Vec<u8>, DiskError> {
     Ok(disk.into_inner())
 }
 
-/// Reads a disk's table and partitions; both copies of the table must be good and agree.
+/// Reads a disk's table and partitions; both copies of the table must be good.
 ///
 /// # Errors
 /// If the table is broken, or a partition lies beyond the disk's end.
-pub fn read(
-    disk: &[u8],
-) -> Result<(Vec<(&'static str, String)>, Vec<PartitionContent>), DiskError> {
+pub fn read(disk: &[u8]) -> Result<DiskContent, DiskError> {
     let on_disk = GptConfig::new()
         .writable(false)
         .only_valid_headers(true)
@@ -159,7 +166,7 @@ pub fn read(
             })
         })
         .collect::<Result<_, DiskError>>()?;
-    Ok((fields, partitions))
+    Ok(DiskContent { fields, partitions })
 }
 
 fn table(deed: &'static str, problem: impl ToString) -> DiskError {

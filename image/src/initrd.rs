@@ -5,6 +5,9 @@ use noonmark_sync::config::{self, BootConfig, Service, Start};
 use crate::build::Inputs;
 use crate::cpio::{Entry, Kind, Tree};
 
+/// Where PID 1's program is.
+pub const INIT_PROGRAM: &str = "/init";
+
 /// Where the fault program of a test image is.
 pub const FAULT_PROGRAM: &str = "/noonmark-fault";
 
@@ -31,7 +34,7 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
     let console = Entry::character_device(5, 1, 0o600);
     tree.insert("dev/console".into(), console);
     let mut add = |path: &str, entry| tree.insert(path.trim_start_matches('/').into(), entry);
-    add("init", Entry::file(inputs.init.to_vec(), 0o755));
+    add(INIT_PROGRAM, Entry::file(inputs.init.to_vec(), 0o755));
     if let Some(fault) = inputs.fault {
         add(FAULT_PROGRAM, Entry::file(fault.to_vec(), 0o755));
     }

@@ -4,7 +4,6 @@
 //! after them has to check again.
 
 mod check;
-mod error;
 mod raw;
 
 use std::path::{Path, PathBuf};
@@ -16,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::modules::Wanted;
-pub use error::{Position, SpecError};
-use raw::RawSpec;
+use crate::text::{Place, TextError};
 
 /// The kernel package that is taken where `[kernel]` says nothing.
 pub const DEFAULT_KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -204,9 +202,9 @@ impl Spec {
     ///
     /// # Errors
     /// What is wrong, with file, line, column and key.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, SpecError> {
-        let raw = RawSpec::parse(text, file)?;
-        check::check(raw, &error::Place { text, file })
+    pub fn parse(text: &str, file: &Path) -> Result<Self, TextError> {
+        let place = Place { text, file };
+        check::check(place.parse()?, &place)
     }
 
     /// Reads the `[[file]]` sources; relative ones are relative to `base`, `guest.toml`'s folder.

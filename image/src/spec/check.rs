@@ -11,13 +11,13 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::fat;
-use crate::initrd::{FAULT_PROGRAM, FAULT_SERVICE};
+use crate::initrd::{FAULT_PROGRAM, FAULT_SERVICE, INIT_PROGRAM};
+use crate::text::{Place, TextError};
 
-use super::error::Place;
 use super::raw::{Key, RawClock, RawFile, RawImage, RawKernel, RawSpec};
 use super::{
     Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, FileSpec, Image, InitrdSpec, KernelSource,
-    KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, SpecError, VmSpec,
+    KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
 
 /// 1980-01-01T00:00:00Z: a FAT file system can't say anything earlier.
@@ -33,9 +33,9 @@ const CAPABILITIES: [&str; 3] = ["CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_BOOT
 const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
 
 /// Files that noonmark itself puts into the image.
-const OWN_FILES: [&str; 3] = ["/init", noonmark_sync::config::PATH, FAULT_PROGRAM];
+const OWN_FILES: [&str; 3] = [INIT_PROGRAM, noonmark_sync::config::PATH, FAULT_PROGRAM];
 
-type Checked<T> = Result<T, SpecError>;
+type Checked<T> = Result<T, TextError>;
 
 /// Makes a [`Spec`] of what was written.
 pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {

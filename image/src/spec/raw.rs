@@ -2,14 +2,13 @@
 //!
 //! These types are the only list of the keys; messages and tests take theirs from here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use noonmark_sync::config::{FailureAction, Service};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::Compression;
-use super::error::{Place, SpecError};
 
 /// A key that may be left out; its place is kept for messages.
 pub(super) type Key<T> = Option<Spanned<T>>;
@@ -99,46 +98,4 @@ pub(super) struct RawFile {
     pub mode: Key<i64>,
     pub uid: Key<i64>,
     pub gid: Key<i64>,
-}
-
-impl RawSpec {
-    /// Parses the text; an unknown key is an error that names the nearest one known.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, SpecError> {
-        let place = Place { text, file };
-        let document = toml::Deserializer::parse(text)
-            .map_err(|e| place.error(e.span(), "", one_line(e.message())))?;
-        serde_path_to_error::deserialize(document).map_err(|e| {
-            let key = match e.path().to_string() {
-                path if path == "." => String::new(),
-                path => path,
-            };
-            let e = e.into_inner();
-            place.error(e.span(), key, with_suggestion(e.message()))
-        })
-    }
-}
-
-/// A message of serde's or toml's on one line.
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Serde names an unknown key and those it knows in backticks, the unknown one first; where one of
-/// those known is close to it, the message says so.
-fn with_suggestion(message: &str) -> String {
-    let mut text = one_line(message);
-    if message.starts_with("unknown field") || message.starts_with("unknown variant") {
-        let mut names = message.split('`').skip(1).step_by(2);
-        if let Some(unknown) = names.next() {
-            let nearest = names
-                .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
-                .min();
-            if let Some((distance, known)) = nearest
-                && distance <= unknown.len().max(known.len()) / 3 + 1
-            {
-                text.push_str(&format!("; did you mean `{known}`?"));
-            }
-        }
-    }
-    text
 }

@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context as _, Result, anyhow};
 use noonmark_image::build::{self, Inputs, Outputs};
 use noonmark_image::hash::Sha256Hex;
+use noonmark_image::manifest::Provenance;
 use noonmark_image::output;
 use noonmark_image::spec::{LoadedFile, Spec};
 use serde::{Deserialize, Serialize};
@@ -152,6 +153,7 @@ fn gather(workspace: &Workspace, spec_file: &Path, kind: Kind) -> Result<Ingredi
 fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Result<(Spec, Outputs)> {
     let Ingredients {
         spec,
+        text,
         files,
         programs,
         kernel,
@@ -163,6 +165,11 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         .transpose()?;
     let kernel = kernel.unpack(workspace, &spec)?;
     let step = progress::step(format!("building the {} image", kind.name()));
+    let provenance = Provenance {
+        spec_file: "guest.toml".into(),
+        spec_text: text,
+        ..Provenance::default()
+    };
     let outputs = build::build(&Inputs {
         spec: &spec,
         kernel: &kernel,
@@ -170,6 +177,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         fault: (kind == Kind::Test).then_some(&programs.fault),
         files: &files,
         stub: stub.as_ref(),
+        provenance: &provenance,
     })?;
     step.done(format!(
         "built the {} image with kernel {}",

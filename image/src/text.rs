@@ -1,8 +1,11 @@
-//! Why a `guest.toml` is no spec, and where in it.
+//! Texts that people write (`guest.toml`, `guest.lock`): parsing them, and saying what is wrong
+//! where.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
 
 /// A place in a text file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,9 +16,9 @@ pub struct Position {
     pub column: usize,
 }
 
-/// A `guest.toml` that can't be used.
+/// A text that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpecError {
+pub struct TextError {
     /// The file.
     pub file: PathBuf,
     /// Where in it, if that is one place.
@@ -26,7 +29,7 @@ pub struct SpecError {
     pub problem: String,
 }
 
-impl fmt::Display for SpecError {
+impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
         if let Some(Position { line, column }) = self.position {
@@ -39,23 +42,37 @@ impl fmt::Display for SpecError {
     }
 }
 
-impl std::error::Error for SpecError {}
+impl std::error::Error for TextError {}
 
 /// The text that is being parsed, to turn byte ranges into positions.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     pub text: &'a str,
     pub file: &'a Path,
 }
 
 impl Place<'_> {
+    /// Parses TOML; an unknown key is an error that names the nearest one known.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, TextError> {
+        let document = toml::Deserializer::parse(self.text)
+            .map_err(|e| self.error(e.span(), "", one_line(e.message())))?;
+        serde_path_to_error::deserialize(document).map_err(|e| {
+            let key = match e.path().to_string() {
+                path if path == "." => String::new(),
+                path => path,
+            };
+            let e = e.into_inner();
+            self.error(e.span(), key, with_suggestion(e.message()))
+        })
+    }
+
     /// An error at this byte range of the text.
     pub fn error(
         &self,
         span: Option<Range<usize>>,
         key: impl Into<String>,
         problem: impl Into<String>,
-    ) -> SpecError {
-        SpecError {
+    ) -> TextError {
+        TextError {
             file: self.file.to_path_buf(),
             position: span.map(|span| position(self.text, span.start)),
             key: key.into(),
@@ -80,4 +97,29 @@ fn position(text: &str, offset: usize) -> Position {
         }
     }
     Position { line, column }
+}
+
+/// A message of serde's or toml's on one line.
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Serde names an unknown key and those it knows in backticks, the unknown one first; where one of
+/// those known is close to it, the message says so.
+fn with_suggestion(message: &str) -> String {
+    let mut text = one_line(message);
+    if message.starts_with("unknown field") || message.starts_with("unknown variant") {
+        let mut names = message.split('`').skip(1).step_by(2);
+        if let Some(unknown) = names.next() {
+            let nearest = names
+                .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
+                .min();
+            if let Some((distance, known)) = nearest
+                && distance <= unknown.len().max(known.len()) / 3 + 1
+            {
+                text.push_str(&format!("; did you mean `{known}`?"));
+            }
+        }
+    }
+    text
 }
