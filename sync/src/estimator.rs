@@ -214,12 +214,14 @@ impl Estimator {
         self.model.as_ref().map(|model| model.compare(reading))
     }
 
-    /// Whether `reading` contradicts what was known some seconds ago, though it may agree with what
-    /// the readings since then have made of it: a drift by small steps.
-    pub fn has_crept(&self, reading: &Reading) -> bool {
-        self.checkpoints
-            .front()
-            .is_some_and(|checkpoint| checkpoint.model.compare(reading).exceeds())
+    /// If `reading` contradicts what was known some seconds ago, though it may agree with what the
+    /// readings since then have made of it, goes back to that: a drift by small steps.
+    pub fn unlearn_creep(&mut self, reading: &Reading) {
+        let contradicted = |c: &Checkpoint| c.model.compare(reading).exceeds();
+        if let Some(at) = self.checkpoints.iter().position(contradicted) {
+            self.checkpoints.drain(..at);
+            self.unlearn();
+        }
     }
 
     /// Takes in a reading that [`Estimator::compare`] found no fault with.

@@ -66,8 +66,8 @@ impl Engine {
         self.schedule.read_interval =
             (self.schedule.read_interval + self.schedule.read_interval).min(SLOW_READ_LAST);
         let checked = self.trust(now, &reading.source) == Trust::Checked;
-        if checked && self.doubt.is_none() && self.estimator.has_crept(&reading) {
-            self.estimator.unlearn();
+        if checked && self.doubt.is_none() {
+            self.estimator.unlearn_creep(&reading);
         }
         match self.estimator.compare(&reading) {
             None => self.first_reading(now, reading, actions),
