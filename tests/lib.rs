@@ -1,6 +1,18 @@
-//! What the tests that cross crates share.
+//! What the tests that cross crates share: the checkout, its command line, and the list of what
+//! was not run.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+/// The variable that names the file to which [`not_run`] appends.
+pub const NOT_RUN_FILE: &str = "NOONMARK_NOT_RUN";
+
+/// The variable by which `cargo xtask test` names its own program.
+pub const XTASK_PROGRAM: &str = "NOONMARK_XTASK";
 
 /// The workspace's root folder.
 #[must_use]
@@ -9,4 +21,38 @@ pub fn workspace_root() -> PathBuf {
         .parent()
         .expect("the tests' folder has a parent")
         .into()
+}
+
+/// `cargo xtask`, as a user would call it in the checkout.
+#[must_use]
+pub fn xtask() -> Command {
+    let mut command = match std::env::var_os(XTASK_PROGRAM) {
+        Some(program) => Command::new(program),
+        None => {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["run", "--locked", "--quiet", "--package", "xtask", "--"]);
+            cargo
+        }
+    };
+    command.current_dir(workspace_root());
+    command
+}
+
+/// Says that a test was not run, and why: to the person who watches, and to `cargo xtask test`,
+/// whose summary lists it.
+///
+/// # Errors
+/// Where the list can't be written.
+pub fn not_run(test: &str, reason: &str) -> Result<()> {
+    println!("not run: {test}: {reason}");
+    let Some(path) = std::env::var_os(NOT_RUN_FILE) else {
+        return Ok(());
+    };
+    let line = serde_json::json!({ "test": test, "reason": reason });
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| writeln!(file, "{line}"))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,0 +1,111 @@
+//! What a user is told whose input is wrong: one paragraph that names the thing, and no success.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use noonmark_tests::xtask;
+
+/// Runs `cargo xtask` and returns what it said on standard error, after checking that it failed.
+fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let told = String::from_utf8(output.stderr).expect("a message in UTF-8");
+    assert!(!output.status.success(), "{arguments:?} succeeded: {told}");
+    assert!(!told.contains("panicked"), "{arguments:?} panicked: {told}");
+    told
+}
+
+fn run(arguments: &[&str]) -> Output {
+    xtask()
+        .args(arguments)
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .expect("cargo xtask runs")
+}
+
+fn spec(folder: &Path, text: &str) -> String {
+    let path = folder.join("guest.toml");
+    fs::write(&path, text).expect("a writable folder");
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_file_and_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spec = spec(folder.path(), "[clock]\nstep_us = 100\nwatch_mss = 20\n");
+    let told = refused(&["image", "--spec", &spec]);
+    for part in ["guest.toml", "3", "watch_mss", "watch_ms"] {
+        assert!(told.contains(part), "no `{part}` in: {told}");
+    }
+}
+
+#[test]
+fn a_missing_kernel_file_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "[kernel]\nimage = \"no-such-vmlinuz\"\nmodules = \"no-such-modules\"\n";
+    let told = refused(&["image", "--spec", &spec(folder.path(), text)]);
+    assert!(told.contains("no-such-vmlinuz"), "{told}");
+}
+
+#[test]
+fn a_missing_spec_is_named() {
+    let told = refused(&["recover", "--spec", "no-such-guest.toml"]);
+    assert!(told.contains("no-such-guest.toml"), "{told}");
+}
+
+#[test]
+fn a_qemu_that_is_not_there_is_named() {
+    let told = refused(&["recover", "--count", "1", "--qemu", "no/such/qemu"]);
+    assert!(told.contains("no/such/qemu"), "{told}");
+}
+
+#[test]
+fn an_unknown_fault_is_told_with_the_known_ones() {
+    let told = refused(&["recover", "--fault", "wobble"]);
+    assert!(told.contains("wobble") && told.contains("step:"), "{told}");
+}
+
+#[test]
+fn a_port_that_is_no_socket_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("port");
+    fs::write(&file, "").expect("a writable folder");
+    let file = file.to_str().expect("a path in UTF-8");
+    let told = refused(&["status", "--port", file]);
+    assert!(told.contains(file) && told.contains("socket"), "{told}");
+    let told = refused(&["status", "--port", "no/such/port"]);
+    assert!(told.contains("no/such/port"), "{told}");
+}
+
+#[test]
+fn a_module_that_the_kernel_lacks_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = refused(&[
+        "image",
+        "--spec",
+        &spec(folder.path(), "[modules]\nload = [\"no_such_module\"]\n"),
+    ]);
+    assert!(told.contains("no_such_module"), "{told}");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let help = String::from_utf8(run(&["--help"]).stdout).expect("help in UTF-8");
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.len() >= 6, "few commands in: {help}");
+    for command in commands {
+        let help = String::from_utf8(run(&[command, "--help"]).stdout).expect("help in UTF-8");
+        assert!(
+            help.contains("cargo xtask"),
+            "no example in {command} --help: {help}"
+        );
+    }
+}
