@@ -312,6 +312,12 @@ impl Engine {
         self.ask_kernel(Why::Settle, actions);
     }
 
+    /// Adjusts the frequency often again: what was known of it is void.
+    pub(super) fn settle_anew(&mut self, now: Raw) {
+        self.schedule.settle_interval = SETTLE_FIRST;
+        self.schedule.settle = now + SETTLE_FIRST;
+    }
+
     fn ask_kernel(&mut self, why: Why, actions: &mut Vec<Action>) {
         self.asking_kernel = Some(why);
         actions.push(Action::ReadKernel);

@@ -155,6 +155,7 @@ impl Engine {
         self.hint = None;
         if cause == Cause::HostRestore {
             self.estimator.restart(reading);
+            self.settle_anew(now);
         } else {
             self.estimator.jump(reading);
         }
