@@ -141,6 +141,11 @@ impl Doubt {
             self.stage = Stage::Hearing;
             return Verdict::AskWitness;
         }
+        if bound.0 < self.bound.0 / 2 {
+            // A growth shows sooner against the sharper of the two.
+            (self.since, self.claim, self.bound) = (at, again, bound);
+            return Verdict::ReadAgain(SMALL_INTERVAL);
+        }
         if elapsed < SMALL_WATCH {
             return Verdict::ReadAgain(SMALL_INTERVAL);
         }

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Action, Engine, SLOW_READ_FIRST};
+use crate::doubt::Trust;
 use crate::estimator::WANDER_PPB;
 use crate::ladder::{Probe, Standing};
 use crate::record::{Alert, Event, State};
@@ -30,8 +31,9 @@ impl Engine {
             bound: reading.bound,
         };
         let contradicts = deviation.is_some_and(|deviation| deviation.exceeds());
-        if accused && (contradicts || self.has_drifted(&source, &probe)) {
-            let why = String::from("it still contradicts what is known");
+        let checked = self.trust(now, &source) == Trust::Checked;
+        if (accused && contradicts) || (checked && self.has_drifted(&source, &probe)) {
+            let why = String::from("it contradicts what is known");
             self.ladder.lied(&source, why, now);
             self.without_candidate(now, actions);
             return;
