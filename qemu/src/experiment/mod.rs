@@ -2,6 +2,7 @@
 
 mod account;
 pub mod fault;
+pub mod host;
 pub mod plan;
 pub mod report;
 mod run;

@@ -6,6 +6,8 @@ use noonmark_sync::sample::{Method, Source};
 use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
 
+use super::host::Host;
+
 /// The report's format version.
 pub const VERSION: u32 = 1;
 
@@ -36,6 +38,8 @@ pub struct Report {
     pub sources: Vec<record::SourceStatus>,
     /// What PID 1 cost just before the faults.
     pub init: Option<record::Usage>,
+    /// The host.
+    pub host: Host,
 }
 
 /// Where a report was measured.
@@ -248,6 +252,7 @@ mod tests {
             noonmark: "0.1.0".into(),
             sources: vec![],
             init: None,
+            host: Host::default(),
         }
     }
 
@@ -311,7 +316,8 @@ mod tests {
             r#""reads":1000,"worst_ns":3600000000000,"repair_ns":400000}],"#,
             r#""summary":{"count":1,"recovered":1,"p50_ns":600000,"p99_ns":600000,"#,
             r#""max_ns":600000}}],"not_run":[],"first":null,"max_recovery_ns":50000000,"#,
-            r#""seed":1,"noonmark":"0.1.0","sources":[],"init":null}"#
+            r#""seed":1,"noonmark":"0.1.0","sources":[],"init":null,"#,
+            r#""host":{"kernel":null,"cpu":null,"cpus":null,"qemu_waited_share":null}}"#
         );
         assert_eq!(text, expected);
     }

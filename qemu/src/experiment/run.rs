@@ -8,6 +8,7 @@ use noonmark_sync::testport::{self, Request};
 
 use super::account::{Account, join};
 use super::fault::Fault;
+use super::host::{Host, Waiting};
 use super::plan::Plan;
 use super::report::{
     Environment, FaultReport, FirstSample, NotRun, Report, Sample, Summary, VERSION,
@@ -100,9 +101,11 @@ pub fn run(
         feed,
         report,
         requests: 0,
+        waiting: None,
         progress,
     };
     let error = experiment.run().err();
+    experiment.note_waiting();
     let mut report = experiment.report;
     if let Some(error) = &error {
         list_missing(&mut report, plan, error);
@@ -130,6 +133,7 @@ fn blank_report(qemu: &str, vcpus: u32, plan: &Plan, accelerator: &Decision) -> 
         noonmark: env!("CARGO_PKG_VERSION").to_owned(),
         sources: Vec::new(),
         init: None,
+        host: Host::here(),
     }
 }
 
@@ -161,6 +165,8 @@ struct Experiment<'a> {
     feed: Feed,
     report: Report,
     requests: u64,
+    /// Begins with the first fault.
+    waiting: Option<Waiting>,
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
@@ -173,6 +179,7 @@ enum Answered {
 impl Experiment<'_> {
     fn run(&mut self) -> Result<(), ExperimentError> {
         self.wait_ready()?;
+        self.waiting = Some(Waiting::begin(self.machine.pid()));
         let mut pause = self.plan.pauses();
         if let Some(&fault) = self.plan.faults.first() {
             thread::sleep(pause());
@@ -206,6 +213,11 @@ impl Experiment<'_> {
         environment.method = status.method;
         self.report.sources = status.sources;
         Ok(())
+    }
+
+    fn note_waiting(&mut self) {
+        let share = self.waiting.as_ref().and_then(Waiting::share);
+        self.report.host.qemu_waited_share = share;
     }
 
     fn next_status(&mut self, deadline: Instant) -> Result<Status, MachineError> {

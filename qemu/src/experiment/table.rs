@@ -67,6 +67,18 @@ fn environment(report: &Report) -> String {
             at.method.as_ref().map_or_else(unknown, word),
         ),
     );
+    if let Some(share) = report.host.qemu_waited_share
+        && report.host.was_busy()
+    {
+        line(
+            &mut text,
+            format_args!(
+                "the host was busy: QEMU waited for a processor during {:.0} % of the time, and the \
+                 times below include it",
+                share * 100.0
+            ),
+        );
+    }
     for source in &report.sources {
         if let Some(why) = &source.last_failure {
             line(&mut text, format_args!("source {}: {why}", source.source));
@@ -206,6 +218,7 @@ mod tests {
     use noonmark_sync::record::{Boot, SourceStatus, Usage};
     use noonmark_sync::sample::{Method, Source};
 
+    use super::super::host::Host;
     use super::super::report::{Environment, FaultReport, FirstSample, NotRun, VERSION};
     use super::*;
 
@@ -269,6 +282,11 @@ mod tests {
                 cpu_ppm: 3100,
                 rss_kib: 900,
             }),
+            host: Host {
+                cpus: Some(2),
+                qemu_waited_share: Some(0.25),
+                ..Host::default()
+            },
         }
     }
 
@@ -277,6 +295,7 @@ mod tests {
         let expected = "\
 QEMU 10.0.2 (Debian 1:10.0.2), 2 vCPUs, accelerator tcg (it was asked for)
 kernel 6.1.0-56-cloud-amd64, clocksource kvm-clock, source kvm, method precise
+the host was busy: QEMU waited for a processor during 25 % of the time, and the times below include it
 source vmclock: no such device
 kernel to PID 1 2.400 s, from there to the first sync 120.000 ms
 PID 1 uses 0.31 % of a vCPU and 900 KiB when idle
