@@ -72,16 +72,25 @@ fn the_architecture_names_every_room() {
     let complaints: Vec<String> = files()
         .iter()
         .filter(|file| file.is_rust() && file.path.contains("/src/"))
-        .filter_map(|file| {
-            let (folder, name) = file.path.rsplit_once('/')?;
-            let named = page.contains(&format!("`{}`", file.path))
-                || page.contains(&format!("`{folder}/`"))
-                || matches!(name, "lib.rs" | "main.rs");
-            (!named).then(|| file.path.clone())
-        })
+        .filter(|file| !matches!(file.path.rsplit('/').next(), Some("lib.rs" | "main.rs")))
+        .filter(|file| !rooms(&file.path).any(|room| page.contains(&format!("`{room}`"))))
+        .map(|file| file.path.clone())
         .collect();
     report(
         "ARCHITECTURE.md's code map lacks these files (or their folder)",
         &complaints,
     );
+}
+
+/// The file itself, the folder of its submodules, and the folders that it lies in.
+fn rooms(path: &str) -> impl Iterator<Item = String> {
+    let submodules = path.replace(".rs", "/");
+    let folders = path
+        .match_indices('/')
+        .map(|(end, _)| path[..=end].to_owned());
+    // A package's whole `src/` is no answer to where something is.
+    let folders = folders.filter(|folder| !folder.ends_with("/src/"));
+    [path.to_owned(), submodules]
+        .into_iter()
+        .chain(folders.skip(1))
 }
