@@ -199,7 +199,7 @@ impl Judge {
             (Fault::Pause(..) | Fault::HostStep(_), true) => 80,
             (Fault::Pause(..) | Fault::HostStep(_), false) => 2_500,
             // What a drift adds before it shows is within the source's own bound.
-            (Fault::Mood(_, Mood::Drifting { .. }), _) => 1_000,
+            (Fault::Mood(_, Mood::Drifting { .. }), _) => 2_000,
             (Fault::Mood(..), _) => 0,
         };
         let until = world.clocks.now() + millis * 1_000_000;
