@@ -1,0 +1,323 @@
+//! The bytes that others read: records, commands, the test port's messages, the boot
+//! configuration. A change here is a change of a format.
+
+use std::collections::BTreeMap;
+
+use noonmark_sync::config::{
+    BootConfig, ClockConfig, FailureAction, Module, Service, Start, StatusConfig,
+};
+use noonmark_sync::record::{
+    Alert, Boot, Cause, Command, DetectedBy, Event, EventRecord, Record, Recovery, Shutdown,
+    SourceStatus, State, Status, Topic, Usage,
+};
+use noonmark_sync::sample::{Method, Source};
+use noonmark_sync::testport::{Answer, Fault, Observation, Outcome, Request};
+use noonmark_sync::units::{Nanos, Ppb, Utc};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The value is written as `json`, and `json` is read as the value.
+fn is_written_as<T>(value: &T, json: &str)
+where
+    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let written = serde_json::to_string(value).expect("it can be written");
+    assert_eq!(written, json);
+    let read: T = serde_json::from_str(json).expect("it can be read");
+    assert_eq!(&read, value);
+}
+
+fn event(event: Event) -> Record {
+    Record::Event(EventRecord {
+        v: 1,
+        seq: 7,
+        time_ns: Utc(1_800_000_000_000_000_000),
+        uptime_ns: Nanos(5),
+        event,
+    })
+}
+
+#[test]
+fn the_status_record() {
+    let status = Status {
+        v: 1,
+        seq: 12,
+        time_ns: Utc(1_800_000_000_000_000_000),
+        uptime_ns: Nanos(61_000_000_000),
+        state: State::Synced,
+        source: Some(Source::Kvm),
+        method: Some(Method::Precise),
+        offset_ns: Nanos(-3),
+        bound_ns: Nanos(310),
+        frequency_ppb: Ppb(-23_400.5),
+        drift_ppb_per_s: 0.25,
+        jitter_ns: Nanos(2),
+        since_good_ns: Nanos(20_000_000),
+        poll_ns: Nanos(20_000_000),
+        sources: vec![
+            SourceStatus {
+                source: Source::Kvm,
+                good: 3_000,
+                bad: 1,
+                last_failure: Some("refused with errno 95".into()),
+            },
+            SourceStatus {
+                source: Source::Phc("igb".into()),
+                good: 0,
+                bad: 0,
+                last_failure: None,
+            },
+        ],
+        disruptions: BTreeMap::from([(Cause::Boot, 1), (Cause::GuestStep, 10)]),
+        recovery: Recovery {
+            count: 10,
+            last_ns: Nanos(400_000),
+            p50_ns: Nanos(410_000),
+            p99_ns: Nanos(900_000),
+            max_ns: Nanos(900_000),
+        },
+        availability: 0.9999,
+        alerts: vec![Alert::SourceLies],
+        dropped: 2,
+        rejected: 1,
+        boot: Boot {
+            kernel_to_init_ns: Nanos(900_000_000),
+            init_to_synced_ns: Some(Nanos(80_000_000)),
+        },
+        init: Usage {
+            cpu_ppm: 4_100,
+            rss_kib: 1_100,
+        },
+        kernel: "6.1.0-44-cloud-amd64".into(),
+        clocksource: "kvm-clock".into(),
+    };
+    is_written_as(
+        &Record::Status(status),
+        concat!(
+            r#"{"type":"status","v":1,"seq":12,"time_ns":1800000000000000000,"#,
+            r#""uptime_ns":61000000000,"state":"synced","source":"kvm","method":"precise","#,
+            r#""offset_ns":-3,"bound_ns":310,"frequency_ppb":-23400.5,"drift_ppb_per_s":0.25,"#,
+            r#""jitter_ns":2,"since_good_ns":20000000,"poll_ns":20000000,"sources":["#,
+            r#"{"source":"kvm","good":3000,"bad":1,"last_failure":"refused with errno 95"},"#,
+            r#"{"source":"phc:igb","good":0,"bad":0}],"disruptions":{"boot":1,"guest_step":10},"#,
+            r#""recovery":{"count":10,"last_ns":400000,"p50_ns":410000,"p99_ns":900000,"#,
+            r#""max_ns":900000},"availability":0.9999,"alerts":["source_lies"],"dropped":2,"#,
+            r#""rejected":1,"boot":{"kernel_to_init_ns":900000000,"#,
+            r#""init_to_synced_ns":80000000},"init":{"cpu_ppm":4100,"rss_kib":1100},"#,
+            r#""kernel":"6.1.0-44-cloud-amd64","clocksource":"kvm-clock"}"#,
+        ),
+    );
+}
+
+#[test]
+fn every_kind_of_event_record() {
+    let head = |name: &str| {
+        format!(
+            r#"{{"type":"event","v":1,"seq":7,"time_ns":1800000000000000000,"uptime_ns":5,"event":"{name}""#
+        )
+    };
+    let cases = [
+        (
+            Event::Synced {
+                source: Source::Host,
+                method: Method::RoundTrip,
+                offset_ns: Nanos(1),
+                bound_ns: Nanos(2),
+            },
+            "synced",
+            r#","source":"host","method":"round-trip","offset_ns":1,"bound_ns":2}"#,
+        ),
+        (
+            Event::Disrupted {
+                cause: Cause::HostPause,
+                detected_by: DetectedBy::WatchTick,
+                offset_ns: Nanos(3),
+            },
+            "disrupted",
+            r#","cause":"host_pause","detected_by":"watch_tick","offset_ns":3}"#,
+        ),
+        (
+            Event::Recovered {
+                cause: Cause::GuestStep,
+                detected_by: DetectedBy::CancelOnSet,
+                took_ns: Nanos(4),
+                residual_ns: Nanos(-5),
+                bound_ns: Nanos(6),
+            },
+            "recovered",
+            concat!(
+                r#","cause":"guest_step","detected_by":"cancel_on_set","took_ns":4,"#,
+                r#""residual_ns":-5,"bound_ns":6}"#
+            ),
+        ),
+        (
+            Event::Source {
+                from: Some(Source::Kvm),
+                to: None,
+                why: "gone".into(),
+            },
+            "source",
+            r#","from":"kvm","to":null,"why":"gone"}"#,
+        ),
+        (
+            Event::Alert {
+                alert: Alert::LongHoldover,
+                standing: true,
+                why: "alone".into(),
+            },
+            "alert",
+            r#","alert":"long_holdover","standing":true,"why":"alone"}"#,
+        ),
+        (
+            Event::Service {
+                name: "web".into(),
+                what: "exited 0".into(),
+            },
+            "service",
+            r#","name":"web","what":"exited 0"}"#,
+        ),
+    ];
+    for (kind, name, rest) in cases {
+        is_written_as(&event(kind), &format!("{}{rest}", head(name)));
+    }
+}
+
+#[test]
+fn a_reader_ignores_keys_that_it_does_not_know() {
+    let line = concat!(
+        r#"{"type":"event","v":1,"seq":7,"time_ns":1,"uptime_ns":5,"event":"failure","#,
+        r#""what":"x","later":[1,2]}"#
+    );
+    let read: Record = serde_json::from_str(line).expect("a later version's key is no error");
+    let Record::Event(record) = read else {
+        panic!("an event is read as {read:?}");
+    };
+    assert_eq!(record.event, Event::Failure { what: "x".into() });
+}
+
+#[test]
+fn the_hosts_commands() {
+    is_written_as(&Command::Get(Topic::Status), r#"{"get":"status"}"#);
+    is_written_as(&Command::Kick(true), r#"{"kick":true}"#);
+    is_written_as(
+        &Command::Shutdown(Shutdown::Poweroff),
+        r#"{"shutdown":"poweroff"}"#,
+    );
+    for wrong in [r#"{"get":"x"}"#, r#"{"kick":1}"#, "{}", "null", ""] {
+        assert!(serde_json::from_str::<Command>(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_test_ports_messages() {
+    is_written_as(
+        &Request {
+            v: 1,
+            id: 3,
+            fault: Fault::Shift(Nanos(-50_000_000)),
+            tolerance_ns: Nanos(1_000_000),
+            settle_ns: Nanos(20_000_000),
+            deadline_ms: 5_000,
+        },
+        concat!(
+            r#"{"v":1,"id":3,"fault":{"shift":-50000000},"tolerance_ns":1000000,"#,
+            r#""settle_ns":20000000,"deadline_ms":5000}"#
+        ),
+    );
+    is_written_as(&Fault::Set(Utc(9)), r#"{"set":9}"#);
+    is_written_as(&Fault::None, r#""none""#);
+    is_written_as(
+        &Answer {
+            v: 1,
+            id: 3,
+            outcome: Outcome::Observed(Observation {
+                recovered_ns: Some(Nanos(610_000)),
+                wrong_reads: 41,
+                reads: 90_000,
+                worst_ns: Nanos(3_600_000_000_000),
+                residual_ns: Nanos(-12),
+                residual_bound_ns: Nanos(60),
+            }),
+        },
+        concat!(
+            r#"{"v":1,"id":3,"observed":{"recovered_ns":610000,"wrong_reads":41,"reads":90000,"#,
+            r#""worst_ns":3600000000000,"residual_ns":-12,"residual_bound_ns":60}}"#
+        ),
+    );
+    is_written_as(
+        &Answer {
+            v: 1,
+            id: 4,
+            outcome: Outcome::Error("no right to set the clock".into()),
+        },
+        r#"{"v":1,"id":4,"error":"no right to set the clock"}"#,
+    );
+}
+
+#[test]
+fn the_boot_configuration_is_read_back_as_written() {
+    let config = BootConfig {
+        v: 1,
+        hostname: "noonmark".into(),
+        built: Utc(1_767_225_600_000_000_000),
+        modules: vec![Module {
+            name: "ptp_kvm".into(),
+            path: "/lib/modules/ptp_kvm.ko".into(),
+        }],
+        clock: ClockConfig::default(),
+        status: StatusConfig::default(),
+        on_failure: FailureAction::PowerOff,
+        services: vec![Service {
+            name: "web".into(),
+            exec: vec!["/bin/web".into(), "-p".into(), "80".into()],
+            start: Start::ClockSynced,
+            capabilities: vec![],
+        }],
+    };
+    let json = serde_json::to_string(&config).expect("it can be written");
+    let read: BootConfig = serde_json::from_str(&json).expect("it can be read");
+    assert_eq!(read, config);
+}
+
+#[test]
+fn a_boot_configuration_without_the_clock_gets_the_defaults() {
+    let json = concat!(
+        r#"{"v":1,"hostname":"h","built":5,"modules":[],"clock":{},"status":{},"#,
+        r#""on_failure":"reboot","services":[{"name":"n","exec":["/x"]}]}"#
+    );
+    let read: BootConfig = serde_json::from_str(json).expect("defaults fill the gaps");
+    assert_eq!(read.clock, ClockConfig::default());
+    assert_eq!(read.clock.step, Nanos::from_micros(100));
+    assert_eq!(read.clock.watch, Nanos::from_millis(20));
+    assert_eq!(read.services[0].start, Start::ClockSynced);
+}
+
+#[test]
+fn an_unknown_key_in_the_boot_configuration_is_an_error_that_names_it() {
+    let json = r#"{"step":1,"stepp":2}"#;
+    let error = serde_json::from_str::<ClockConfig>(json).expect_err("a typo is no setting");
+    assert!(error.to_string().contains("stepp"), "{error}");
+}
+
+#[test]
+fn every_source_is_written_in_the_words_of_the_configuration() {
+    let names = [
+        "kvm",
+        "vmclock",
+        "virtio-rtc",
+        "hyperv",
+        "vmware",
+        "phc:00:11:22:33:44:55",
+        "host",
+        "ntp",
+        "rtc",
+    ];
+    for name in names {
+        let source: Source = name.parse().expect("it is one of the list");
+        assert_eq!(source.to_string(), name);
+        is_written_as(&source, &format!("\"{name}\""));
+    }
+    for wrong in ["", "KVM", "phc:", "phc", "gps"] {
+        let error = wrong.parse::<Source>().expect_err("it is none of the list");
+        assert!(error.to_string().contains(wrong));
+    }
+}
