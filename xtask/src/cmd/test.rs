@@ -83,8 +83,10 @@ impl TestCommand {
             let _lock = lock::acquire(workspace)?;
             needs::meet(workspace, &[Need::TestTools])?;
             if steps.contains(&Step::Vm) {
+                // The distribution's QEMU in any case: the tests run on plain emulation as well.
                 let named = env::var_os("NOONMARK_QEMU").map(PathBuf::from);
-                needs::meet(workspace, &[Need::GuestTarget, Need::Qemu(named)])?;
+                let needs = [Need::GuestTarget, Need::Qemu(None), Need::Qemu(named)];
+                needs::meet(workspace, &needs)?;
             }
         }
         let not_run = workspace.state().join("not-run.jsonl");
