@@ -56,10 +56,14 @@ impl Place<'_> {
         let document = toml::Deserializer::parse(self.text)
             .map_err(|e| self.error(e.span(), "", one_line(e.message())))?;
         serde_path_to_error::deserialize(document).map_err(|e| {
-            let key = match e.path().to_string() {
-                path if path == "." => String::new(),
-                path => path,
-            };
+            let path = e.path().to_string();
+            // A value with its place (`toml::Spanned`) is to serde a struct with private keys.
+            let key = match path.split_once(".$__serde") {
+                Some((key, _)) => key,
+                None if path == "." => "",
+                None => &path,
+            }
+            .to_string();
             let e = e.into_inner();
             self.error(e.span(), key, with_suggestion(e.message()))
         })

@@ -1,0 +1,15 @@
+//! What the image crate promises, seen from outside.
+
+mod build;
+mod cpio;
+mod diff;
+mod disk;
+mod fat;
+mod kernel;
+mod lock;
+mod manifest;
+mod modules;
+mod output;
+mod spec;
+mod support;
+mod uki;

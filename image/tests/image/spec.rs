@@ -1,0 +1,252 @@
+//! What `guest.toml` may say, and what is said of one that is wrong.
+
+use std::path::Path;
+
+use noonmark_image::spec::{Compression, KernelSource, Spec};
+use noonmark_sync::sample::Source;
+use noonmark_sync::units::Nanos;
+use proptest::prelude::*;
+
+use crate::support::{empty_spec, spec};
+
+const COMMENTED: &str = include_str!("../../../guest.toml");
+
+/// The error of a spec, without its file.
+fn error(text: &str) -> String {
+    let error = Spec::parse(text, Path::new("guest.toml")).expect_err("a spec that is wrong");
+    let shown = error.to_string();
+    shown
+        .strip_prefix("guest.toml:")
+        .expect("the file first")
+        .into()
+}
+
+#[test]
+fn a_spec_that_says_nothing_has_the_documented_defaults() {
+    let spec = empty_spec();
+    assert_eq!(spec.image.name, "noonmark");
+    assert_eq!(spec.image.hostname, "noonmark");
+    assert_eq!(spec.image.label, "NOONMARK");
+    assert_eq!(spec.image.source_date_seconds(), 1_767_225_600);
+    assert_eq!(spec.initrd.compression, Compression::Zstd);
+    assert_eq!((spec.vm.vcpus, spec.vm.memory_mib), (2, 256));
+    assert_eq!(spec.budget.disk_mib, None);
+    let KernelSource::Package { name, suite } = spec.kernel.source else {
+        panic!("expected a package");
+    };
+    assert_eq!((name.as_str(), suite), ("linux-image-cloud-amd64", None));
+}
+
+#[test]
+fn every_key_is_in_the_projects_own_guest_toml() {
+    spec(COMMENTED);
+    let sections = [
+        "image",
+        "kernel",
+        "modules",
+        "clock",
+        "status",
+        "initrd",
+        "budget",
+        "vm",
+        "[file]",
+        "[service]",
+    ];
+    for section in sections {
+        for key in known_keys(section) {
+            let line = |line: &str| {
+                let line = line.trim_start_matches('#').trim_start();
+                line.strip_prefix(&key)
+                    .is_some_and(|rest| rest.trim_start().starts_with('='))
+            };
+            let described = COMMENTED.lines().any(line);
+            assert!(described, "guest.toml does not mention {section} {key}");
+        }
+    }
+}
+
+/// The keys of a section, as the parser itself lists them when it meets one that it doesn't know.
+fn known_keys(section: &str) -> Vec<String> {
+    let message = error(&format!("[{section}]\n\"?\" = 0\n"));
+    let keys: Vec<_> = message
+        .split_once("expected")
+        .expect("a list of keys")
+        .1
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(String::from)
+        .collect();
+    assert!(!keys.is_empty(), "no keys in: {message}");
+    keys
+}
+
+#[test]
+fn the_defaults_that_guest_toml_comments_on_are_the_real_ones() {
+    let uncommented: String = COMMENTED
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if is_default(rest) => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert_eq!(spec(&uncommented), spec(COMMENTED));
+}
+
+/// Whether a comment is a key with its default. A suite and files have none, nor have the examples
+/// after the first `[[...]]`, whose keys no default could fill.
+fn is_default(line: &str) -> bool {
+    let Some((key, _)) = line.split_once(" = ") else {
+        return false;
+    };
+    let examples = [
+        "suite",
+        "image",
+        "modules",
+        "path",
+        "source",
+        "mode",
+        "uid",
+        "gid",
+        "name",
+        "exec",
+        "start",
+        "capabilities",
+    ];
+    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !examples.contains(&key)
+}
+
+#[test]
+fn values_are_taken_in_their_units() {
+    let spec = spec(
+        "[image]\nsource_date = 2025-06-01T12:00:00+02:00\n\
+         [clock]\nsources = [\"phc:igb0\", \"host\"]\nstep_us = 250\nwatch_ms = 5\n\
+         [status]\ninterval_ms = 100\n\
+         [modules]\nload = [\"virtio-net\"]\n",
+    );
+    assert_eq!(spec.image.source_date_seconds(), 1_748_772_000);
+    let sources = [Source::Phc("igb0".into()), Source::Host];
+    assert_eq!(spec.clock.sources, sources);
+    assert_eq!(spec.clock.step, Nanos::from_micros(250));
+    assert_eq!(spec.clock.watch, Nanos::from_millis(5));
+    assert_eq!(spec.status.interval, Nanos::from_millis(100));
+    assert_eq!(spec.modules.load, ["virtio_net"]);
+}
+
+#[test]
+fn an_error_names_place_key_and_what_was_expected() {
+    let cases = [
+        (
+            "[clock]\nstep_ms = 1\n",
+            "2:1: `clock.step_ms`: unknown field `step_ms`, expected one of `sources`, `step_us`, \
+             `watch_ms`; did you mean `step_us`?",
+        ),
+        (
+            "[image]\nname = 5\n",
+            "2:8: `image.name`: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "[clock]\nsources = [\"kvm\", \"gps\"]\n",
+            "2:19: `clock.sources`: unknown clock source `gps`; expected one of kvm, vmclock, \
+             virtio-rtc, hyperv, vmware, phc:NAME, host, ntp, rtc",
+        ),
+        (
+            "[vm]\nmemory_mib = 16\n",
+            "2:14: `vm.memory_mib`: 16: expected 128 to 1048576",
+        ),
+        (
+            "[image]\nlabel = \"much too long\"\n",
+            "2:9: `image.label`: `much too long`: expected 1 to 11 of `A` to `Z`, `0` to `9`, `-` \
+             and `_`",
+        ),
+        (
+            "[kernel]\nimage = \"vmlinuz\"\n",
+            "2:9: `kernel`: `image` and `modules` go together: a bzImage and its \
+             /lib/modules/RELEASE folder",
+        ),
+        ("[image\n", "1:7: unclosed table, expected `]`"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error(text), expected, "for {text:?}");
+    }
+}
+
+#[test]
+fn what_could_not_work_in_the_guest_is_refused() {
+    let file = |path: &str| format!("[[file]]\npath = \"{path}\"\nsource = \"x\"\n");
+    let service = |rest: &str| format!("[[service]]\nname = \"a\"\n{rest}\n");
+    let cases = [
+        (file("/init"), "noonmark's own file"),
+        (file("/dev/x"), "PID 1 mounts over"),
+        (file("/a/../b"), "expected an absolute path"),
+        (file("a"), "expected an absolute path"),
+        (file("/a") + &file("/a"), "`/a` is there twice"),
+        (service("exec = []"), "expected the program's absolute path"),
+        (
+            service("exec = [\"sh\"]"),
+            "expected the program's absolute path",
+        ),
+        (
+            service("exec = [\"/a\"]\ncapabilities = [\"CAP_NET_RAW\"]"),
+            "unknown `CAP_NET_RAW`; expected CAP_SYS_TIME, CAP_SYS_MODULE, CAP_SYS_BOOT",
+        ),
+        (
+            "[[service]]\nname = \"noonmark-fault\"\nexec = [\"/a\"]\n".into(),
+            "the name of noonmark's own service",
+        ),
+        (
+            "[image]\nsource_date = 2026-01-01\n".into(),
+            "expected an instant",
+        ),
+        ("[image]\nsource_date = 0\n".into(), "from 1980 to 2100"),
+        (
+            "[kernel]\ncmdline = \"a\\nb\"\n".into(),
+            "expected printable ASCII",
+        ),
+        (
+            "[clock]\nsources = []\n".into(),
+            "expected at least one source",
+        ),
+        (
+            "[clock]\nsources = [\"rtc\", \"rtc\"]\n".into(),
+            "`rtc` is there twice",
+        ),
+    ];
+    for (text, expected) in cases {
+        let message = error(&text);
+        assert!(message.contains(expected), "{message:?} for {text:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_its_place_in_the_image() {
+    let spec = spec("[[file]]\npath = \"/etc/motd\"\nsource = \"no/such/file\"\n");
+    let error = spec
+        .load_files(Path::new("/base"))
+        .expect_err("no such file");
+    assert_eq!(
+        error.to_string(),
+        "file `/etc/motd` of the image: can't read its source /base/no/such/file: No such file or \
+         directory (os error 2)"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+        // Parsing either gives a spec or an error; both are fine here.
+        let _ = Spec::parse(&text, Path::new("guest.toml"));
+    }
+
+    #[test]
+    fn a_damaged_guest_toml_is_a_spec_or_an_error(
+        at in 0..COMMENTED.len(),
+        damage in "[\\[\\]\"'=#0-9a-z\n.-]{0,4}",
+        cut in 0_usize..8,
+    ) {
+        let end = (at + cut).min(COMMENTED.len());
+        if let (Some(head), Some(tail)) = (COMMENTED.get(..at), COMMENTED.get(end..)) {
+            let _ = Spec::parse(&format!("{head}{damage}{tail}"), Path::new("guest.toml"));
+        }
+    }
+}
