@@ -4,6 +4,7 @@
 //! after them has to check again.
 
 mod check;
+mod entries;
 mod raw;
 
 use std::path::{Path, PathBuf};

@@ -1,22 +1,21 @@
 //! The checks that make a [`Spec`] of what `guest.toml` says.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use noonmark_sync::config::{ClockConfig, Service, StatusConfig};
+use noonmark_sync::config::{ClockConfig, StatusConfig};
 use noonmark_sync::sample::Source;
 use noonmark_sync::units::{Nanos, Utc};
 use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::fat;
-use crate::initrd::{FAULT_PROGRAM, FAULT_SERVICE, INIT_PROGRAM};
 use crate::text::{Place, TextError};
 
-use super::raw::{Key, RawClock, RawFile, RawImage, RawKernel, RawSpec};
+use super::entries;
+use super::raw::{Key, RawClock, RawImage, RawKernel, RawSpec};
 use super::{
-    Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, FileSpec, Image, InitrdSpec, KernelSource,
+    Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, Image, InitrdSpec, KernelSource,
     KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
 
@@ -26,16 +25,7 @@ const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
 /// 2100-01-01T00:00:00Z: within what FAT (2107), newc (2106) and PE (2106) can say.
 const LATEST_SOURCE_DATE_S: i64 = 4_102_444_800;
 
-/// Capabilities that a service may keep of those that PID 1 takes away.
-const CAPABILITIES: [&str; 3] = ["CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_BOOT"];
-
-/// Folders over which PID 1 mounts; a file of the image there would be hidden.
-const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
-
-/// Files that noonmark itself puts into the image.
-const OWN_FILES: [&str; 3] = [INIT_PROGRAM, noonmark_sync::config::PATH, FAULT_PROGRAM];
-
-type Checked<T> = Result<T, TextError>;
+pub(super) type Checked<T> = Result<T, TextError>;
 
 /// Makes a [`Spec`] of what was written.
 pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
@@ -59,8 +49,8 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
                 Nanos::from_millis(ms.into())
             }),
         },
-        files: files(raw.file, place)?,
-        services: services(raw.service, place)?,
+        files: entries::files(raw.file, place)?,
+        services: entries::services(raw.service, place)?,
         initrd: InitrdSpec {
             compression: raw.initrd.compression.unwrap_or_default(),
         },
@@ -275,109 +265,8 @@ fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
     })
 }
 
-fn files(raw: Vec<RawFile>, place: &Place<'_>) -> Checked<Vec<FileSpec>> {
-    let mut seen = BTreeSet::new();
-    raw.into_iter()
-        .map(|raw| {
-            let span = raw.path.span();
-            let guest_path = text(raw.path, "file.path", place, guest_path)?;
-            if !seen.insert(guest_path.clone()) {
-                return Err(place.error(
-                    Some(span),
-                    "file.path",
-                    format!("`{guest_path}` is there twice"),
-                ));
-            }
-            Ok(FileSpec {
-                path: guest_path,
-                source: path(raw.source, "file.source", place)?,
-                mode: number(raw.mode, "file.mode", 0..=0o7777, place)?.unwrap_or(0o644),
-                uid: number(raw.uid, "file.uid", 0..=u32::MAX - 1, place)?.unwrap_or(0),
-                gid: number(raw.gid, "file.gid", 0..=u32::MAX - 1, place)?.unwrap_or(0),
-            })
-        })
-        .collect()
-}
-
-/// Whether a file of the image may have this path.
-fn guest_path(path: &str) -> Result<(), &'static str> {
-    let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
-    let clean = parts.is_some_and(|mut parts| {
-        parts.all(|part| !matches!(part, "" | "." | "..") && part.len() <= 255)
-    });
-    if !clean || path.len() > 1024 || path.bytes().any(|b| b < b' ' || b == 0x7f) {
-        return Err(
-            "expected an absolute path of a file, without `.`, `..`, `//` and control characters, \
-             at most 1024 bytes",
-        );
-    }
-    if OWN_FILES.contains(&path) {
-        return Err("noonmark's own file; choose another path");
-    }
-    let hidden = MOUNTED_OVER
-        .iter()
-        .any(|folder| path == *folder || path.starts_with(&format!("{folder}/")));
-    if hidden {
-        return Err(
-            "PID 1 mounts over /dev, /proc, /sys, /run and /tmp, so the file could not be seen; \
-             choose another folder",
-        );
-    }
-    Ok(())
-}
-
-fn services(raw: Vec<Spanned<Service>>, place: &Place<'_>) -> Checked<Vec<Service>> {
-    let mut seen = BTreeSet::new();
-    raw.into_iter()
-        .map(|raw| {
-            let span = raw.span();
-            let service = raw.into_inner();
-            let bad = |key: &str, problem: String| {
-                Err(place.error(Some(span.clone()), format!("service.{key}"), problem))
-            };
-            let good_name = (1..=64).contains(&service.name.len())
-                && service
-                    .name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
-            if !good_name {
-                return bad(
-                    "name",
-                    "expected 1 to 64 letters, digits and `-_.@`".to_string(),
-                );
-            }
-            if service.name == FAULT_SERVICE {
-                return bad("name", "the name of noonmark's own service".to_string());
-            }
-            if !seen.insert(service.name.clone()) {
-                return bad("name", format!("there are two services `{}`", service.name));
-            }
-            if !service.exec.first().is_some_and(|p| p.starts_with('/')) {
-                return bad(
-                    "exec",
-                    "expected the program's absolute path, then its arguments".to_string(),
-                );
-            }
-            if service.exec.iter().any(|word| word.contains('\0')) {
-                return bad("exec", "a NUL byte can't be in an argument".to_string());
-            }
-            if let Some(unknown) = service
-                .capabilities
-                .iter()
-                .find(|name| !CAPABILITIES.contains(&name.as_str()))
-            {
-                return bad(
-                    "capabilities",
-                    format!("unknown `{unknown}`; expected {}", CAPABILITIES.join(", ")),
-                );
-            }
-            Ok(service)
-        })
-        .collect()
-}
-
 /// A text that passes a test; the test's error says what was expected.
-fn text(
+pub(super) fn text(
     value: Spanned<String>,
     key: &str,
     place: &Place<'_>,
@@ -394,7 +283,7 @@ fn text(
 }
 
 /// A path that is not empty.
-fn path(value: Spanned<PathBuf>, key: &str, place: &Place<'_>) -> Checked<PathBuf> {
+pub(super) fn path(value: Spanned<PathBuf>, key: &str, place: &Place<'_>) -> Checked<PathBuf> {
     if value.get_ref().as_os_str().is_empty() {
         return Err(place.error(Some(value.span()), key, "expected a path"));
     }
@@ -402,7 +291,7 @@ fn path(value: Spanned<PathBuf>, key: &str, place: &Place<'_>) -> Checked<PathBu
 }
 
 /// A whole number in a range.
-fn number(
+pub(super) fn number(
     value: Key<i64>,
     key: &str,
     range: RangeInclusive<u32>,
