@@ -2,20 +2,25 @@
 
 use std::os::fd::AsFd;
 
+use noonmark_sync::units::Nanos;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use crate::clocks;
 
 /// How many events one wake takes; there are no more kinds than this.
 const BATCH: usize = 8;
+
+/// The longest wait: the loop always has an earlier deadline than this.
+const LONGEST: Nanos = Nanos::from_secs(3_600);
 
 /// Why the loop woke, in the order in which the reasons are served: the clock first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// Somebody may have set the clock.
     ClockSet,
-    /// A deadline has come.
-    Wake,
     /// The kernel sent uevents.
     Uevents,
     /// The time channel's port: whether a host is connected now.
@@ -37,8 +42,6 @@ pub enum Event {
 pub enum Watched {
     /// [`crate::timers::ClockSetTimer`].
     ClockSet,
-    /// [`crate::timers::WakeTimer`].
-    Wake,
     /// [`crate::uevent::Uevents`].
     Uevents,
     /// The time channel's port.
@@ -49,9 +52,8 @@ pub enum Watched {
     Signals,
 }
 
-const WATCHED: [Watched; 6] = [
+const WATCHED: [Watched; 5] = [
     Watched::ClockSet,
-    Watched::Wake,
     Watched::Uevents,
     Watched::TimePort,
     Watched::StatusPort,
@@ -91,13 +93,19 @@ impl EventQueue {
         )
     }
 
-    /// Waits for the next events, without a timeout of its own: the wake timer is one of them.
-    /// Says how many there are.
-    pub fn wait(&mut self) -> usize {
+    /// Waits for the next events, for about `at_most`: rounded up to a millisecond, and never
+    /// shorter than one, so that a deadline in the past can't turn the loop into a spin. Says how
+    /// many there are; none where the time is over.
+    ///
+    /// A timeout of the wait itself, rather than a timer to wait for, because each descriptor that
+    /// becomes ready costs another system call or two, at every tick.
+    pub fn wait(&mut self, at_most: Nanos) -> usize {
         self.ready.clear();
         self.events.clear();
+        let timeout = whole_milliseconds(at_most);
         // EINTR is the only failure of a valid call; the loop simply comes back.
-        if epoll::wait(&self.epoll, spare_capacity(&mut self.ready), None).is_ok() {
+        let waited = epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&timeout));
+        if waited.is_ok() {
             for ready in &self.ready {
                 // A copy, because the kernel's structure is packed.
                 let flags = ready.flags;
@@ -119,11 +127,14 @@ impl EventQueue {
     }
 }
 
+fn whole_milliseconds(span: Nanos) -> Timespec {
+    let ms = (span.0.clamp(1, LONGEST.0) + 999_999) / 1_000_000;
+    clocks::timespec(Nanos::from_millis(ms))
+}
+
 fn flags(watched: Watched) -> EventFlags {
     match watched {
         Watched::ClockSet | Watched::Uevents | Watched::Signals => EventFlags::IN,
-        // Edge-triggered, so that an expiry needs no read: arming the timer again clears it.
-        Watched::Wake => EventFlags::IN | EventFlags::ET,
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.
         Watched::TimePort | Watched::StatusPort => {
             EventFlags::IN | EventFlags::OUT | EventFlags::ET
@@ -134,7 +145,6 @@ fn flags(watched: Watched) -> EventFlags {
 fn event(watched: Watched, connected: bool) -> Event {
     match watched {
         Watched::ClockSet => Event::ClockSet,
-        Watched::Wake => Event::Wake,
         Watched::Uevents => Event::Uevents,
         Watched::TimePort => Event::TimePort { connected },
         Watched::StatusPort => Event::StatusPort { connected },
@@ -157,6 +167,31 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_never_shorter_than_a_millisecond_nor_than_asked_for() {
+        for (asked_ns, expected_ns) in [
+            (-5, 1_000_000),
+            (0, 1_000_000),
+            (1_000_000, 1_000_000),
+            (1_000_001, 2_000_000),
+            (i64::MAX, 3_600_000_000_000),
+        ] {
+            let time = whole_milliseconds(Nanos(asked_ns));
+            assert_eq!(
+                Nanos(time.tv_sec * 1_000_000_000 + time.tv_nsec),
+                Nanos(expected_ns)
+            );
+        }
+    }
+
+    #[test]
+    fn a_wait_in_which_nothing_happens_ends() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut queue = EventQueue::new().unwrap();
+        queue.watch(Watched::ClockSet, &ours).unwrap();
+        assert_eq!(queue.wait(Nanos(1)), 0);
+    }
+
+    #[test]
     fn the_clock_is_served_before_anything_else() {
         let (status_end, mut status) = UnixStream::pair().unwrap();
         let (clock_end, mut clock) = UnixStream::pair().unwrap();
@@ -165,7 +200,7 @@ mod tests {
         queue.watch(Watched::ClockSet, &clock_end).unwrap();
         status.write_all(b"x").unwrap();
         clock.write_all(b"x").unwrap();
-        assert_eq!(queue.wait(), 2);
+        assert_eq!(queue.wait(Nanos::from_secs(10)), 2);
         assert_eq!(
             queue.events,
             [Event::ClockSet, Event::StatusPort { connected: true }]
@@ -180,10 +215,10 @@ mod tests {
         queue.watch(Watched::StatusPort, &ours).unwrap();
         queue.watch(Watched::ClockSet, &alarm_end).unwrap();
         drop(theirs);
-        queue.wait();
+        queue.wait(Nanos::from_secs(10));
         assert_eq!(queue.events, [Event::StatusPort { connected: false }]);
         alarm.write_all(b"x").unwrap();
-        queue.wait();
+        queue.wait(Nanos::from_secs(10));
         assert_eq!(queue.events, [Event::ClockSet]);
     }
 }

@@ -15,7 +15,7 @@ use crate::services::{Reaped, Services};
 use crate::signals::{Signal, Signals};
 use crate::status::StatusPort;
 use crate::stop::Stopping;
-use crate::timers::{ClockSetTimer, WakeTimer};
+use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
 use crate::{clocks, log, power};
 
@@ -37,7 +37,6 @@ struct Pid1 {
     reporter: Reporter,
     queue: EventQueue,
     clock_set: ClockSetTimer,
-    wake: WakeTimer,
     signals: Signals,
     uevents: Option<Uevents>,
     /// Events that wait to be told.
@@ -86,7 +85,6 @@ impl Pid1 {
             reporter: Reporter::new(started),
             queue: EventQueue::new()?,
             clock_set: ClockSetTimer::new()?,
-            wake: WakeTimer::new()?,
             signals: Signals::open()?,
             uevents: None,
             told: Vec::new(),
@@ -152,7 +150,6 @@ impl Pid1 {
     fn watch_all(&self) -> Result<(), Errno> {
         self.queue
             .watch(Watched::ClockSet, self.clock_set.descriptor())?;
-        self.queue.watch(Watched::Wake, self.wake.descriptor())?;
         self.queue
             .watch(Watched::Signals, self.signals.descriptor())?;
         if let Some(uevents) = &self.uevents {
@@ -164,13 +161,10 @@ impl Pid1 {
     /// Sleeps until something happens, and serves it.
     fn wait(&mut self) {
         let now = clocks::raw();
-        if let Err(errno) = self.wake.arm(self.next_deadline(now), now) {
-            power::fail(format_args!("the wake timer can't be armed: {errno}"));
-        }
-        for index in 0..self.queue.wait() {
+        let at_most = self.next_deadline(now) - now;
+        for index in 0..self.queue.wait(at_most) {
             match self.queue.event(index) {
                 Event::ClockSet => self.on_clock_set(),
-                Event::Wake => self.wake.expired(),
                 Event::Uevents => self.on_uevents(),
                 Event::TimePort { connected } => self.on_time_port(connected),
                 Event::StatusPort { connected } => self.on_status_port(connected),

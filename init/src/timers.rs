@@ -1,23 +1,16 @@
-//! The two timers that the loop waits on: one that tells when somebody sets the clock, one that
-//! wakes the loop at its next deadline.
+//! The timer that tells when somebody sets the clock.
 
 use std::os::fd::OwnedFd;
 
-use noonmark_sync::units::{Nanos, Raw};
 use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 
-use crate::clocks;
-
 /// The last whole second that the kernel's 64-bit nanoseconds can hold: no clock can be set that
 /// far, so that the timer below never runs out by itself.
 const NEVER_S: i64 = i64::MAX / 1_000_000_000 - 1;
-
-/// The shortest sleep: a deadline in the past must not turn the loop into a spin.
-const SHORTEST: Nanos = Nanos(20_000);
 
 /// Becomes readable whenever `CLOCK_REALTIME` is set: by `clock_settime`, `settimeofday`,
 /// ADJ_SETOFFSET, our own steps included. Changes of frequency and tick don't show.
@@ -65,61 +58,5 @@ impl ClockSetTimer {
             rustix::io::read(&self.timer, &mut expirations),
             Err(Errno::CANCELED)
         )
-    }
-}
-
-/// Wakes the loop at a deadline. To be waited on edge-triggered: nobody reads it.
-#[derive(Debug)]
-pub struct WakeTimer {
-    timer: OwnedFd,
-    armed_for: Option<Raw>,
-}
-
-impl WakeTimer {
-    /// Makes it, not armed.
-    ///
-    /// # Errors
-    /// As `timerfd_create`.
-    pub fn new() -> Result<Self, Errno> {
-        Ok(Self {
-            timer: timerfd_create(
-                TimerfdClockId::Monotonic,
-                TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-            )?,
-            armed_for: None,
-        })
-    }
-
-    /// The descriptor to wait on.
-    #[must_use]
-    pub fn descriptor(&self) -> &OwnedFd {
-        &self.timer
-    }
-
-    /// Arms it for `deadline`. MONOTONIC may run up to a tenth slower or faster than RAW while the
-    /// clock is slewed, so a wake can come early: the caller looks at RAW and arms again.
-    ///
-    /// # Errors
-    /// As `timerfd_settime`.
-    pub fn arm(&mut self, deadline: Raw, now: Raw) -> Result<(), Errno> {
-        if self.armed_for == Some(deadline) && now < deadline {
-            return Ok(());
-        }
-        let delay = (deadline - now).max(SHORTEST);
-        timerfd_settime(
-            &self.timer,
-            TimerfdTimerFlags::empty(),
-            &Itimerspec {
-                it_interval: Timespec::default(),
-                it_value: clocks::timespec(delay),
-            },
-        )?;
-        self.armed_for = Some(deadline);
-        Ok(())
-    }
-
-    /// Notes that it went off, so that the same deadline can be armed again.
-    pub fn expired(&mut self) {
-        self.armed_for = None;
     }
 }
