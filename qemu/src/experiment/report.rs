@@ -194,8 +194,9 @@ impl Report {
         for fault in &self.faults {
             judge(&fault.fault, &fault.samples);
         }
-        for gap in &self.not_run {
-            reasons.push(format!("{}: not run: {}", gap.fault, gap.reason));
+        if !self.not_run.is_empty() {
+            let names: Vec<&str> = self.not_run.iter().map(|gap| &*gap.fault).collect();
+            reasons.push(format!("not run, or not to the end: {}", names.join(", ")));
         }
         if samples == 0 && reasons.is_empty() {
             reasons.push("no sample was taken".to_owned());

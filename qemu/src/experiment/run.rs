@@ -105,7 +105,6 @@ pub fn run(
         progress,
     };
     let error = experiment.run().err();
-    experiment.note_waiting();
     let mut report = experiment.report;
     if let Some(error) = &error {
         list_missing(&mut report, plan, error);
@@ -215,11 +214,6 @@ impl Experiment<'_> {
         Ok(())
     }
 
-    fn note_waiting(&mut self) {
-        let share = self.waiting.as_ref().and_then(Waiting::share);
-        self.report.host.qemu_waited_share = share;
-    }
-
     fn next_status(&mut self, deadline: Instant) -> Result<Status, MachineError> {
         loop {
             let awaited = "the next status record";
@@ -284,6 +278,8 @@ impl Experiment<'_> {
     }
 
     fn report_sample(&mut self, fault: Fault, number: u32, sample: &Sample) {
+        let waited = self.waiting.as_ref().and_then(Waiting::share);
+        self.report.host.qemu_waited_share = waited;
         (self.progress)(Progress::Sampled {
             fault,
             number,

@@ -326,6 +326,10 @@ passed: 3 of 3 recovered within 50.000 ms
             text.contains("not run: step:+1h: the guest's kernel panicked\n"),
             "{text}"
         );
+        assert!(
+            text.ends_with("failed: not run, or not to the end: step:+1h\n"),
+            "{text}"
+        );
         assert!(!text.contains("passed"), "{text}");
     }
 }
