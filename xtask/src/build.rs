@@ -2,6 +2,7 @@
 
 pub mod image;
 mod init;
-mod kernel;
-mod packages;
-mod stub;
+pub mod kernel;
+pub mod packages;
+mod provenance;
+pub mod stub;

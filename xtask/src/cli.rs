@@ -28,6 +28,8 @@ pub enum Command {
     Run(cmd::run::RunCommand),
     Status(cmd::status::StatusCommand),
     TimeServer(cmd::time_server::TimeServerCommand),
+    Lock(cmd::lock::LockCommand),
+    Seed(cmd::seed::SeedCommand),
     Test(cmd::test::TestCommand),
     Setup(cmd::setup::Setup),
 }
@@ -46,6 +48,8 @@ impl Command {
             Self::Run(command) => command.run(&workspace),
             Self::Status(command) => command.run(),
             Self::TimeServer(command) => command.run(),
+            Self::Lock(command) => command.run(&workspace),
+            Self::Seed(command) => command.run(),
             Self::Test(command) => command.run(&workspace),
             Self::Setup(command) => command.run(&workspace),
         }

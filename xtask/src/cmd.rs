@@ -1,9 +1,11 @@
 //! The commands, one a file.
 
 pub mod image;
+pub mod lock;
 mod options;
 pub mod recover;
 pub mod run;
+pub mod seed;
 pub mod setup;
 pub mod status;
 pub mod test;

@@ -8,16 +8,16 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
 use noonmark_image::build::{self, Inputs, Outputs};
+use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
-use noonmark_image::manifest::Provenance;
 use noonmark_image::output;
 use noonmark_image::spec::{LoadedFile, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::init::{self, Programs};
 use super::kernel::{self, Chosen};
-use super::packages::Fetched;
-use super::stub;
+use super::packages::Pins;
+use super::{provenance, stub};
 use crate::host::needs::{self, Need};
 use crate::progress;
 use crate::workspace::Workspace;
@@ -42,6 +42,19 @@ impl Kind {
             Self::Test => "test",
         }
     }
+}
+
+/// What to build.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The image's description.
+    pub spec_file: &'a Path,
+    /// Which image of it.
+    pub kind: Kind,
+    /// Where the artifacts go.
+    pub folder: &'a Path,
+    /// Whether nothing but the packages of `guest.lock` will do.
+    pub locked: bool,
 }
 
 /// An image on disk.
@@ -69,22 +82,24 @@ struct Stamp {
 /// Everything but the kernel's bytes, which are only read when they are needed.
 struct Ingredients {
     spec: Spec,
+    file: PathBuf,
     text: String,
     files: Vec<LoadedFile>,
     programs: Programs,
     kernel: Chosen,
     /// The package of systemd's EFI stub; none where no disk is to be made.
-    stub: Option<Fetched>,
+    stub: Option<PackageId>,
 }
 
-/// Builds the image of `spec_file` into `folder`, or finds that it is there already.
+/// Builds the image into its folder, or finds that it is there already.
 ///
 /// # Errors
 ///
 /// Something that goes into it is missing or wrong, or the folder can't be written.
-pub fn build(workspace: &Workspace, spec_file: &Path, kind: Kind, folder: &Path) -> Result<Image> {
-    let ingredients = gather(workspace, spec_file, kind)?;
-    let fingerprint = ingredients.fingerprint(kind);
+pub fn build(workspace: &Workspace, order: &Order<'_>) -> Result<Image> {
+    let (kind, folder) = (order.kind, order.folder);
+    let ingredients = gather(workspace, order)?;
+    let fingerprint = ingredients.fingerprint(workspace, kind)?;
     let image = |spec, artifacts, rebuilt| Image {
         folder: folder.to_path_buf(),
         spec,
@@ -121,19 +136,26 @@ pub fn default_folder(workspace: &Workspace, kind: Kind) -> PathBuf {
 
 /// Compiles the programs and fetches the kernel, both at once: one waits for the processor, the
 /// other for the network.
-fn gather(workspace: &Workspace, spec_file: &Path, kind: Kind) -> Result<Ingredients> {
+fn gather(workspace: &Workspace, order: &Order<'_>) -> Result<Ingredients> {
+    let spec_file = order.spec_file;
     let text = fs::read_to_string(spec_file)
         .with_context(|| format!("cannot read {}", spec_file.display()))?;
     let spec = Spec::parse(&text, spec_file)?;
     let base = spec_file.parent().unwrap_or(Path::new("."));
     let files = spec.load_files(base)?;
+    let pins = Pins::beside(spec_file, order.locked)?;
     let (programs, packages) = thread::scope(|scope| {
         let programs = scope.spawn(|| {
             needs::meet(workspace, &[Need::GuestTarget])?;
             init::build(workspace)
         });
-        let packages = kernel::choose(workspace, &spec, base)
-            .and_then(|kernel| Ok((kernel, stub::choose(workspace, kind)?)));
+        let packages = kernel::choose(workspace, &spec, base, &pins).and_then(|kernel| {
+            // An image for experiments is booted directly and has no disk.
+            let stub = (order.kind == Kind::Base)
+                .then(|| stub::choose(workspace, &pins))
+                .transpose()?;
+            Ok((kernel, stub))
+        });
         let programs = programs
             .join()
             .unwrap_or_else(|_| Err(anyhow!("the thread that builds init panicked")));
@@ -142,6 +164,7 @@ fn gather(workspace: &Workspace, spec_file: &Path, kind: Kind) -> Result<Ingredi
     let (kernel, stub) = packages?;
     Ok(Ingredients {
         spec,
+        file: spec_file.to_path_buf(),
         text,
         files,
         programs: programs?,
@@ -153,23 +176,20 @@ fn gather(workspace: &Workspace, spec_file: &Path, kind: Kind) -> Result<Ingredi
 fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Result<(Spec, Outputs)> {
     let Ingredients {
         spec,
+        file,
         text,
         files,
         programs,
         kernel,
         stub,
-        ..
     } = ingredients;
     let stub = stub
         .map(|stub| stub::unpack(workspace, &stub))
         .transpose()?;
     let kernel = kernel.unpack(workspace, &spec)?;
     let step = progress::step(format!("building the {} image", kind.name()));
-    let provenance = Provenance {
-        spec_file: "guest.toml".into(),
-        spec_text: text,
-        ..Provenance::default()
-    };
+    let file = file.file_name().unwrap_or_default().to_string_lossy();
+    let provenance = provenance::of(workspace, file.into_owned(), text)?;
     let outputs = build::build(&Inputs {
         spec: &spec,
         kernel: &kernel,
@@ -188,20 +208,23 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
 }
 
 impl Ingredients {
-    fn fingerprint(&self, kind: Kind) -> Sha256Hex {
+    fn fingerprint(&self, workspace: &Workspace, kind: Kind) -> Result<Sha256Hex> {
+        let file = workspace.root().join("Cargo.lock");
+        let crates = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let kernel = self.kernel.fingerprint(&self.spec);
         let builder = builder();
         let mut parts: Vec<&[u8]> = vec![
             kind.name().as_bytes(),
             self.text.as_bytes(),
             &kernel.0,
+            &crates,
             builder.as_bytes(),
             &self.programs.init,
             &self.programs.fault,
         ];
         parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));
         parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));
-        Sha256Hex::of_parts(&parts)
+        Ok(Sha256Hex::of_parts(&parts))
     }
 }
 

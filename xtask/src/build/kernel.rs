@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use noonmark_image::deb::Deb;
+use noonmark_image::deb::{Deb, PackageId};
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::kernel::Kernel;
+use noonmark_image::lock::Role;
 use noonmark_image::output;
 use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
 
-use super::packages::{self, Fetched, Wanted};
+use super::packages::{self, Pins, Wanted};
 use crate::host::apt::Distribution;
 use crate::progress;
 use crate::workspace::Workspace;
@@ -22,7 +23,7 @@ const UBUNTU_KERNEL_PACKAGE: &str = "linux-image-virtual";
 #[derive(Debug)]
 pub enum Chosen {
     /// Packages in the cache.
-    Packages(Vec<Fetched>),
+    Packages(Vec<PackageId>),
     /// Files of the host, by what they contain.
     Files(Box<Kernel>),
 }
@@ -32,7 +33,7 @@ pub enum Chosen {
 /// # Errors
 ///
 /// There is no such package or file, or it can't be fetched or read.
-pub fn choose(workspace: &Workspace, spec: &Spec, base: &Path) -> Result<Chosen> {
+pub fn choose(workspace: &Workspace, spec: &Spec, base: &Path, pins: &Pins) -> Result<Chosen> {
     match &spec.kernel.source {
         KernelSource::Files { image, modules } => {
             let kernel = Kernel::from_files(
@@ -44,7 +45,7 @@ pub fn choose(workspace: &Workspace, spec: &Spec, base: &Path) -> Result<Chosen>
         }
         KernelSource::Package { name, suite } => {
             let wanted = wanted(workspace, name, suite.as_deref())?;
-            let packages = packages::fetch(workspace, wanted).with_context(|| {
+            let packages = packages::fetch(workspace, wanted, pins).with_context(|| {
                 format!(
                     "no kernel: package {name}, {}",
                     suite.as_deref().map_or_else(
@@ -53,14 +54,25 @@ pub fn choose(workspace: &Workspace, spec: &Spec, base: &Path) -> Result<Chosen>
                     )
                 )
             })?;
-            Ok(Chosen::Packages(packages))
+            Ok(Chosen::Packages(
+                packages.into_iter().map(|package| package.id).collect(),
+            ))
         }
     }
 }
 
 /// The package that is asked for; on Ubuntu, which lacks Debian's default, its own counterpart.
-fn wanted<'a>(workspace: &Workspace, name: &'a str, suite: Option<&'a str>) -> Result<Wanted<'a>> {
+///
+/// # Errors
+///
+/// There is no way to the archive.
+pub fn wanted<'a>(
+    workspace: &Workspace,
+    name: &'a str,
+    suite: Option<&'a str>,
+) -> Result<Wanted<'a>> {
     let mut wanted = Wanted {
+        role: Role::Kernel,
         name,
         suite,
         follow: carries_kernel,
@@ -132,7 +144,12 @@ impl Chosen {
         let step = progress::step("unpacking the kernel");
         let files = packages
             .iter()
-            .map(|package| Ok((package.path(workspace), package.read(workspace)?)))
+            .map(|id| {
+                Ok((
+                    packages::path(workspace, id),
+                    packages::read(workspace, id)?,
+                ))
+            })
             .collect::<Result<Vec<_>>>()?;
         let debs = files
             .iter()

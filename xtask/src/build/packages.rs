@@ -1,13 +1,17 @@
 //! Fetches the packages that go into an image: one package with those of its dependencies that
 //! carry the files wanted, kept in the cache, and remembered, so that the next build asks nobody.
+//!
+//! Which version is taken: the one that `guest.lock` pins; without a pin, the one that was taken
+//! the last time; without that, the newest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use noonmark_image::deb::{Deb, PackageId};
 use noonmark_image::hash::Sha256Hex;
+use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
-use serde::{Deserialize, Serialize};
 
 use crate::host::apt::{Apt, Package};
 use crate::progress;
@@ -19,6 +23,8 @@ const PACKAGES_MAX: usize = 16;
 /// What to fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
+    /// What it is for.
+    pub role: Role,
     /// The package, real or a metapackage.
     pub name: &'a str,
     /// The suite it is taken from; none is the machine's own.
@@ -27,74 +33,107 @@ pub struct Wanted<'a> {
     pub follow: fn(&str) -> bool,
 }
 
-/// A package in the cache.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fetched {
-    pub name: String,
-    pub version: String,
-    pub architecture: String,
-    pub sha256: Sha256Hex,
+/// The versions that a build is to take.
+#[derive(Debug)]
+pub struct Pins {
+    /// The lock's file, for messages.
+    file: PathBuf,
+    lock: Lock,
+    /// Whether nothing but the pinned version will do.
+    demanded: bool,
 }
 
-impl Fetched {
-    /// Its bytes.
+impl Pins {
+    /// The pins of the lock beside a spec; none where there is no lock and none is demanded.
     ///
     /// # Errors
     ///
-    /// It is gone from the cache, or is not what was fetched.
-    pub fn read(&self, workspace: &Workspace) -> Result<Vec<u8>> {
-        let path = self.path(workspace);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        if Sha256Hex::of(&bytes) != self.sha256 {
+    /// The lock is broken, or demanded and not there.
+    pub fn beside(spec_file: &Path, demanded: bool) -> Result<Self> {
+        let file = lock_file(spec_file);
+        let lock = if file.exists() {
+            let text = fs::read_to_string(&file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            Lock::parse(&text, &file)?
+        } else if demanded {
             bail!(
-                "{} has changed since it was downloaded; delete it, and it is fetched again",
-                path.display()
+                "--locked: there is no {}; write it with `cargo xtask lock`",
+                file.display()
+            );
+        } else {
+            Lock::default()
+        };
+        Ok(Self {
+            file,
+            lock,
+            demanded,
+        })
+    }
+}
+
+/// The lock of a spec: `guest.lock` beside `guest.toml`.
+pub fn lock_file(spec_file: &Path) -> PathBuf {
+    spec_file.with_extension("lock")
+}
+
+/// The packages that a build takes, all of them in the cache.
+///
+/// # Errors
+///
+/// There is no such package, no way to the archive, or it has not what is demanded.
+pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<Vec<LockedPackage>> {
+    let pinned = pins.lock.of(wanted.role, wanted.name, wanted.suite);
+    if pinned.is_empty() {
+        if pins.demanded {
+            bail!(
+                "--locked: {} has no pin for {}; take it in with `cargo xtask lock`",
+                pins.file.display(),
+                wanted.name
             );
         }
-        Ok(bytes)
+        let memory = memory(workspace, wanted, "");
+        return recall(workspace, &memory).map_or_else(|| newest(workspace, wanted, &memory), Ok);
     }
-
-    /// Its file in the cache.
-    pub fn path(&self, workspace: &Workspace) -> PathBuf {
-        let version = self.version.replace(':', "%3a");
-        folder(workspace).join(format!("{}_{version}_{}.deb", self.name, self.architecture))
+    let pinned: Vec<LockedPackage> = pinned.into_iter().cloned().collect();
+    if is_cached(workspace, &pinned) {
+        return Ok(pinned);
     }
-}
-
-/// The packages as the last call found them, or the newest of the archive.
-///
-/// # Errors
-///
-/// There is no such package, or no way to the archive.
-pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>) -> Result<Vec<Fetched>> {
-    if let Some(known) = remembered(workspace, wanted) {
-        return Ok(known);
+    if pins.demanded {
+        take_pinned(workspace, wanted, pins, &pinned)
+            .with_context(|| format!("--locked: {} can't be kept", pins.file.display()))?;
+        return Ok(pinned);
     }
-    newest(workspace, wanted)
-}
-
-/// The newest packages of the archive.
-///
-/// # Errors
-///
-/// There is no such package, or no way to the archive.
-pub fn newest(workspace: &Workspace, wanted: Wanted<'_>) -> Result<Vec<Fetched>> {
-    let apt = Apt::open(workspace, wanted.suite)?;
-    apt.refresh()?;
-    let fetched =
-        match resolve(&apt, wanted).and_then(|packages| download(workspace, &apt, &packages)) {
-            Ok(fetched) => fetched,
-            // The lists may speak of a version that a newer one has replaced since.
-            Err(_) => {
-                apt.update()?;
-                download(workspace, &apt, &resolve(&apt, wanted)?)?
+    // What stands in for these pins; another lock is tried anew.
+    let memory = memory(workspace, wanted, &fingerprint(&pinned));
+    let packages = match recall(workspace, &memory) {
+        Some(packages) => packages,
+        None => match take_pinned(workspace, wanted, pins, &pinned) {
+            Ok(()) => return Ok(pinned),
+            Err(error) if is_tampered(&error) => return Err(error),
+            Err(error) => {
+                progress::note(format!("{error:#}"));
+                newest(workspace, wanted, &memory)?
             }
-        };
-    let text =
-        serde_json::to_vec_pretty(&fetched).context("a list of packages has no JSON form")?;
-    output::write_file(&memory(workspace, wanted), &text)?;
-    Ok(fetched)
+        },
+    };
+    progress::note(format!(
+        "WARNING: not the packages of {}: taking {} in place of {}; `cargo xtask lock` takes them \
+         into the lock",
+        pins.file.display(),
+        versions(&packages),
+        versions(&pinned)
+    ));
+    Ok(packages)
+}
+
+/// The newest packages of the archive, whatever is pinned or remembered.
+///
+/// # Errors
+///
+/// There is no such package, or no way to the archive.
+pub fn update(workspace: &Workspace, wanted: Wanted<'_>) -> Result<Vec<LockedPackage>> {
+    Apt::open(workspace, wanted.suite)?.update()?;
+    newest(workspace, wanted, &memory(workspace, wanted, ""))
 }
 
 /// Whether the archive has the package at all.
@@ -108,14 +147,85 @@ pub fn exists(workspace: &Workspace, name: &str, suite: Option<&str>) -> Result<
     Ok(apt.candidate(name)?.is_some())
 }
 
-/// What an earlier call found, if all of it is still in the cache.
-fn remembered(workspace: &Workspace, wanted: Wanted<'_>) -> Option<Vec<Fetched>> {
-    let text = fs::read(memory(workspace, wanted)).ok()?;
-    let known: Vec<Fetched> = serde_json::from_slice(&text).ok()?;
-    known
-        .iter()
-        .all(|package| package.path(workspace).is_file())
-        .then_some(known)
+/// A package's file in the cache.
+pub fn path(workspace: &Workspace, id: &PackageId) -> PathBuf {
+    let version = id.version.replace(':', "%3a");
+    folder(workspace).join(format!("{}_{version}_{}.deb", id.package, id.architecture))
+}
+
+/// A package's bytes.
+///
+/// # Errors
+///
+/// It is gone from the cache, or is not what was fetched.
+pub fn read(workspace: &Workspace, id: &PackageId) -> Result<Vec<u8>> {
+    let path = path(workspace, id);
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    if Sha256Hex::of(&bytes) != id.sha256 {
+        bail!(
+            "{} is not the file with SHA-256 {} that it should be; delete it, and it is fetched \
+             again",
+            path.display(),
+            id.sha256
+        );
+    }
+    Ok(bytes)
+}
+
+/// The newest packages, written to `memory`.
+fn newest(workspace: &Workspace, wanted: Wanted<'_>, memory: &Path) -> Result<Vec<LockedPackage>> {
+    let apt = Apt::open(workspace, wanted.suite)?;
+    apt.refresh()?;
+    let attempt = || -> Result<Vec<LockedPackage>> {
+        resolve(&apt, wanted)?
+            .iter()
+            .map(|package| {
+                let id = download(workspace, &apt, &package.name, &package.version)?;
+                Ok(locked(wanted, id))
+            })
+            .collect()
+    };
+    // The lists may speak of a version that a newer one has replaced since.
+    let packages = attempt().or_else(|_| {
+        apt.update()?;
+        attempt()
+    })?;
+    // The lock's order is the one in which the next build recalls them.
+    let lock = Lock::new(packages);
+    output::write_file(memory, lock.to_toml().as_bytes())?;
+    Ok(lock.packages)
+}
+
+/// Fetches just these versions.
+fn take_pinned(
+    workspace: &Workspace,
+    wanted: Wanted<'_>,
+    pins: &Pins,
+    pinned: &[LockedPackage],
+) -> Result<()> {
+    let apt = Apt::open(workspace, wanted.suite)?;
+    apt.refresh()?;
+    for LockedPackage { id, .. } in pinned {
+        let take = || download(workspace, &apt, &id.package, &id.version);
+        let found = take().or_else(|_| {
+            apt.update()?;
+            take().with_context(|| {
+                format!(
+                    "{} does not have the pinned {} {} (any more)",
+                    apt.what(),
+                    id.package,
+                    id.version
+                )
+            })
+        })?;
+        pins.lock.check(wanted.role, &found)?;
+    }
+    Ok(())
+}
+
+/// A package that is there under its pinned version with other bytes is never passed over.
+fn is_tampered(error: &anyhow::Error) -> bool {
+    error.is::<noonmark_image::lock::LockMismatch>()
 }
 
 /// The package and its dependencies as far as they are followed, in the order in which they are
@@ -148,36 +258,69 @@ fn resolve(apt: &Apt, wanted: Wanted<'_>) -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-fn download(workspace: &Workspace, apt: &Apt, packages: &[Package]) -> Result<Vec<Fetched>> {
-    let mut all = Vec::new();
-    for package in packages {
-        let step = progress::step(format!("fetching {} {}", package.name, package.version));
-        let path = apt.download(&package.name, &package.version, &folder(workspace))?;
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let fetched = Fetched {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            architecture: package.architecture.clone(),
-            sha256: Sha256Hex::of(&bytes),
-        };
-        step.done(format!(
-            "fetched {} {} from {}, {} KiB",
-            package.name,
-            package.version,
-            apt.what(),
-            bytes.len() / 1024
-        ));
-        all.push(fetched);
+fn download(workspace: &Workspace, apt: &Apt, name: &str, version: &str) -> Result<PackageId> {
+    let step = progress::step(format!("fetching {name} {version}"));
+    let path = apt.download(name, version, &folder(workspace))?;
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let id = Deb::open(&path.display().to_string(), &bytes)?.id;
+    step.done(format!(
+        "fetched {name} {version} from {}, {} KiB",
+        apt.what(),
+        id.size.div_ceil(1024)
+    ));
+    Ok(id)
+}
+
+fn locked(wanted: Wanted<'_>, id: PackageId) -> LockedPackage {
+    LockedPackage {
+        role: wanted.role,
+        requested: wanted.name.to_owned(),
+        suite: wanted.suite.map(str::to_owned),
+        id,
     }
-    Ok(all)
+}
+
+fn is_cached(workspace: &Workspace, packages: &[LockedPackage]) -> bool {
+    // The hash is checked when the bytes are read; the size tells a cut-off file at no cost.
+    packages.iter().all(|package| {
+        fs::metadata(path(workspace, &package.id))
+            .is_ok_and(|metadata| metadata.len() == package.id.size)
+    })
+}
+
+/// What an earlier build took, if all of it is still in the cache.
+fn recall(workspace: &Workspace, memory: &Path) -> Option<Vec<LockedPackage>> {
+    let text = fs::read_to_string(memory).ok()?;
+    let packages = Lock::parse(&text, memory).ok()?.packages;
+    is_cached(workspace, &packages).then_some(packages)
+}
+
+fn memory(workspace: &Workspace, wanted: Wanted<'_>, instead_of: &str) -> PathBuf {
+    let suite = wanted.suite.unwrap_or("machine").replace('/', "_");
+    let separator = if instead_of.is_empty() { "" } else { "-" };
+    folder(workspace).join(format!(
+        "{}@{suite}{separator}{instead_of}.lock",
+        wanted.name
+    ))
 }
 
 fn folder(workspace: &Workspace) -> PathBuf {
     workspace.cache().join("packages")
 }
 
-fn memory(workspace: &Workspace, wanted: Wanted<'_>) -> PathBuf {
-    let suite = wanted.suite.unwrap_or("machine").replace('/', "_");
-    let file = format!("{}@{suite}.json", wanted.name);
-    Path::new(&folder(workspace)).join(file)
+/// Tells one set of packages from another; short, for a file's name.
+fn fingerprint(packages: &[LockedPackage]) -> String {
+    let parts: Vec<&[u8]> = packages
+        .iter()
+        .map(|package| package.id.sha256.0.as_slice())
+        .collect();
+    Sha256Hex::of_parts(&parts).to_string()[..16].to_owned()
+}
+
+fn versions(packages: &[LockedPackage]) -> String {
+    let versions: Vec<String> = packages
+        .iter()
+        .map(|package| format!("{} {}", package.id.package, package.id.version))
+        .collect();
+    versions.join(", ")
 }

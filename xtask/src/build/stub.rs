@@ -1,34 +1,37 @@
 //! Fetches systemd's EFI stub, on which the unified kernel image of a disk stands.
 
-use anyhow::{Context as _, Result};
-use noonmark_image::deb::Deb;
+use anyhow::{Context as _, Result, bail};
+use noonmark_image::deb::{Deb, PackageId};
+use noonmark_image::lock::{LockedPackage, Role};
 use noonmark_image::uki::Stub;
 
-use super::image::Kind;
-use super::packages::{self, Fetched, Wanted};
+use super::packages::{self, Pins, Wanted};
 use crate::workspace::Workspace;
 
 /// The distribution's package that has the stub, in Debian 12 and later and Ubuntu 23.04 and later.
-const PACKAGE: &str = "systemd-boot-efi";
+pub const WANTED: Wanted<'static> = Wanted {
+    role: Role::Stub,
+    name: "systemd-boot-efi",
+    suite: None,
+    follow: |_| false,
+};
 
-/// The stub's package, fetched where it is not in the cache; none for an image that is only booted
-/// directly.
+/// The stub's package, fetched where it is not in the cache.
 ///
 /// # Errors
 ///
 /// There is no such package, or it can't be fetched.
-pub fn choose(workspace: &Workspace, kind: Kind) -> Result<Option<Fetched>> {
-    if kind == Kind::Test {
-        return Ok(None);
-    }
-    let wanted = Wanted {
-        name: PACKAGE,
-        suite: None,
-        follow: |_| false,
+pub fn choose(workspace: &Workspace, pins: &Pins) -> Result<PackageId> {
+    let packages = packages::fetch(workspace, WANTED, pins)
+        .with_context(|| format!("no EFI stub for the disk: package {}", WANTED.name))?;
+    let [LockedPackage { id, .. }] = packages.as_slice() else {
+        bail!(
+            "the lock has {} packages for the EFI stub, expected one; write it anew with `cargo \
+             xtask lock`",
+            packages.len()
+        );
     };
-    let fetched = packages::fetch(workspace, wanted)
-        .with_context(|| format!("no EFI stub for the disk: package {PACKAGE}"))?;
-    Ok(fetched.into_iter().next())
+    Ok(id.clone())
 }
 
 /// The stub itself.
@@ -36,11 +39,8 @@ pub fn choose(workspace: &Workspace, kind: Kind) -> Result<Option<Fetched>> {
 /// # Errors
 ///
 /// The package is not what was fetched, or has no stub for x86-64.
-pub fn unpack(workspace: &Workspace, package: &Fetched) -> Result<Stub> {
-    let path = package.path(workspace);
-    let bytes = package.read(workspace)?;
-    Ok(Stub::from_package(&Deb::open(
-        &path.display().to_string(),
-        &bytes,
-    )?)?)
+pub fn unpack(workspace: &Workspace, id: &PackageId) -> Result<Stub> {
+    let bytes = packages::read(workspace, id)?;
+    let file = packages::path(workspace, id).display().to_string();
+    Ok(Stub::from_package(&Deb::open(&file, &bytes)?)?)
 }

@@ -1,15 +1,24 @@
 //! `image`: builds an image and says what it is made of.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use noonmark_image::build::DISK;
+use xshell::{Shell, cmd};
 
-use crate::build::image::{self, Kind};
+use crate::build::image::{self, Kind, Order};
 use crate::cmd::options::SpecFile;
+use crate::exec;
 use crate::host::lock;
+use crate::host::needs::{self, Need};
+use crate::progress;
 use crate::workspace::Workspace;
+
+/// The file name of a disk in QEMU's own format.
+const QCOW2: &str = "disk.qcow2";
 
 /// Builds the guest image that guest.toml describes.
 #[derive(Debug, Args)]
@@ -23,16 +32,42 @@ pub struct ImageCommand {
     /// Build the image for experiments, which has the program that disturbs the clock.
     #[arg(long)]
     test: bool,
+    /// Take the packages of guest.lock and no others.
+    #[arg(long)]
+    locked: bool,
+    /// The disk's format; qcow2 is made beside the raw one.
+    #[arg(long, value_enum, default_value_t = Format::Raw, conflicts_with = "test")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Raw,
+    Qcow2,
 }
 
 impl ImageCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        if self.format == Format::Qcow2 {
+            needs::meet(workspace, &[Need::QemuImg])?;
+        }
         let _lock = lock::acquire(workspace)?;
         let kind = if self.test { Kind::Test } else { Kind::Base };
         let folder = self
             .out
             .unwrap_or_else(|| image::default_folder(workspace, kind));
-        let image = image::build(workspace, &self.spec.path(workspace), kind, &folder)?;
+        let image = image::build(
+            workspace,
+            &Order {
+                spec_file: &self.spec.path(workspace),
+                kind,
+                folder: &folder,
+                locked: self.locked,
+            },
+        )?;
+        if self.format == Format::Qcow2 {
+            qcow2(&image.folder)?;
+        }
         let state = if image.rebuilt { "built" } else { "up to date" };
         println!("{} ({state})", Workspace::short(&image.folder).display());
         for (name, size) in &image.artifacts {
@@ -40,4 +75,27 @@ impl ImageCommand {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Converts the disk; the result appears under its name only when it is whole.
+fn qcow2(folder: &Path) -> Result<()> {
+    let shell = Shell::new().context("cannot tell the current folder")?;
+    let (raw, whole) = (folder.join(DISK), folder.join(QCOW2));
+    let partial = folder.join(format!(".{QCOW2}.part"));
+    let step = progress::step(format!("writing {}", Workspace::short(&whole).display()));
+    let converted = exec::read(cmd!(
+        shell,
+        "qemu-img convert -f raw -O qcow2 {raw} {partial}"
+    ))
+    .and_then(|_| {
+        fs::rename(&partial, &whole).with_context(|| format!("cannot write {}", whole.display()))
+    });
+    if converted.is_err() {
+        // Where it could not even be made, there is nothing to remove.
+        let _ = fs::remove_file(&partial);
+    }
+    converted?;
+    step.vanish();
+    println!("{}", Workspace::short(&whole).display());
+    Ok(())
 }

@@ -16,7 +16,7 @@ use noonmark_qemu::vm::machine::Machine;
 use noonmark_sync::record::Record;
 use noonmark_sync::units::Nanos;
 
-use crate::build::image::{self, Kind};
+use crate::build::image::{self, Kind, Order};
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
 use crate::host::lock;
 use crate::progress::{self, Step};
@@ -66,8 +66,15 @@ impl RecoverCommand {
             let _lock = lock::acquire(workspace)?;
             // A QEMU that is missing or wrong is told before a minute of building.
             let host = self.machine.host(workspace)?;
-            let folder = image::default_folder(workspace, Kind::Test);
-            let image = image::build(workspace, &self.spec.path(workspace), Kind::Test, &folder)?;
+            let image = image::build(
+                workspace,
+                &Order {
+                    spec_file: &self.spec.path(workspace),
+                    kind: Kind::Test,
+                    folder: &image::default_folder(workspace, Kind::Test),
+                    locked: false,
+                },
+            )?;
             (host, image)
         };
         let size = self.machine.size(&image.spec.vm);

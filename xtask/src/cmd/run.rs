@@ -1,22 +1,24 @@
 //! `run`: boots the base image and tells how its clock is until it is stopped.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use noonmark_image::build::DISK;
 use noonmark_qemu::signals;
-use noonmark_qemu::vm::config::{Config, Rtc};
+use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::{Machine, PowerOff};
 use noonmark_sync::record::Record;
 
-use crate::build::image::{self, Kind};
+use crate::build::image::{self, Kind, Order};
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
-use crate::host::lock;
+use crate::host::{firmware, lock};
 use crate::progress;
 use crate::status::text;
 use crate::workspace::Workspace;
@@ -35,6 +37,13 @@ pub struct RunCommand {
     /// What `cargo xtask status --vm` calls the machine.
     #[arg(long, value_name = "NAME", default_value = "run")]
     name: String,
+    /// How it boots: direct has QEMU load kernel and initrd, uefi boots the disk by firmware.
+    #[arg(long, value_enum, default_value_t = BootBy::Direct)]
+    boot: BootBy,
+    /// UEFI firmware, variables and code in one file [default: the distribution's OVMF, else one
+    /// that noonmark carries along].
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
     /// Show the guest's console.
     #[arg(long)]
     console: bool,
@@ -43,17 +52,42 @@ pub struct RunCommand {
     until_synced: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BootBy {
+    Direct,
+    Uefi,
+}
+
 impl RunCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         let (host, image) = {
             let _lock = lock::acquire(workspace)?;
             // A QEMU that is missing or wrong is told before a minute of building.
             let host = self.machine.host(workspace)?;
-            let folder = image::default_folder(workspace, Kind::Base);
-            let image = image::build(workspace, &self.spec.path(workspace), Kind::Base, &folder)?;
+            let image = image::build(
+                workspace,
+                &Order {
+                    spec_file: &self.spec.path(workspace),
+                    kind: Kind::Base,
+                    folder: &image::default_folder(workspace, Kind::Base),
+                    locked: false,
+                },
+            )?;
             (host, image)
         };
         let size = self.machine.size(&image.spec.vm);
+        let boot = match self.boot {
+            BootBy::Direct => direct_boot(&image)?,
+            BootBy::Uefi => {
+                let firmware = firmware::find(workspace, self.firmware.as_deref())?;
+                progress::note(format!("firmware {}", firmware.code.display()));
+                Boot::Uefi {
+                    disk: image.folder.join(DISK),
+                    code: firmware.code,
+                    vars: firmware.vars,
+                }
+            }
+        };
         let step = progress::step("the guest boots");
         let mut machine = Machine::start(
             &host.qemu,
@@ -62,7 +96,7 @@ impl RunCommand {
                 accelerator: host.decision.accelerator,
                 vcpus: size.vcpus,
                 memory_mib: size.memory_mib,
-                boot: direct_boot(&image)?,
+                boot,
                 rtc: Rtc::HostUtc,
                 time_channel: true,
                 test_port: false,

@@ -1,5 +1,7 @@
 //! Checks that every dependency may be used as freely as this project itself.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{MetadataCommand, Package};
 use spdx::{Expression, ParseMode};
@@ -11,6 +13,7 @@ const PERMISSIVE: &[&str] = &[
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
+    "BSD-2-Clause-Patent",
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
@@ -43,14 +46,22 @@ pub fn check(workspace: &Workspace) -> Result<()> {
 
 fn complaint(package: &Package) -> Option<String> {
     let name = format!("{} {}", package.name, package.version);
-    let Some(licence) = &package.license else {
+    let Some(licence) = package.license.clone().or_else(|| tagged(package)) else {
         return Some(format!("{name} names no licence"));
     };
-    match is_permissive(licence) {
+    match is_permissive(&licence) {
         Ok(true) => None,
         Ok(false) => Some(format!("{name} is licensed under {licence}")),
         Err(error) => Some(format!("{name}: licence `{licence}`: {error}")),
     }
+}
+
+/// The licence that a package's own licence file is tagged with.
+fn tagged(package: &Package) -> Option<String> {
+    let text = fs::read_to_string(package.license_file()?).ok()?;
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("SPDX-License-Identifier:"))
+        .map(|licence| licence.trim().to_owned())
 }
 
 /// Whether an SPDX expression can be satisfied with permissive licences alone. The slash of older

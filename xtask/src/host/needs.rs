@@ -23,6 +23,8 @@ pub enum Need {
     GuestTarget,
     /// `rustfmt` and `clippy`.
     TestTools,
+    /// `qemu-img`, for disks in other formats.
+    QemuImg,
 }
 
 /// What was found of a need.
@@ -41,6 +43,7 @@ impl Need {
             Self::Qemu(_) => "QEMU",
             Self::GuestTarget => "Rust target for the guest",
             Self::TestTools => "rustfmt and clippy",
+            Self::QemuImg => "qemu-img",
         }
     }
 
@@ -76,6 +79,10 @@ impl Need {
                     Finding::Missing(format!("rustup target add {GUEST_TARGET}"))
                 })
             }
+            Self::QemuImg => Ok(match exec::read(cmd!(shell, "qemu-img --version")) {
+                Ok(version) => Finding::Found(first_line(&version)),
+                Err(_) => Finding::Missing("apt-get install qemu-utils".to_owned()),
+            }),
             Self::TestTools => {
                 let works =
                     |command| exec::outcome(command).is_ok_and(|output| output.status.success());
@@ -104,6 +111,7 @@ impl Need {
             Self::Qemu(_) => {
                 install::install(workspace, &["qemu-system-x86"], "QEMU runs the guest")?;
             }
+            Self::QemuImg => install::install(workspace, &["qemu-utils"], "qemu-img writes qcow2")?,
             Self::GuestTarget => rustup(
                 cmd!(shell, "rustup target add {GUEST_TARGET}"),
                 "Rust's library for the guest",
@@ -151,4 +159,8 @@ fn rustup(command: xshell::Cmd<'_>, what: &str) -> Result<()> {
     })?;
     step.done(format!("installed {what}"));
     Ok(())
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }

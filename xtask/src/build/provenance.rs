@@ -1,0 +1,120 @@
+//! What the guest's programs were made of, for the manifest: the compiler, and the crates as
+//! `Cargo.lock` has them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use noonmark_image::hash::Sha256Hex;
+use noonmark_image::manifest::{Crate, Provenance};
+use serde::Deserialize;
+use xshell::{Shell, cmd};
+
+use crate::exec;
+use crate::host::needs::GUEST_TARGET;
+use crate::workspace::Workspace;
+
+/// The package whose crates are listed.
+const PACKAGE: &str = "noonmark-init";
+
+/// `Cargo.lock`, as far as it is read here.
+#[derive(Deserialize)]
+struct CargoLock {
+    package: Vec<LockedCrate>,
+}
+
+#[derive(Deserialize)]
+struct LockedCrate {
+    name: String,
+    version: String,
+    checksum: Option<Sha256Hex>,
+}
+
+/// The provenance of a build from this spec.
+///
+/// # Errors
+///
+/// Cargo or rustc can't be asked, or `Cargo.lock` can't be read.
+pub fn of(workspace: &Workspace, spec_file: String, spec_text: String) -> Result<Provenance> {
+    let shell = Shell::new().context("cannot tell the current folder")?;
+    shell.change_dir(workspace.root());
+    let rustc = exec::read(cmd!(shell, "rustc --version"))?;
+    Ok(Provenance {
+        spec_file,
+        spec_text,
+        rustc: Some(rustc.trim().to_owned()),
+        crates: crates(workspace)?,
+    })
+}
+
+fn crates(workspace: &Workspace) -> Result<Vec<Crate>> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(workspace.root().join("Cargo.toml"))
+        .other_options(vec![
+            "--locked".to_owned(),
+            format!("--filter-platform={GUEST_TARGET}"),
+        ])
+        .exec()
+        .context("cargo can't tell the crates of the guest's programs")?;
+    let checksums = checksums(workspace)?;
+    let mut crates: Vec<Crate> = reachable(&metadata)
+        .into_iter()
+        .filter_map(|id| metadata.packages.iter().find(|package| &package.id == id))
+        .map(|package| {
+            let (name, version) = (package.name.to_string(), package.version.to_string());
+            let sha256 = checksums.get(&(name.clone(), version.clone())).copied();
+            Crate {
+                name,
+                version,
+                license: package.license.clone(),
+                sha256,
+            }
+        })
+        .collect();
+    crates.sort();
+    Ok(crates)
+}
+
+/// The package's own crate and everything that is linked into it; what only builds or tests it is
+/// left out.
+fn reachable(metadata: &Metadata) -> Vec<&PackageId> {
+    let Some(resolve) = &metadata.resolve else {
+        return Vec::new();
+    };
+    let mut found: Vec<&PackageId> = metadata
+        .packages
+        .iter()
+        .filter(|package| package.name.as_str() == PACKAGE)
+        .map(|package| &package.id)
+        .collect();
+    let mut next = 0;
+    while let Some(id) = found.get(next).copied() {
+        next += 1;
+        for node in resolve.nodes.iter().filter(|node| &node.id == id) {
+            for dependency in &node.deps {
+                let linked = dependency
+                    .dep_kinds
+                    .iter()
+                    .any(|kind| kind.kind == DependencyKind::Normal);
+                if linked && !found.contains(&&dependency.pkg) {
+                    found.push(&dependency.pkg);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn checksums(workspace: &Workspace) -> Result<BTreeMap<(String, String), Sha256Hex>> {
+    let file = workspace.root().join("Cargo.lock");
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let lock: CargoLock =
+        toml::from_str(&text).with_context(|| format!("{} is broken", file.display()))?;
+    Ok(lock
+        .package
+        .into_iter()
+        .filter_map(|package| Some(((package.name, package.version), package.checksum?)))
+        .collect())
+}
