@@ -242,3 +242,86 @@ impl Discipline {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A clock that gains `ppb` on RAW, seen at `raw`.
+    fn seen(raw: i64, ppb: f64) -> Local {
+        let gained = Ppb(ppb).over(Nanos(raw));
+        Local {
+            realtime: Utc(1_000_000_000_000) + Nanos(raw) + gained,
+            raw: Raw(raw),
+            bound: Nanos(2),
+        }
+    }
+
+    #[test]
+    fn a_rate_within_500_ppm_leaves_the_tick_alone() {
+        for ppb in [0.0, 499_999.0, -500_000.0] {
+            let clock = KernelClock::with_rate(Ppb(ppb));
+            assert_eq!(clock.tick_us, 10_000);
+            assert!(fabs(clock.rate().0 - ppb) <= RESOLUTION_PPB);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_rate_becomes_settings_that_the_kernel_takes(ppb in -1e9..1e9) {
+            let clock = KernelClock::with_rate(Ppb(ppb));
+            prop_assert!((9_000..=11_000).contains(&clock.tick_us));
+            prop_assert!(fabs(clock.frequency.0) <= MAX_FREQUENCY_PPB);
+            let wanted = ppb.clamp(-MAX_SLEW.0, MAX_SLEW.0);
+            prop_assert!(fabs(clock.rate().0 - wanted) <= RESOLUTION_PPB);
+        }
+    }
+
+    #[test]
+    fn an_undisturbed_clock_stays_on_its_line_and_its_bias_is_learnt() {
+        let mut discipline = Discipline::new();
+        for tick in 0..1_000 {
+            let local = seen(tick * 20_000_000, 45.0);
+            let strayed = discipline.compare(&local).is_some_and(|d| d.exceeds());
+            assert!(!strayed, "tick {tick}");
+            discipline.observe(&local);
+        }
+        assert!(fabs(discipline.bias_ppb - 45.0) < 1.0);
+    }
+
+    #[test]
+    fn a_step_shows_against_the_line_and_an_own_one_does_not() {
+        let mut discipline = Discipline::new();
+        discipline.observe(&seen(0, 0.0));
+        let step = Nanos::from_millis(-50);
+        let mut stepped = seen(20_000_000, 0.0);
+        stepped.realtime = stepped.realtime + step;
+        let foreign = discipline.compare(&stepped).expect("there is an anchor");
+        assert!(foreign.exceeds());
+        assert_eq!(foreign.by, step);
+        discipline.stepped(step);
+        let own = discipline.compare(&stepped).expect("there is an anchor");
+        assert!(!own.exceeds());
+    }
+
+    #[test]
+    fn half_a_permille_of_foreign_rate_shows_within_a_tick() {
+        let mut discipline = Discipline::new();
+        discipline.observe(&seen(0, 0.0));
+        let foreign = discipline.compare(&seen(20_000_000, 500_000.0));
+        assert!(foreign.is_some_and(|deviation| deviation.exceeds()));
+    }
+
+    #[test]
+    fn the_command_follows_the_reference_and_takes_the_offset_away_in_time() {
+        let mut discipline = Discipline::new();
+        discipline.bias_ppb = 40.0;
+        let second = Nanos::from_secs(1);
+        let clock = discipline.command(Ppb(-23_000.0), Nanos(500), second);
+        assert!(fabs(clock.rate().0 - (-23_000.0 + 500.0 - 40.0)) <= RESOLUTION_PPB);
+        let limited = discipline.command(Ppb(0.0), Nanos::from_secs(-9), second);
+        assert!(fabs(limited.rate().0 + MAX_SLEW.0) <= RESOLUTION_PPB);
+    }
+}
