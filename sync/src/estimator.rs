@@ -10,24 +10,7 @@
 //!
 //! where y, the rate of the reference against RAW, is constant but for an oscillator's wander.
 //!
-//! **The point estimate** is a Kalman filter on (x, y). Readings are averaged into blocks; a block of
-//! n readings with pairing bound b, T after the last one, has mean m and standard deviation
-//! σ = b / √(3 n), as of errors spread evenly within ± b. With P the covariance, and y doing a random walk of q² per second,
-//!
-//! ```text
-//! predict  x += y T    Pxx += 2 T Pxy + T² Pyy + q² T³/3    Pxy += T Pyy + q² T²/2    Pyy += q² T
-//! correct  e = m - x   S = Pxx + σ²    x += Pxx/S e    y += Pxy/S e
-//!          Pyy -= Pxy²/S    Pxy -= Pxx Pxy/S    Pxx -= Pxx²/S
-//! ```
-//!
-//! At boot Pyy is the square of 100 ppm, so that the first blocks of a coarse source, a few ms
-//! apart, don't make up a rate. q is not known beforehand: e²/S is 1 on average when q is right, so
-//! q is moved by a factor of exp((e²/S - 1)/10). Where e²/S is beyond [`SURPRISE`], the rate has
-//! changed at once (the host's own discipline does that), and (e/T)² is added to Pyy first.
-//!
-//! A block's mean stands T/2 before its end, and a correction made of it takes effect over the next
-//! two blocks. So blocks are best when the noise, σ, which falls with T, balances the wander over
-//! 5T/2, q √((5T/2)³/3), which grows.
+//! **The point estimate** of both is a Kalman filter's, see [`filter`].
 //!
 //! **The bound** is kept apart from it and assumes no distribution. A reading says that x lies in
 //! m ± b. Carried forward by dt, the interval's ends move with y and apart by ρ dt, where
@@ -42,12 +25,16 @@
 //! If it is empty, the reference moved against RAW in a way no oscillator does, or the reading is
 //! false; who is right is not decided here.
 
+mod filter;
+
 use alloc::collections::VecDeque;
 
-use libm::{exp, fabs, sqrt};
+use libm::fabs;
 
 use crate::sample::Reading;
 use crate::units::{Nanos, Ppb, Raw, Utc};
+pub(crate) use filter::Pace;
+use filter::{Block, Filter};
 
 /// Blocks that are remembered for the mean rate.
 const WINDOW: usize = 16;
@@ -59,29 +46,12 @@ pub(crate) const WANDER_PPB: f64 = 15_000.0;
 /// than this by frequency.
 const UNKNOWN_PPB: f64 = 500_000.0;
 
-/// The rate's standard deviation then, in ppb. Crystals and calibrations are within 100 ppm.
-const PRIOR_PPB: f64 = 100_000.0;
-
-/// q: where it starts and what it stays within, in ppb per square root of a second.
-const WALK_FIRST: f64 = 1.0;
-const WALK_LEAST: f64 = 0.01;
-const WALK_MOST: f64 = 1_000.0;
-
-/// A block's e²/S from which the rate must have changed: five standard deviations.
-const SURPRISE: f64 = 25.0;
-
-/// Most of e²/S that moves q.
-const WALK_PUSH: f64 = 9.0;
-
 /// Time between two checkpoints. A drift that a checked source may not have is found within it.
 const CHECKPOINT: Nanos = Nanos::from_secs(2);
 
 /// A reading with a wider bound than this says nothing of the rate. It still guards the bound, and
 /// the estimate is kept within it.
 const COARSE: Nanos = Nanos::from_millis(2);
-
-/// Block means below this are rounding, in ns.
-const NOISE_FLOOR_NS: f64 = 0.3;
 
 /// The reference against RAW.
 #[derive(Debug, Default)]
@@ -118,17 +88,6 @@ pub(crate) struct Deviation {
     pub allowed: Nanos,
 }
 
-/// What the length of the next block should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// Noise prevails: longer blocks average more of it away.
-    Slower,
-    /// The two balance, or there was nothing to judge by.
-    Same,
-    /// Wander prevails: shorter blocks follow it closer.
-    Faster,
-}
-
 #[derive(Clone, Debug)]
 struct Model {
     /// Time zero of the seconds below.
@@ -144,27 +103,6 @@ struct Model {
     known: Known,
     interval: Interval,
     drift_ppb_per_s: f64,
-}
-
-/// The mean of neighbouring readings.
-#[derive(Clone, Copy, Debug, Default)]
-struct Block {
-    t: f64,
-    x: f64,
-    count: f64,
-    bound: f64,
-}
-
-/// The Kalman filter: state and covariance at `t`.
-#[derive(Clone, Copy, Debug)]
-struct Filter {
-    t: f64,
-    x: f64,
-    rate_ppb: f64,
-    pxx: f64,
-    pxy: f64,
-    pyy: f64,
-    walk: f64,
 }
 
 /// A rate, and the largest error that it can have.
@@ -358,15 +296,7 @@ impl Model {
             base: reading.reference.0.saturating_sub(reading.raw.0),
             open: Block::default(),
             blocks: VecDeque::with_capacity(WINDOW),
-            filter: Filter {
-                t: 0.0,
-                x: 0.0,
-                rate_ppb: prior_ppb,
-                pxx: bound * bound / 3.0,
-                pxy: 0.0,
-                pyy: PRIOR_PPB * PRIOR_PPB,
-                walk: WALK_FIRST,
-            },
+            filter: Filter::new(prior_ppb, bound),
             rate_error_ppb: UNKNOWN_PPB,
             known: Known {
                 rate_ppb: prior_ppb,
@@ -425,69 +355,6 @@ impl Model {
     }
 }
 
-impl Filter {
-    fn x_at(&self, t: f64) -> f64 {
-        self.x + self.rate_ppb * (t - self.t)
-    }
-
-    /// x is known anew, to within `deviation`, and what was known of it is void.
-    fn replace(&mut self, t: f64, x: f64, deviation: f64) {
-        self.pyy += self.walk * self.walk * fabs(t - self.t);
-        (self.t, self.x) = (t, x);
-        (self.pxx, self.pxy) = (deviation * deviation, 0.0);
-    }
-
-    /// The equations of the module's header.
-    fn take_in(&mut self, block: &Block) -> Pace {
-        let span = (block.t - self.t).max(0.0);
-        let walk = self.walk * self.walk;
-        let noise = (block.bound / sqrt(3.0 * block.count)).max(NOISE_FLOOR_NS);
-        self.x = self.x_at(block.t);
-        self.t = block.t;
-        self.pxx += span * (2.0 * self.pxy + span * self.pyy) + walk * span * span * span / 3.0;
-        self.pxy += span * self.pyy + walk * span * span / 2.0;
-        self.pyy += walk * span;
-
-        let surprise = block.x - self.x;
-        let ratio = surprise * surprise / (self.pxx + noise * noise);
-        if ratio > SURPRISE && span > 0.0 {
-            let jump = surprise / span;
-            self.pyy += jump * jump;
-            self.pxy += span * jump * jump;
-            self.pxx += span * span * jump * jump;
-        }
-        let total = self.pxx + noise * noise;
-        let (gain_x, gain_y) = (self.pxx / total, self.pxy / total);
-        self.x += gain_x * surprise;
-        self.rate_ppb += gain_y * surprise;
-        self.pyy -= gain_y * self.pxy;
-        self.pxy -= gain_x * self.pxy;
-        self.pxx -= gain_x * self.pxx;
-        let factor = exp((ratio.min(WALK_PUSH) - 1.0) / 10.0);
-        self.walk = (self.walk * factor).clamp(WALK_LEAST, WALK_MOST);
-
-        let horizon = 2.5 * span;
-        let wander = self.walk * sqrt(horizon * horizon * horizon / 3.0);
-        if ratio > SURPRISE || wander > 2.0 * noise {
-            Pace::Faster
-        } else if wander < noise / 2.0 {
-            Pace::Slower
-        } else {
-            Pace::Same
-        }
-    }
-}
-
-impl Block {
-    /// Adds a reading to the running mean.
-    fn add(&mut self, t: f64, x: f64, bound: f64) {
-        self.count += 1.0;
-        self.t += (t - self.t) / self.count;
-        self.x += (x - self.x) / self.count;
-        self.bound = self.bound.max(bound);
-    }
-}
-
 impl Interval {
     fn around(t: f64, x: f64, bound: Nanos) -> Self {
         let bound = bound.0.max(1) as f64;
@@ -532,125 +399,4 @@ fn outward(width: f64) -> Nanos {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::sample::{Method, Source};
-
-    const START: i64 = 1_800_000_000_000_000_000;
-
-    /// A reading at `raw` of a reference that gains `ppb` on RAW, wrong by `error`.
-    fn reading(raw: i64, ppb: f64, error: i64, bound: i64) -> Reading {
-        let gained = libm::round(raw as f64 * ppb / 1e9) as i64;
-        Reading {
-            source: Source::Kvm,
-            method: Method::Precise,
-            reference: Utc(START + raw + gained + error),
-            realtime: Utc(0),
-            raw: Raw(raw),
-            bound: Nanos(bound),
-        }
-    }
-
-    /// An estimator that has followed a reference at `ppb` for `seconds`, a reading each 20 ms.
-    fn followed(ppb: f64, seconds: i64) -> Estimator {
-        let mut estimator = Estimator::default();
-        for tick in 0..seconds * 50 {
-            estimator.follow(&reading(tick * 20_000_000, ppb, tick % 7 - 3, 10));
-            if tick % 25 == 24 {
-                let _ = estimator.settle();
-            }
-        }
-        estimator
-    }
-
-    #[test]
-    fn a_constant_rate_is_found_to_within_a_ppb() {
-        let estimator = followed(-87_654.0, 30);
-        assert!(fabs(estimator.rate().0 + 87_654.0) < 1.0);
-        assert!(estimator.rate_error().0 < 10.0);
-    }
-
-    #[test]
-    fn a_changed_rate_is_followed_within_a_few_blocks() {
-        let mut estimator = followed(1_000.0, 30);
-        let change = 30_000_000_000;
-        let at_change = reading(change, 1_000.0, 0, 10).reference;
-        for tick in 0..200 {
-            let dt = tick * 20_000_000;
-            let mut changed = reading(change + dt, 0.0, 0, 10);
-            changed.reference = at_change + Nanos(dt) + Ppb(6_000.0).over(Nanos(dt));
-            estimator.follow(&changed);
-            if tick % 25 == 24 {
-                let _ = estimator.settle();
-            }
-        }
-        assert!(fabs(estimator.rate().0 - 6_000.0) < 20.0);
-    }
-
-    #[test]
-    fn a_jump_keeps_the_rate_and_moves_the_place() {
-        let mut estimator = followed(5_000.0, 30);
-        let rate = estimator.rate();
-        let pause = 7_000_000_000;
-        let at = 30_000_000_000;
-        let after = reading(at, 5_000.0, pause, 10);
-        let deviation = estimator.compare(&after).expect("it is not the first");
-        assert!(deviation.exceeds());
-        estimator.jump(&after);
-        assert_eq!(estimator.rate(), rate);
-        let later = reading(at + 1_000_000_000, 5_000.0, pause, 10);
-        let prediction = estimator.predict(later.raw).expect("it has a model");
-        assert!((prediction.reference - later.reference).abs() <= Nanos(20));
-    }
-
-    #[test]
-    fn without_readings_the_bound_grows_by_15_us_a_second_and_little_more() {
-        let estimator = followed(5_000.0, 60);
-        let bound = |raw| estimator.predict(Raw(raw)).expect("it has a model").bound();
-        let (early, late) = (bound(60_000_000_000), bound(160_000_000_000));
-        let growth = (late - early).0 as f64 / 100.0;
-        assert!((15_000.0..15_100.0).contains(&growth), "{growth} ns/s");
-    }
-
-    #[test]
-    fn a_coarse_reading_guards_the_bound_but_moves_nothing() {
-        let mut estimator = followed(5_000.0, 30);
-        let at = Raw(31_000_000_000);
-        let before = estimator.predict(at);
-        let coarse = reading(at.0, 5_000.0, 300_000_000, 500_000_000);
-        estimator.follow(&coarse);
-        let _ = estimator.settle();
-        assert_eq!(estimator.predict(at), before);
-        let off = reading(at.0, 5_000.0, 600_000_000, 500_000_000);
-        assert!(estimator.compare(&off).is_some_and(|d| d.exceeds()));
-    }
-
-    proptest! {
-        #[test]
-        fn the_truth_is_always_within_the_bound(
-            ppb in -400_000.0..400_000.0,
-            bound in 2_i64..200_000,
-            errors in proptest::collection::vec((-1.0..=1.0, 1_i64..500), 2..200),
-        ) {
-            let mut estimator = Estimator::default();
-            let mut raw = 0;
-            for (n, (error, wait_ms)) in errors.into_iter().enumerate() {
-                raw += wait_ms * 1_000_000;
-                let error = libm::round(error * (bound - 1) as f64) as i64;
-                let truth = reading(raw, ppb, 0, bound);
-                if let Some(prediction) = estimator.predict(truth.raw) {
-                    prop_assert!(truth.reference >= prediction.reference - prediction.early);
-                    prop_assert!(truth.reference <= prediction.reference + prediction.late);
-                }
-                let seen = reading(raw, ppb, error, bound);
-                prop_assert!(estimator.compare(&seen).is_none_or(|d| !d.exceeds()));
-                estimator.follow(&seen);
-                if n % 5 == 4 {
-                    let _ = estimator.settle();
-                }
-            }
-        }
-    }
-}
+mod tests;

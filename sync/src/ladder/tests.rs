@@ -1,0 +1,104 @@
+//! What the ladder promises.
+
+use super::*;
+
+fn ladder() -> Ladder {
+    Ladder::new(&[Source::Kvm, Source::Host, Source::Rtc])
+}
+
+fn probe(at: Raw) -> Probe {
+    Probe {
+        at,
+        deviation: Nanos::ZERO,
+        bound: Nanos(10),
+    }
+}
+
+#[test]
+fn sources_are_tried_in_the_order_of_the_configuration() {
+    let mut ladder = ladder();
+    let mut tried = Vec::new();
+    while let Some(source) = ladder.candidate(Raw(0)) {
+        ladder.bad(&source, ReadFailure::Absent, Raw(0));
+        tried.push(source);
+    }
+    assert_eq!(tried, [Source::Kvm, Source::Host, Source::Rtc]);
+    assert_eq!(
+        ladder.candidate(Raw(0) + RETRY_FIRST),
+        Some(Source::Kvm),
+        "after a pause all may be tried again"
+    );
+}
+
+#[test]
+fn the_next_source_waits_for_the_answer_of_the_better_one() {
+    let mut ladder = ladder();
+    ladder.bad(&Source::Kvm, ReadFailure::Absent, Raw(0));
+    ladder.asked(&Source::Host, Raw(0));
+    assert_eq!(ladder.candidate(Raw(1)), None);
+    assert_eq!(ladder.overdue(Raw(1)), None);
+    let late = Raw(1) + ANSWER_DEADLINE;
+    assert_eq!(ladder.overdue(late), Some(Source::Host));
+}
+
+#[test]
+fn a_better_source_is_climbed_back_to_after_three_good_probes_in_a_row() {
+    let mut ladder = ladder();
+    ladder.follow(&Source::Host);
+    let mut now = Raw(0);
+    let mut step = |ladder: &mut Ladder| {
+        now = now + PROBE_INTERVAL;
+        ladder.probed(&Source::Kvm, Method::Precise, probe(now))
+    };
+    assert!(!step(&mut ladder));
+    assert!(!step(&mut ladder));
+    ladder.bad(&Source::Kvm, ReadFailure::Refused(19), Raw(0));
+    assert!(!step(&mut ladder));
+    assert!(!step(&mut ladder));
+    assert!(step(&mut ladder));
+}
+
+#[test]
+fn a_source_that_goes_on_failing_is_asked_less_and_less_often() {
+    let mut ladder = Ladder::new(&[Source::Kvm]);
+    let mut now = Raw(0);
+    let mut asked = 0;
+    while now < Raw(0) + Nanos::from_secs(60) {
+        if ladder.candidate(now).is_some() {
+            asked += 1;
+            ladder.bad(&Source::Kvm, ReadFailure::Absent, now);
+        }
+        now = now + Nanos::from_millis(20);
+    }
+    assert!((8..16).contains(&asked), "{asked} times in a minute");
+}
+
+#[test]
+fn a_liar_is_barred_and_must_prove_itself_longer_than_others() {
+    let mut ladder = Ladder::new(&[Source::Host, Source::Rtc]);
+    ladder.follow(&Source::Rtc);
+    ladder.lied(&Source::Host, "an hour off".into(), Raw(0));
+    assert!(ladder.has_lied(&Source::Host));
+    let before = Raw(0) + BAR_FIRST - Nanos(1);
+    assert_eq!(ladder.candidate(before), None);
+    let mut probes = 0;
+    loop {
+        probes += 1;
+        if ladder.probed(&Source::Host, Method::RoundTrip, probe(Raw(0))) {
+            break;
+        }
+    }
+    assert_eq!(probes, PROBES_AFTER_LIE);
+    ladder.absolve(&Source::Host);
+    assert!(!ladder.any_has_lied());
+}
+
+#[test]
+fn a_source_that_times_out_twice_or_is_gone_is_lost() {
+    let mut ladder = ladder();
+    let bad = |ladder: &mut Ladder, why| ladder.bad(&Source::Host, why, Raw(0));
+    assert_eq!(bad(&mut ladder, ReadFailure::Timeout), Standing::Doubtful);
+    assert_eq!(bad(&mut ladder, ReadFailure::Timeout), Standing::Lost);
+    ladder.good(&Source::Host, Method::RoundTrip);
+    assert_eq!(bad(&mut ladder, ReadFailure::Absent), Standing::Lost);
+}
