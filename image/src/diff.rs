@@ -48,9 +48,16 @@ pub fn innermost(name: &str, left: &[u8], right: &[u8]) -> Vec<Difference> {
 /// Parts of a container by name.
 type Parts = BTreeMap<String, Vec<u8>>;
 
-/// A container, opened: its own fields in words, and its parts.
+/// Facts of a container in words, by name.
+type Facts = BTreeMap<String, String>;
+
+/// A container, opened.
+#[derive(Default)]
 struct Opened {
-    fields: BTreeMap<String, String>,
+    fields: Facts,
+    /// Identifiers and checksums, which follow from the parts: a difference only where the parts
+    /// have none.
+    derived: Facts,
     parts: Parts,
 }
 
@@ -70,6 +77,9 @@ impl Search {
         {
             self.compare_fields(&left.fields, &right.fields);
             self.compare_parts(&left.parts, &right.parts);
+            if self.found.len() == before {
+                self.compare_fields(&left.derived, &right.derived);
+            }
         }
         // Nothing within explains it: padding, a header's checksum, or no container at all.
         if self.found.len() == before {
@@ -77,15 +87,9 @@ impl Search {
         }
     }
 
-    fn compare_fields(
-        &mut self,
-        left: &BTreeMap<String, String>,
-        right: &BTreeMap<String, String>,
-    ) {
+    fn compare_fields(&mut self, left: &Facts, right: &Facts) {
         for key in keys(left, right) {
-            let value = |side: &BTreeMap<String, String>| {
-                side.get(key).cloned().unwrap_or_else(|| "nothing".into())
-            };
+            let value = |side: &Facts| side.get(key).cloned().unwrap_or_else(|| "nothing".into());
             let (left, right) = (value(left), value(right));
             if left != right {
                 self.tell(format!("{key} is {left} against {right}"));
@@ -139,15 +143,12 @@ fn open(bytes: &[u8]) -> Option<Opened> {
     } else if bytes.starts_with(b"070701") {
         open_cpio(bytes)
     } else if compress::detect(bytes) != Compression::None {
+        let unpacked = compress::decompress(bytes, UNPACKED_LIMIT).ok()?;
+        let how = format!("{:?}", compress::detect(bytes));
         Some(Opened {
-            fields: BTreeMap::from([(
-                "the compression".into(),
-                format!("{:?}", compress::detect(bytes)),
-            )]),
-            parts: Parts::from([(
-                "unpacked".into(),
-                compress::decompress(bytes, UNPACKED_LIMIT).ok()?,
-            )]),
+            fields: Facts::from([("the compression".into(), how)]),
+            parts: Parts::from([("unpacked".into(), unpacked)]),
+            ..Opened::default()
         })
     } else {
         None
@@ -156,37 +157,47 @@ fn open(bytes: &[u8]) -> Option<Opened> {
 
 fn open_disk(bytes: &[u8]) -> Option<Opened> {
     let disk = disk::read(bytes).ok()?;
-    let mut fields: BTreeMap<_, _> = disk
-        .fields
-        .into_iter()
-        .map(|(name, value)| (format!("the table's {name}"), value))
-        .collect();
-    let mut parts = Parts::new();
+    let mut opened = Opened::default();
+    let mut add = |name: String, value: String| {
+        let derived = name.contains("GUID") || name.contains("CRC");
+        let facts = match derived {
+            true => &mut opened.derived,
+            false => &mut opened.fields,
+        };
+        facts.insert(name, value);
+    };
+    for (name, value) in disk.fields {
+        add(format!("the table's {name}"), value);
+    }
     for (number, partition) in (1..).zip(disk.partitions) {
         for (name, value) in partition.fields {
-            fields.insert(format!("partition {number}'s {name}"), value);
+            add(format!("partition {number}'s {name}"), value);
         }
-        parts.insert(format!("partition {number}"), partition.bytes);
+        opened
+            .parts
+            .insert(format!("partition {number}"), partition.bytes);
     }
-    Some(Opened { fields, parts })
+    Some(opened)
 }
 
 fn open_volume(bytes: &[u8]) -> Option<Opened> {
-    let (label, files) = fat::read(bytes).ok()?;
+    let volume = fat::read(bytes).ok()?;
+    let mut fields = volume.entries;
+    fields.insert("the volume's label".into(), volume.label);
+    let id = format!("{:08x}", volume.id);
     Some(Opened {
-        fields: BTreeMap::from([("the volume's label".into(), label)]),
-        parts: files,
+        fields,
+        derived: Facts::from([("the volume's id".into(), id)]),
+        parts: volume.files,
     })
 }
 
 fn open_pe(bytes: &[u8]) -> Option<Opened> {
     let sections = uki::sections(bytes, "").ok()?;
+    let part = |(name, content): (String, &[u8])| (format!("section {name}"), content.to_vec());
     Some(Opened {
-        fields: BTreeMap::new(),
-        parts: sections
-            .into_iter()
-            .map(|(name, content)| (format!("section {name}"), content.to_vec()))
-            .collect(),
+        parts: sections.into_iter().map(part).collect(),
+        ..Opened::default()
     })
 }
 
@@ -200,27 +211,27 @@ fn open_elf(bytes: &[u8]) -> Option<Opened> {
         }
     }
     Some(Opened {
-        fields: BTreeMap::from([("the entry point".into(), format!("{:#x}", elf.entry))]),
+        derived: Facts::from([("the entry point".into(), format!("{:#x}", elf.entry))]),
         parts,
+        ..Opened::default()
     })
 }
 
 fn open_cpio(bytes: &[u8]) -> Option<Opened> {
-    let mut fields = BTreeMap::new();
-    let mut parts = Parts::new();
+    let mut opened = Opened::default();
     for (path, entry) in cpio::read(bytes).ok()? {
         let kind = match entry.kind {
             Kind::File(content) => {
-                parts.insert(format!("/{path}"), content);
+                opened.parts.insert(format!("/{path}"), content);
                 "file".into()
             }
             other => format!("{other:?}"),
         };
         let (uid, gid, mode) = (entry.uid, entry.gid, entry.permissions);
         let entry = format!("a {kind}, {mode:#o}, owner {uid}:{gid}");
-        fields.insert(format!("/{path}"), entry);
+        opened.fields.insert(format!("/{path}"), entry);
     }
-    Some(Opened { fields, parts })
+    Some(opened)
 }
 
 /// The first difference of what can't be opened: a line of a text, else a byte.

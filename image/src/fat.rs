@@ -24,6 +24,12 @@ const VOLUME_UNIT: u64 = 1 << 20;
 /// Entries of the root folder; 512 is what every other formatter takes.
 const ROOT_ENTRIES: u16 = 512;
 
+/// A volume with more files and folders than this is not one of noonmark's.
+const ENTRIES_MAX: usize = 4096;
+
+/// Nor is one with folders deeper than this.
+const DEPTH_MAX: usize = 16;
+
 /// Bytes in a label.
 const LABEL_LEN: usize = 11;
 
@@ -112,11 +118,24 @@ pub fn write(volume: &Volume<'_>) -> Result<Vec<u8>, FatError> {
     Ok(bytes)
 }
 
-/// The files of a volume by path, and its label as the root folder has it.
+/// A volume that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeContent {
+    /// The label, as the root folder has it.
+    pub label: String,
+    /// The volume's id.
+    pub id: u32,
+    /// Contents by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Dates and attributes of files and folders by path, in words.
+    pub entries: BTreeMap<String, String>,
+}
+
+/// Reads a volume.
 ///
 /// # Errors
 /// If it is no FAT volume, or a broken one.
-pub fn read(volume: &[u8]) -> Result<(String, BTreeMap<String, Vec<u8>>), FatError> {
+pub fn read(volume: &[u8]) -> Result<VolumeContent, FatError> {
     let failed = |path: &str, source| FatError::File {
         path: path.into(),
         source,
@@ -125,11 +144,14 @@ pub fn read(volume: &[u8]) -> Result<(String, BTreeMap<String, Vec<u8>>), FatErr
         .map_err(|e| failed("opening it", e))?;
     let label = system
         .read_volume_label_from_root_dir()
-        .map_err(|e| failed("reading its label", e))?
-        .unwrap_or_default();
-    let mut files = BTreeMap::new();
-    collect(&system.root_dir(), "", &mut files).map_err(|(path, e)| failed(&path, e))?;
-    Ok((label, files))
+        .map_err(|e| failed("reading its label", e))?;
+    let mut content = VolumeContent {
+        label: label.unwrap_or_default(),
+        id: system.volume_id(),
+        ..VolumeContent::default()
+    };
+    collect(&system.root_dir(), "", &mut content).map_err(|(path, e)| failed(&path, e))?;
+    Ok(content)
 }
 
 /// Whether a volume can have this label.
@@ -151,27 +173,54 @@ fn add(system: &FileSystem<Disk<'_>>, path: &str, content: &[u8]) -> io::Result<
     root.create_file(path)?.write_all(content)
 }
 
+/// Reads a folder and those in it. A broken volume can have folders that contain themselves, so
+/// depth and number are bounded.
 fn collect(
     folder: &fatfs::Dir<'_, Cursor<Vec<u8>>>,
     prefix: &str,
-    files: &mut BTreeMap<String, Vec<u8>>,
+    content: &mut VolumeContent,
 ) -> Result<(), (String, io::Error)> {
+    let too_much = |path: &str| {
+        (
+            path.to_string(),
+            io::Error::other("too deep or too many files"),
+        )
+    };
     for entry in folder.iter() {
         let entry = entry.map_err(|e| (prefix.to_string(), e))?;
         let name = entry.file_name();
+        if name == "." || name == ".." {
+            continue;
+        }
         let path = format!("{prefix}{name}");
-        if entry.is_file() {
-            let mut content = Vec::new();
-            entry
-                .to_file()
-                .read_to_end(&mut content)
-                .map_err(|e| (path.clone(), e))?;
-            files.insert(path, content);
-        } else if name != "." && name != ".." {
-            collect(&entry.to_dir(), &format!("{path}/"), files)?;
+        if content.entries.len() >= ENTRIES_MAX || path.matches('/').count() > DEPTH_MAX {
+            return Err(too_much(&path));
+        }
+        let facts = format!(
+            "attributes {:#04x}, created {}, modified {}",
+            entry.attributes().bits(),
+            written(entry.created()),
+            written(entry.modified()),
+        );
+        content.entries.insert(path.clone(), facts);
+        if entry.is_dir() {
+            collect(&entry.to_dir(), &format!("{path}/"), content)?;
+        } else {
+            let mut bytes = Vec::new();
+            let read = entry.to_file().read_to_end(&mut bytes);
+            read.map_err(|e| (path.clone(), e))?;
+            content.files.insert(path, bytes);
         }
     }
     Ok(())
+}
+
+/// A date and time as people write it.
+fn written(DateTime { date, time }: DateTime) -> String {
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        date.year, date.month, date.day, time.hour, time.min, time.sec
+    )
 }
 
 /// The size of a volume and of its clusters.

@@ -19,18 +19,18 @@ const MODULE_LIMIT: u64 = 256 << 20;
 pub enum ModuleError {
     /// A required module is neither a file nor built in.
     #[error(
-        "the kernel {release} has no module `{name}`, which {needed_by} needs; take another kernel, \
-         or change {way_out}"
+        "the kernel {release} has no module `{name}`, which {needed_by} needs; take another kernel\
+         {}", .key.as_ref().map(|key| format!(", or change `{key}`")).unwrap_or_default()
     )]
     Missing {
         /// The kernel's release.
         release: String,
         /// The module.
         name: String,
-        /// The key or module that needs it.
+        /// What needs it: a module, or a part of noonmark.
         needed_by: String,
         /// The key of the spec with which to do without it.
-        way_out: String,
+        key: Option<String>,
     },
     /// A module's file is damaged.
     #[error("module `{path}` is damaged: {problem}")]
@@ -63,8 +63,10 @@ pub enum ModuleError {
 pub struct Wanted {
     /// Its name; `-` and `_` are the same.
     pub name: String,
-    /// The key of the spec that asks for it.
-    pub wanted_by: String,
+    /// What needs it, in words.
+    pub needed_by: String,
+    /// The key of the spec with which to do without it.
+    pub key: Option<String>,
     /// Whether a kernel without it can't be used.
     pub required: bool,
 }
@@ -152,11 +154,11 @@ impl ModuleFiles {
         for wanted in wanted {
             let name = normalised(&wanted.name);
             if self.files.contains_key(&name) {
-                walk.add(&name, &wanted.wanted_by, &mut Vec::new())?;
+                walk.add(&name, wanted, &mut Vec::new())?;
             } else if self.is_builtin(&name) {
                 push_new(&mut walk.resolution.builtin, name);
             } else if wanted.required {
-                return Err(walk.missing(&name, &wanted.wanted_by, &wanted.wanted_by));
+                return Err(walk.missing(&name, &wanted.needed_by, wanted));
             } else {
                 push_new(&mut walk.resolution.absent, name);
             }
@@ -185,7 +187,7 @@ impl Walk<'_> {
     fn add(
         &mut self,
         name: &str,
-        wanted_by: &str,
+        wanted: &Wanted,
         path: &mut Vec<String>,
     ) -> Result<(), ModuleError> {
         if self.done.contains(name) {
@@ -196,10 +198,9 @@ impl Walk<'_> {
             return Err(ModuleError::Cycle(path.clone()));
         }
         let Some((file, shipped)) = self.files.files.get(name) else {
-            let needed_by = path
-                .last()
-                .map_or(wanted_by.into(), |above| format!("module `{above}`"));
-            return Err(self.missing(name, &needed_by, wanted_by));
+            let needed_by = path.last().map(|above| format!("module `{above}`"));
+            let needed_by = needed_by.as_ref().unwrap_or(&wanted.needed_by);
+            return Err(self.missing(name, needed_by, wanted));
         };
         let damaged = |problem: String| ModuleError::Damaged {
             path: file.clone(),
@@ -219,12 +220,12 @@ impl Walk<'_> {
         for needed in &info.soft {
             // A soft dependency may name an alias, or something that this kernel lacks.
             if self.files.files.contains_key(needed) {
-                self.add(needed, wanted_by, path)?;
+                self.add(needed, wanted, path)?;
             }
         }
         for needed in &info.hard {
             if self.files.files.contains_key(needed) || !self.files.is_builtin(needed) {
-                self.add(needed, wanted_by, path)?;
+                self.add(needed, wanted, path)?;
             }
         }
         path.pop();
@@ -238,12 +239,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn missing(&self, name: &str, needed_by: &str, way_out: &str) -> ModuleError {
+    fn missing(&self, name: &str, needed_by: &str, wanted: &Wanted) -> ModuleError {
         ModuleError::Missing {
             release: self.release.into(),
             name: name.into(),
             needed_by: needed_by.into(),
-            way_out: way_out.into(),
+            key: wanted.key.clone(),
         }
     }
 }

@@ -234,9 +234,10 @@ impl Spec {
     /// The kernel modules that the image should have, those of the clock's best source first.
     #[must_use]
     pub fn wanted_modules(&self) -> Vec<Wanted> {
-        let wanted = |name: &str, wanted_by: &str, required| Wanted {
+        let wanted = |name: &str, needed_by: String, key: Option<&str>, required| Wanted {
             name: name.into(),
-            wanted_by: wanted_by.into(),
+            needed_by,
+            key: key.map(Into::into),
             required,
         };
         let mut list = Vec::new();
@@ -249,18 +250,21 @@ impl Spec {
                 Source::Vmware => ("ptp_vmw", false),
                 Source::Phc(_) | Source::Host | Source::Ntp | Source::Rtc => continue,
             };
-            list.push(wanted(name, "clock.sources", required));
+            let needed_by = format!("the clock source `{source}`");
+            list.push(wanted(name, needed_by, Some("clock.sources"), required));
         }
-        // Status, time and test ports; where virtio is built in, so is its transport.
-        list.push(wanted("virtio_pci", "the status port", true));
-        list.push(wanted("virtio_console", "the status port", true));
-        let spec = &self.modules;
-        list.extend(spec.load.iter().map(|n| wanted(n, "modules.load", true)));
-        list.extend(
-            spec.optional
-                .iter()
-                .map(|n| wanted(n, "modules.optional", false)),
-        );
+        // Status, time and test ports, and what they are plugged into.
+        for name in ["virtio_pci", "virtio_console"] {
+            list.push(wanted(name, "the status port".into(), None, true));
+        }
+        let ModulesSpec { load, optional } = &self.modules;
+        for (names, key, required) in [
+            (load, "modules.load", true),
+            (optional, "modules.optional", false),
+        ] {
+            let listed = |name: &String| wanted(name, format!("`{key}`"), Some(key), required);
+            list.extend(names.iter().map(listed));
+        }
         list
     }
 }

@@ -103,7 +103,7 @@ fn the_disk_starts_the_same_kernel_initrd_and_command_line() {
     );
     let artifact = |name| outputs.artifact(name).expect("the artifact");
     let disk = disk::read(artifact(DISK)).expect("a disk");
-    let (_, files) = fat::read(&disk.partitions[0].bytes).expect("a volume");
+    let fat::VolumeContent { files, .. } = fat::read(&disk.partitions[0].bytes).expect("a volume");
     assert_eq!(files["EFI/BOOT/BOOTX64.EFI"], artifact(UKI));
     let sections = uki::sections(artifact(UKI), "UKI").expect("a PE file");
     let section = |name: &str| {

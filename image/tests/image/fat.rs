@@ -27,10 +27,10 @@ fn a_volume_says_what_firmware_and_tools_look_for() {
     assert_eq!(&volume[510..512], [0x55, 0xaa]);
     assert_eq!(&volume[54..62], b"FAT16   ");
     assert_eq!(&volume[43..54], b"NOONMARK   ", "the boot sector's label");
-    let (label, files) = fat::read(&volume).expect("a volume");
-    assert_eq!(label, "NOONMARK", "the root folder's label");
+    let content = fat::read(&volume).expect("a volume");
+    assert_eq!(content.label, "NOONMARK", "the root folder's label");
     assert_eq!(
-        files,
+        content.files,
         BTreeMap::from([("EFI/BOOT/BOOTX64.EFI".into(), b"program".to_vec())])
     );
 }
@@ -121,7 +121,7 @@ fn a_seed_disk_has_the_names_and_label_that_nocloud_looks_for() {
         network_config: None,
     };
     let disk = seed::write(&seed).expect("a seed disk");
-    let (label, files) = fat::read(&disk).expect("a volume");
+    let fat::VolumeContent { label, files, .. } = fat::read(&disk).expect("a volume");
     assert_eq!(label, "CIDATA");
     assert_eq!(files["user-data"], b"#cloud-config\n");
     assert_eq!(files["meta-data"], b"instance-id: a\n");
@@ -160,7 +160,7 @@ proptest! {
             date: DEFAULT_SOURCE_DATE,
             files: &borrowed.collect(),
         });
-        let (_, found) = fat::read(&volume.expect("a volume")).expect("the same volume");
-        prop_assert_eq!(found, files);
+        let found = fat::read(&volume.expect("a volume")).expect("the same volume");
+        prop_assert_eq!(found.files, files);
     }
 }

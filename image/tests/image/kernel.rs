@@ -13,7 +13,8 @@ use crate::support::{RELEASE, bzimage, bzimage_without_efi_stub, deb, kernel, mo
 fn wanted() -> Vec<Wanted> {
     let wanted = |name: &str, required| Wanted {
         name: name.into(),
-        wanted_by: "clock.sources".into(),
+        needed_by: "the clock".into(),
+        key: None,
         required,
     };
     vec![

@@ -9,7 +9,8 @@ use crate::support::{RELEASE, module, module_needing};
 fn wanted(name: &str, required: bool) -> Wanted {
     Wanted {
         name: name.into(),
-        wanted_by: "modules.load".into(),
+        needed_by: "`modules.load`".into(),
+        key: Some("modules.load".into()),
         required,
     }
 }
@@ -78,8 +79,8 @@ fn an_optional_module_may_be_absent_and_a_required_one_is_named() {
     let error = resolve(&files, &["ptp_vmclock"]).expect_err("a missing module");
     assert_eq!(
         error.to_string(),
-        "the kernel 6.1.0-9-test has no module `ptp_vmclock`, which modules.load needs; take \
-         another kernel, or change modules.load"
+        "the kernel 6.1.0-9-test has no module `ptp_vmclock`, which `modules.load` needs; \
+         take another kernel, or change `modules.load`"
     );
 }
 
@@ -89,7 +90,7 @@ fn a_missing_dependency_is_named_with_the_module_that_needs_it() {
     assert_eq!(
         error.to_string(),
         "the kernel 6.1.0-9-test has no module `gone`, which module `b` needs; take another \
-         kernel, or change modules.load"
+         kernel, or change `modules.load`"
     );
 }
 
