@@ -65,6 +65,9 @@ const BIAS_SPAN_LAST: Nanos = Nanos::from_secs(64);
 /// How well it must be measured, in ppb.
 const BIAS_ERROR_PPB: f64 = 100.0;
 
+/// A change of the rate beyond this ends the running measurement.
+const SMALL_CHANGE_PPB: f64 = 500.0;
+
 /// No kernel's rounding is more than this.
 const MAX_BIAS_PPB: f64 = 2_000.0;
 
@@ -83,7 +86,7 @@ struct Anchor {
     realtime: Utc,
     /// How far off the pairing of the two can be.
     noise: Nanos,
-    trial: Trial,
+    trial: Option<Trial>,
 }
 
 /// The running measurement of the bias.
@@ -171,17 +174,14 @@ impl Discipline {
             raw: local.raw,
             realtime: local.realtime,
             noise: local.bound,
-            trial: Trial {
-                raw: local.raw,
-                realtime: local.realtime,
-                due_ns: 0.0,
-            },
+            trial: Some(Trial::beginning(local)),
         };
         let quiet = self.compare(local).filter(|deviation| !deviation.exceeds());
-        if let (Some(_), Some(last)) = (quiet, self.anchor) {
-            anchor.trial = last.trial;
-            anchor.trial.due_ns += self.rate_ppb() * (local.raw - last.raw).as_secs_f64();
-            self.measure_bias(&mut anchor);
+        if let (Some(_), Some(last)) = (quiet, self.anchor)
+            && let Some(mut trial) = last.trial
+        {
+            trial.due_ns += self.rate_ppb() * (local.raw - last.raw).as_secs_f64();
+            anchor.trial = Some(self.measure_bias(trial, local));
         }
         self.anchor = Some(anchor);
     }
@@ -190,7 +190,9 @@ impl Discipline {
     pub fn stepped(&mut self, step: Nanos) {
         if let Some(anchor) = &mut self.anchor {
             anchor.realtime = anchor.realtime + step;
-            anchor.trial.realtime = anchor.trial.realtime + step;
+            if let Some(trial) = &mut anchor.trial {
+                trial.realtime = trial.realtime + step;
+            }
         }
     }
 
@@ -198,7 +200,12 @@ impl Discipline {
     pub fn took_up(&mut self, clock: KernelClock, now: Raw) {
         if let Some(mut anchor) = self.anchor {
             anchor.realtime = self.along(&anchor, now);
-            anchor.trial.due_ns += self.rate_ppb() * (now - anchor.raw).as_secs_f64();
+            // The kernel takes a rate up at its next timer tick, which would show as a bias.
+            let change = fabs(clock.rate().0 - self.commanded.rate().0);
+            anchor.trial = anchor.trial.filter(|_| change <= SMALL_CHANGE_PPB);
+            if let Some(trial) = &mut anchor.trial {
+                trial.due_ns += self.rate_ppb() * (now - anchor.raw).as_secs_f64();
+            }
             anchor.raw = now;
             self.anchor = Some(anchor);
         }
@@ -223,23 +230,29 @@ impl Discipline {
         anchor.realtime + elapsed + Ppb(self.rate_ppb()).over(elapsed)
     }
 
-    fn measure_bias(&mut self, anchor: &mut Anchor) {
-        let trial = &mut anchor.trial;
-        let span = anchor.raw - trial.raw;
+    /// Ends the measurement of the bias if it has gone on for long enough, and begins the next.
+    fn measure_bias(&mut self, trial: Trial, local: &Local) -> Trial {
+        let span = local.raw - trial.raw;
         let seconds = span.as_secs_f64();
-        let error_ppb = 2.0 * anchor.noise.0 as f64 / seconds;
+        let error_ppb = 2.0 * local.bound.0 as f64 / seconds;
         if span < self.bias_span || error_ppb > BIAS_ERROR_PPB {
-            return;
+            return trial;
         }
-        let gained = (anchor.realtime - trial.realtime) - span;
+        let gained = (local.realtime - trial.realtime) - span;
         let found = (gained.0 as f64 - trial.due_ns) / seconds;
         self.bias_ppb = (self.bias_ppb + found).clamp(-MAX_BIAS_PPB, MAX_BIAS_PPB);
         self.bias_span = (self.bias_span + self.bias_span).min(BIAS_SPAN_LAST);
-        *trial = Trial {
-            raw: anchor.raw,
-            realtime: anchor.realtime,
+        Trial::beginning(local)
+    }
+}
+
+impl Trial {
+    fn beginning(local: &Local) -> Self {
+        Self {
+            raw: local.raw,
+            realtime: local.realtime,
             due_ns: 0.0,
-        };
+        }
     }
 }
 

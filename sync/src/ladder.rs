@@ -301,12 +301,12 @@ impl Ladder {
         }
     }
 
-    /// Every source may be tried at once: the machine, or its devices, are no longer the same.
+    /// Every source may be tried at once: the machine, or its devices, are no longer the same. One
+    /// that has lied still has to prove itself.
     pub fn retry_all(&mut self) {
         for rung in &mut self.rungs {
             rung.retry_at = None;
             rung.backoff = RETRY_FIRST;
-            rung.lies = 0;
         }
     }
 
