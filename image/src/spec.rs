@@ -134,15 +134,29 @@ pub struct InitrdSpec {
 }
 
 /// How an initrd is compressed; the kernel must be able to read it.
+///
+/// The default is chosen by measurement: the initrd of a base image with Debian's kernel 6.1, its
+/// size, and how many instructions the kernel takes to unpack it (QEMU's `-icount shift=0`, where
+/// the whole way to PID 1 is 1.6 thousand million).
+///
+/// | | KiB | instructions, million |
+/// |---|---|---|
+/// | none | 1020 | 0 |
+/// | gzip | 448 | 39 |
+/// | zstd | 392 | 54 |
+/// | xz | 365 | 165 |
+///
+/// Of those that halve it gzip boots soonest, and every kernel reads it; what the others save is
+/// less than half a per cent of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Not at all.
     None,
     /// `gzip -9`
+    #[default]
     Gzip,
     /// `zstd -19`
-    #[default]
     Zstd,
     /// `xz -6 --check=crc32`
     Xz,
