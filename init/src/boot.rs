@@ -32,6 +32,8 @@ pub struct Started {
     pub monotonic: Nanos,
     /// To count from.
     pub raw: Raw,
+    /// What the process had used by then: the kernel boots as process 1, and that is not ours.
+    pub cpu: Nanos,
 }
 
 /// Why the image's configuration is not used.
@@ -58,6 +60,7 @@ impl Started {
         Self {
             monotonic: clocks::monotonic(),
             raw: clocks::raw(),
+            cpu: clocks::cpu_time(),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Reporter {
             clocksource: File::open(CLOCKSOURCE).ok(),
             statm: File::open(STATM).ok(),
             page_kib: rustix::param::page_size() as u64 / 1024,
-            measured: (started.raw, Nanos::ZERO),
+            measured: (started.raw, started.cpu),
             declare_failed: false,
         }
     }
