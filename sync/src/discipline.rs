@@ -45,6 +45,10 @@ const NOMINAL_TICK_US: i64 = 10_000;
 /// The fastest slew, in ppb: two percent.
 pub(crate) const MAX_SLEW: Ppb = Ppb(20_000_000.0);
 
+/// The longest that a kernel may take to take up a rate: the next timer tick, at 100 Hz (those
+/// since Linux 4.17 do so at once).
+pub(crate) const TIMER_TICK: Nanos = Nanos::from_millis(10);
+
 /// `freq` counts in this many ppb.
 const RESOLUTION_PPB: f64 = 1_000.0 / 65_536.0;
 
@@ -78,12 +82,16 @@ pub(crate) struct Discipline {
     bias_ppb: f64,
     bias_span: Nanos,
     anchor: Option<Anchor>,
+    /// Until when the last command may not be in force yet, and what that can make of the clock.
+    lag: (Raw, Nanos),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     raw: Raw,
     realtime: Utc,
+    /// When the clock was last read, on RAW.
+    seen: Raw,
     /// How far off the pairing of the two can be.
     noise: Nanos,
     trial: Option<Trial>,
@@ -143,6 +151,7 @@ impl Discipline {
             bias_ppb: 0.0,
             bias_span: BIAS_SPAN_FIRST,
             anchor: None,
+            lag: (Raw(0), Nanos::ZERO),
         }
     }
 
@@ -156,6 +165,15 @@ impl Discipline {
         self.anchor.map(|anchor| self.along(&anchor, raw))
     }
 
+    /// How far [`Discipline::expected`] can be wrong because the kernel takes up a rate late.
+    pub fn lag(&self) -> Nanos {
+        let (until, most) = self.lag;
+        match self.anchor {
+            Some(anchor) if anchor.seen >= until => Nanos::ZERO,
+            _ => most,
+        }
+    }
+
     /// How the clock lies to its line.
     pub fn compare(&self, local: &Local) -> Option<Deviation> {
         let anchor = self.anchor?;
@@ -163,7 +181,7 @@ impl Discipline {
         let foreign = Ppb(DISTURBANCE_PPB).over(elapsed);
         Some(Deviation {
             by: local.realtime - self.along(&anchor, local.raw),
-            allowed: local.bound + anchor.noise + DISTURBANCE_FLOOR + foreign,
+            allowed: local.bound + anchor.noise + DISTURBANCE_FLOOR + foreign + self.lag(),
         })
     }
 
@@ -173,6 +191,7 @@ impl Discipline {
         let mut anchor = Anchor {
             raw: local.raw,
             realtime: local.realtime,
+            seen: local.raw,
             noise: local.bound,
             trial: Some(Trial::beginning(local)),
         };
@@ -207,6 +226,8 @@ impl Discipline {
                 trial.due_ns += self.rate_ppb() * (now - anchor.raw).as_secs_f64();
             }
             anchor.raw = now;
+            let unsure = TIMER_TICK + (now - anchor.seen).abs();
+            self.lag = (now + TIMER_TICK, self.lag() + Ppb(change).over(unsure));
             self.anchor = Some(anchor);
         }
         self.commanded = clock;

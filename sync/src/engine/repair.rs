@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{Action, Engine, KernelClock, Look, SETTLE_FIRST, SETTLE_LAST, Why, Write};
+use crate::discipline::TIMER_TICK;
 use crate::doubt::Trust;
 use crate::estimator::Pace;
 use crate::record::{Alert, Cause, DetectedBy, Event, State};
@@ -33,6 +34,8 @@ pub(super) struct Repair {
     steps: u8,
     written: bool,
     announced: bool,
+    /// A rate that was restored may be in force only from here on.
+    rate_from: Raw,
 }
 
 /// What one look at the clock found.
@@ -111,6 +114,7 @@ impl Engine {
             steps: 0,
             written: false,
             announced: false,
+            rate_from: now,
         });
         self.indicators.forget_offsets();
         if cause == Cause::Boot {
@@ -184,6 +188,10 @@ impl Engine {
             if repair.steps < STEPS {
                 self.step_by(found.offset, actions);
             }
+            return;
+        }
+        if now < repair.rate_from {
+            actions.push(Action::WakeAt(repair.rate_from));
             return;
         }
         match self.ladder.followed().map(|rung| rung.source.clone()) {
@@ -332,9 +340,10 @@ impl Engine {
     ) {
         let why = self.asking_kernel.take();
         let commanded = self.discipline.commanded();
-        let foreign = outcome.is_ok_and(|clock| !clock.same(&commanded));
-        if foreign {
+        let foreign = outcome.ok().filter(|clock| !clock.same(&commanded));
+        if let Some(foreign) = foreign {
             let offset = self.offset_at(now);
+            self.discipline.took_up(foreign, now);
             self.begin_repair(now, Cause::GuestFrequency, offset);
             self.write_frequency(commanded, actions);
             self.announce(actions);
@@ -386,7 +395,8 @@ impl Engine {
             }
             (Write::Frequency(clock), Ok(())) => {
                 self.discipline.took_up(clock, now);
-                if self.repair.is_some() {
+                if let Some(repair) = &mut self.repair {
+                    repair.rate_from = now + TIMER_TICK;
                     actions.push(Action::ReadLocal);
                 }
             }

@@ -57,6 +57,6 @@ impl Engine {
         let offset = prediction.reference - realtime;
         let late = (offset + prediction.late).abs();
         let early = (offset - prediction.early).abs();
-        late.max(early)
+        late.max(early) + self.discipline.lag()
     }
 }

@@ -14,6 +14,9 @@ const UPTIME: i64 = 900_000_000;
 /// The kernel refuses a tick outside this (kernel/time/ntp.c).
 const TICK_US: core::ops::RangeInclusive<i64> = 9_000..=11_000;
 
+/// Time between two timer ticks, in ns: 250 Hz.
+const TIMER_TICK: i64 = 4_000_000;
+
 /// errno of a value out of range.
 const EINVAL: i32 = 22;
 
@@ -65,6 +68,9 @@ pub struct Clocks {
     raw: Counter,
     realtime: Counter,
     kernel: KernelClock,
+    /// The rate in force; the kernel takes up a new one at its next timer tick.
+    rate_ppb: f64,
+    takes_up_at: i64,
     was_set: bool,
 }
 
@@ -79,6 +85,8 @@ impl Clocks {
             raw: Counter::new(UPTIME),
             realtime: Counter::new(START - offset.0),
             kernel: KernelClock::NOMINAL,
+            rate_ppb: 0.0,
+            takes_up_at: 0,
             was_set: false,
         }
     }
@@ -117,13 +125,22 @@ impl Clocks {
     /// Lets physical time pass.
     pub fn advance(&mut self, ns: i64, rng: &mut Rng) {
         let ns = ns.max(0);
+        let first = (self.takes_up_at - self.now).clamp(0, ns);
+        self.pass(first, rng);
+        if self.now >= self.takes_up_at {
+            self.rate_ppb = self.kernel.rate().0;
+        }
+        self.pass(ns - first, rng);
+    }
+
+    fn pass(&mut self, ns: i64, rng: &mut Rng) {
         let seconds = ns as f64 / 1e9;
         let push = (rng.f64() - 0.5) * 3.46 * self.oscillator.wander_ppb * seconds.sqrt();
         self.wander_ppb = (self.wander_ppb + push).clamp(-WANDER_LIMIT_PPB, WANDER_LIMIT_PPB);
         let before = self.raw.whole;
         let drift_ppb = self.oscillator.drift_ppb + self.wander_ppb;
         self.raw.advance(ns, drift_ppb);
-        let rate_ppb = self.kernel.rate().0 + self.oscillator.bias_ppb;
+        let rate_ppb = self.rate_ppb + self.oscillator.bias_ppb;
         self.realtime.advance(self.raw.whole - before, rate_ppb);
         self.now += ns;
     }
@@ -150,6 +167,7 @@ impl Clocks {
             return Err(EINVAL);
         }
         let scaled = (clock.frequency.0 / 1e3 * 65_536.0).round() / 65_536.0 * 1e3;
+        self.takes_up_at = (self.now / TIMER_TICK + 1) * TIMER_TICK;
         self.kernel = KernelClock {
             frequency: Ppb(scaled.clamp(-500_000.0, 500_000.0)),
             tick_us: clock.tick_us,

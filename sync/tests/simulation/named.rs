@@ -100,6 +100,15 @@ fn a_quiet_clock_on_the_hypervisors_phc_stays_within_nanoseconds() {
 }
 
 #[test]
+fn the_hypervisors_phc_is_followed_to_nanoseconds_within_ten_seconds_of_boot() {
+    let mut world = booting(&[Source::Kvm]);
+    world.boot();
+    world.run(10 * SECOND, |_| ());
+    let worst = worst_error(&mut world, 50 * SECOND);
+    assert!(worst <= Nanos(40), "worst {worst}");
+}
+
+#[test]
 fn a_quiet_clock_on_the_hosts_channel_stays_within_tens_of_microseconds() {
     let (rms, worst) = quiet_error(&CHANNEL);
     println!("rms {rms} ns, worst {worst}");

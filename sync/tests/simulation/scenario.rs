@@ -21,6 +21,10 @@ pub const SECOND: i64 = 1_000_000_000;
 /// Every fault has at least this long to itself.
 const SPACING: i64 = 3 * SECOND;
 
+/// What a foreign rate so close to the right one that it is only found when the kernel is read
+/// back, some seconds later, can add to the error within a watch tick.
+const UNNOTICED: Nanos = Nanos::from_micros(1);
+
 /// A machine and what happens to it.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -187,6 +191,7 @@ pub struct Judge {
     complaint: Option<String>,
     steps_seen: usize,
     disrupted_since: Option<Nanos>,
+    rate_unknown_until: Nanos,
 }
 
 impl Judge {
@@ -202,6 +207,9 @@ impl Judge {
             (Fault::Mood(_, Mood::Drifting { .. }), _) => 2_000,
             (Fault::Mood(..), _) => 0,
         };
+        if let Fault::GuestFrequency(_) = fault {
+            self.rate_unknown_until = Nanos(world.clocks.now()) + Nanos::from_secs(5);
+        }
         let until = world.clocks.now() + millis * 1_000_000;
         self.excused_until = self.excused_until.max(until);
     }
@@ -217,7 +225,12 @@ impl Judge {
         }
         let (error, bound) = (world.clocks.error(), world.bound());
         let at = Nanos(world.clocks.now());
-        if error.abs() > bound + Nanos(1) {
+        let unnoticed = if at < self.rate_unknown_until {
+            UNNOTICED
+        } else {
+            Nanos(1)
+        };
+        if error.abs() > bound + unnoticed {
             self.complain(format!("at {at} the error is {error}, outside {bound}"));
         } else if state == State::Disrupted {
             let since = *self.disrupted_since.get_or_insert(at);
