@@ -9,6 +9,7 @@ pub mod allowance;
 pub mod boot;
 pub mod clocks;
 pub mod discipline;
+pub mod eventlog;
 pub mod events;
 pub mod kmsg;
 pub mod lines;

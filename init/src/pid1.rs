@@ -17,7 +17,7 @@ use crate::status::StatusPort;
 use crate::stop::Stopping;
 use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
-use crate::{clocks, log, power};
+use crate::{clocks, eventlog, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
 /// PHC: the port's driver probes in the background, and the RTC would be the only other source.
@@ -375,7 +375,7 @@ impl Pid1 {
         if synced || matches!(event, Told::Recovered { .. }) {
             self.reporter.declare(&self.discipline);
         }
-        log_event(&event);
+        eventlog::write(&event);
         self.status.queue(self.reporter.event(event));
         if synced {
             self.services.start(Start::ClockSynced, &mut self.told);
@@ -390,48 +390,5 @@ impl Pid1 {
             self.status.queue(line);
             self.status.flush();
         }
-    }
-}
-
-fn log_event(event: &Told) {
-    match event {
-        Told::Synced {
-            source,
-            method,
-            offset_ns,
-            bound_ns,
-        } => log!(
-            Notice,
-            "clock set from {source} ({method:?}): off by {offset_ns}, now within {bound_ns}"
-        ),
-        Told::Disrupted { .. } => {}
-        Told::Recovered {
-            cause,
-            detected_by,
-            took_ns,
-            residual_ns,
-            ..
-        } => log!(
-            Notice,
-            "clock repaired in {took_ns} ({cause:?}, seen by {detected_by:?}), {residual_ns} left"
-        ),
-        Told::Source { to, why, .. } => match to {
-            Some(to) => log!(Notice, "following {to}: {why}"),
-            None => log!(Warning, "no source to follow: {why}"),
-        },
-        Told::Alert {
-            alert,
-            standing,
-            why,
-        } => {
-            if *standing {
-                log!(Warning, "alert {alert:?}: {why}");
-            } else {
-                log!(Info, "alert {alert:?} is over: {why}");
-            }
-        }
-        Told::Service { name, what } => log!(Info, "service {name}: {what}"),
-        Told::Failure { what } => log!(Error, "{what}"),
-        Told::Shutdown { why } => log!(Notice, "going down: {why}"),
     }
 }
