@@ -67,8 +67,8 @@ pub enum Outcome {
 /// What a spinning reader of `CLOCK_REALTIME` saw, against `CLOCK_MONOTONIC_RAW`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
-    /// From just before the fault's system call to the first read of those that stay within tolerance; none where
-    /// that did not happen before the deadline.
+    /// From just before the fault's system call to the first read of those that stay within
+    /// tolerance; none where that did not happen before the deadline.
     pub recovered_ns: Option<Nanos>,
     /// Reads that were out of tolerance.
     pub wrong_reads: u64,
