@@ -10,7 +10,7 @@ use rustix::system::RebootCommand;
 use thiserror::Error;
 
 use crate::modules::ModuleError;
-use crate::{clocks, kmsg, log, modules, mounts, power, sys};
+use crate::{affinity, clocks, kmsg, log, modules, mounts, power, sys};
 
 /// Where the initrd keeps kernel modules; looked through where the configuration can't be read.
 const MODULES: &str = "/lib/modules";
@@ -80,6 +80,9 @@ pub fn set_up() -> Vec<String> {
     problems.extend(mounts::rest().iter().map(ToString::to_string));
     if let Err(errno) = sys::schedule_fifo(PRIORITY) {
         problems.push(format!("SCHED_FIFO {PRIORITY}: {errno}"));
+    }
+    if let Err(errno) = affinity::keep_to_first() {
+        problems.push(format!("keeping to one processor: {errno}"));
     }
     if let Err(errno) = rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) {
         problems.push(format!("locking memory: {errno}"));

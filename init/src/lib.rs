@@ -5,6 +5,7 @@
 //! nothing in it waits without a deadline, and nothing that a host, a service or a device does can
 //! end it.
 
+pub mod affinity;
 pub mod allowance;
 pub mod boot;
 pub mod clocks;

@@ -19,6 +19,8 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
+use crate::affinity;
+
 /// `struct ptp_clock_time` (include/uapi/linux/ptp_clock.h).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -230,8 +232,8 @@ pub fn schedule_fifo(priority: i32) -> Result<(), Errno> {
     }
 }
 
-/// Starts `command` in a session of its own, with no signal blocked, without the capabilities in
-/// `dropped`.
+/// Starts `command` in a session of its own, with no signal blocked, on all processors, without the
+/// capabilities in `dropped`.
 pub fn spawn(command: &mut Command, dropped: CapabilitySet) -> io::Result<Child> {
     // SAFETY: between fork and exec the closure makes only system calls; it takes no lock,
     // allocates nothing and touches no memory that another thread could hold.
@@ -239,6 +241,7 @@ pub fn spawn(command: &mut Command, dropped: CapabilitySet) -> io::Result<Child>
         command.pre_exec(move || {
             rustix::process::setsid()?;
             unblock_signals()?;
+            affinity::allow_all()?;
             drop_capabilities(dropped)?;
             Ok(())
         });

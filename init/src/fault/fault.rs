@@ -4,7 +4,6 @@ use noonmark_init::clocks::{self, Sandwich};
 use noonmark_sync::testport::{Fault, Observation, Request};
 use noonmark_sync::units::{Nanos, Raw};
 use rustix::io::Errno;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_settime};
 use thiserror::Error;
 
@@ -36,22 +35,6 @@ pub enum FaultError {
     /// The system call failed.
     #[error("clock_settime: {0}; the program needs CAP_SYS_TIME")]
     Refused(Errno),
-}
-
-/// Keeps the observer off the processor that takes the interrupts, where there is more than one.
-pub fn pin_to_last_cpu() {
-    let Ok(allowed) = sched_getaffinity(None) else {
-        return;
-    };
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu));
-    if allowed.count() > 1
-        && let Some(last) = last
-    {
-        let mut set = CpuSet::new();
-        set.set(last);
-        // Where it is refused, the observer runs wherever it is put: slower, but not wrong.
-        let _ = sched_setaffinity(None, &set);
-    }
 }
 
 /// Learns the clock's line, disturbs the clock, and spins until it has stayed right for the

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use noonmark_init::kmsg;
 use noonmark_init::lines::{Inbox, Taken};
 use noonmark_init::log;
 use noonmark_init::ports::{Port, Transfer};
+use noonmark_init::{affinity, kmsg};
 use noonmark_sync::testport::{self, Answer, Outcome, Request};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -35,7 +35,9 @@ const LINE_BYTES: usize = 4 * 1024;
 fn main() -> ExitCode {
     // Without a log the program works all the same.
     let _ = kmsg::open();
-    fault::pin_to_last_cpu();
+    if let Err(errno) = affinity::keep_to_last() {
+        log!(Warning, "fault program: keeping to one processor: {errno}");
+    }
     let Some(port) = wait_for_port() else {
         log!(
             Error,
