@@ -41,8 +41,16 @@ pub(super) struct Repair {
 /// What one look at the clock found.
 struct Found {
     offset: Nanos,
+    /// How wrong `offset` may be.
     bound: Nanos,
     wrong: bool,
+}
+
+impl Found {
+    /// The bound of the clock's own error.
+    fn error(&self) -> Nanos {
+        self.offset.abs() + self.bound
+    }
 }
 
 impl Engine {
@@ -261,7 +269,7 @@ impl Engine {
                 detected_by: repair.detected.by,
                 took_ns: took,
                 residual_ns: found.offset,
-                bound_ns: found.bound,
+                bound_ns: found.error(),
             }));
         }
         for alert in [
@@ -283,7 +291,7 @@ impl Engine {
             source,
             method,
             offset_ns: repair.offset,
-            bound_ns: found.bound,
+            bound_ns: found.error(),
         }));
     }
 

@@ -161,6 +161,9 @@ impl Engine {
         }
         let offset = reading.offset();
         if offset.abs() >= self.step {
+            // What the reference's move does not account for, somebody in the guest did.
+            let guest_moved = (offset - by).abs() > by.abs();
+            let cause = if guest_moved { Cause::GuestStep } else { cause };
             self.begin_repair(now, cause, offset);
         } else {
             let why = format!("the reference moved by {by} for no known reason");
