@@ -4,6 +4,7 @@ pub mod image;
 pub mod lock;
 mod options;
 pub mod recover;
+pub mod reproduce;
 pub mod run;
 pub mod seed;
 pub mod setup;

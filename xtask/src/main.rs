@@ -6,6 +6,7 @@ mod cmd;
 mod exec;
 mod host;
 mod progress;
+mod reproduce;
 mod status;
 mod workspace;
 

@@ -30,6 +30,18 @@ impl SpecFile {
             .clone()
             .unwrap_or_else(|| workspace.root().join("guest.toml"))
     }
+
+    /// The arguments that name the same file to another `cargo xtask`; none for the checkout's own,
+    /// so that a copy of the checkout uses its own as well.
+    pub fn arguments(&self) -> Vec<String> {
+        self.spec
+            .iter()
+            .flat_map(|file| {
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+                ["--spec".to_owned(), file.display().to_string()]
+            })
+            .collect()
+    }
 }
 
 /// The machine that a guest runs on.

@@ -119,12 +119,15 @@ impl RunCommand {
         })?;
         step.vanish();
         progress::note(format!(
-            "synced {:.2} s after QEMU's start; Ctrl-C powers the guest off",
+            "synced {:.2} s after QEMU's start",
             machine.started().elapsed().as_secs_f64()
         ));
         let stop = Arc::new(AtomicBool::new(self.until_synced));
         let asked = Arc::clone(&stop);
         let _soft = signals::soften(move || asked.store(true, Ordering::Relaxed));
+        if !self.until_synced {
+            progress::note("Ctrl-C powers the guest off");
+        }
         let live = progress::live(text::line(&status, None));
         let mut last = None;
         while !stop.load(Ordering::Relaxed) {

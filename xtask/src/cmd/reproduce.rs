@@ -1,0 +1,114 @@
+//! `reproduce`: shows that the image comes out the same, to the bit, or where it doesn't.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use noonmark_image::build::MANIFEST;
+use noonmark_image::manifest::Manifest;
+
+use crate::build::image::{self, Image, Kind, Order};
+use crate::cmd::options::SpecFile;
+use crate::host::lock;
+use crate::progress;
+use crate::reproduce::checkout::Scratch;
+use crate::reproduce::{circumstances, compare};
+use crate::workspace::Workspace;
+
+/// Builds the image twice from clean copies under different circumstances, and compares the bits.
+///
+/// The copies differ in path, user (where root), time zone, locale, umask, the files' dates and the
+/// number of jobs. Exit status 1 if the images differ; the innermost difference is named.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo xtask reproduce --against manifest.json")]
+pub struct ReproduceCommand {
+    #[command(flatten)]
+    spec: SpecFile,
+    /// Compare with the manifest of a build made elsewhere instead, and say which input differs.
+    #[arg(long, value_name = "MANIFEST")]
+    against: Option<PathBuf>,
+    /// Take the packages of guest.lock and no others.
+    #[arg(long)]
+    locked: bool,
+    /// Leave both builds where they are, for a look.
+    #[arg(long, conflicts_with = "against")]
+    keep: bool,
+}
+
+impl ReproduceCommand {
+    pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        let _lock = lock::acquire(workspace)?;
+        // Brings everything into the cache, and tells what is wrong before two builds do.
+        let image = image::build(
+            workspace,
+            &Order {
+                spec_file: &self.spec.path(workspace),
+                kind: Kind::Base,
+                folder: &image::default_folder(workspace, Kind::Base),
+                locked: self.locked,
+            },
+        )?;
+        match &self.against {
+            Some(file) => against(&image, file),
+            None => self.twice(workspace),
+        }
+    }
+
+    fn twice(&self, workspace: &Workspace) -> Result<ExitCode> {
+        let mut options = self.spec.arguments();
+        options.extend(self.locked.then(|| "--locked".to_owned()));
+        let (first, second, same) = circumstances::pair();
+        let scratch = Scratch::new()?;
+        let mut folders = Vec::new();
+        for (number, circumstances) in [(1, &first), (2, &second)] {
+            let step = progress::step(format!("build {number}: {}", circumstances.describe()));
+            folders.push(circumstances.build(workspace, scratch.path(), &options)?);
+            step.done(format!("build {number}: {}", circumstances.describe()));
+        }
+        for reason in same {
+            println!("not varied: {reason}");
+        }
+        let comparison = compare::folders(&folders[0], &folders[1])?;
+        for difference in &comparison.differences {
+            println!("differs: {difference}");
+        }
+        println!("identical: {}", comparison.identical.join(", "));
+        if self.keep {
+            println!("both builds are in {}", scratch.keep().display());
+        }
+        Ok(if comparison.differences.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+/// Compares the image here with the manifest of another.
+fn against(image: &Image, file: &Path) -> Result<ExitCode> {
+    let theirs = manifest(file)?;
+    let ours = manifest(&image.folder.join(MANIFEST))?;
+    let comparison = theirs.compare(&ours);
+    for input in &comparison.inputs {
+        println!("input differs: {input}");
+    }
+    for output in &comparison.outputs {
+        println!("output differs: {output}");
+    }
+    if comparison.outputs.is_empty() {
+        println!("identical to the build of {}", file.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if comparison.inputs.is_empty() {
+        println!("the same inputs gave other outputs: the build is not reproducible");
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn manifest(file: &Path) -> Result<Manifest> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Manifest::parse(&text).with_context(|| file.display().to_string())
+}

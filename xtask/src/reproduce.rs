@@ -1,0 +1,5 @@
+//! Builds the same image twice under circumstances as different as this machine allows.
+
+pub mod checkout;
+pub mod circumstances;
+pub mod compare;
