@@ -132,8 +132,8 @@ enum Write {
 /// Why the kernel's settings were asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
-    /// The clock has left its line.
-    Disturbed,
+    /// The clock has left its line by this.
+    Disturbed(Nanos),
     /// The frequency is to be adjusted.
     Settle,
 }

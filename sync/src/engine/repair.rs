@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Action, Engine, KernelClock, Look, SETTLE_FIRST, SETTLE_LAST, Why, Write};
 use crate::discipline::TIMER_TICK;
 use crate::doubt::Trust;
-use crate::estimator::Pace;
+use crate::estimator::{Deviation, Pace};
 use crate::record::{Alert, Cause, DetectedBy, Event, State};
 use crate::sample::Local;
 use crate::units::{Nanos, Raw};
@@ -68,7 +68,11 @@ impl Engine {
         by_source: bool,
         actions: &mut Vec<Action>,
     ) {
-        let moved = self.discipline.compare(local);
+        let moved = self
+            .discipline
+            .compare(local)
+            .filter(Deviation::exceeds)
+            .map(|deviation| deviation.by);
         self.discipline.observe(local);
         let Some(prediction) = self.estimator.predict(local.raw) else {
             return;
@@ -80,16 +84,15 @@ impl Engine {
             bound,
             wrong: offset.abs() >= self.step && offset.abs() > bound,
         };
-        let disturbed = moved.is_some_and(|deviation| deviation.exceeds());
         if self.writing.is_some() || self.asking_kernel.is_some() {
             return;
         }
         if self.repair.is_some() {
             self.go_on_repairing(now, &found, by_source, actions);
-        } else if found.wrong && self.must_step(now, &found, disturbed) {
-            self.start_repairing(now, &found, disturbed, actions);
-        } else if disturbed {
-            self.ask_kernel(Why::Disturbed, actions);
+        } else if found.wrong && self.must_step(now, &found, moved.is_some()) {
+            self.start_repairing(now, &found, moved, actions);
+        } else if let Some(by) = moved {
+            self.ask_kernel(Why::Disturbed(by), actions);
         } else {
             self.quiet(now, &found, by_source, actions);
         }
@@ -154,13 +157,13 @@ impl Engine {
         &mut self,
         now: Raw,
         found: &Found,
-        disturbed: bool,
+        moved: Option<Nanos>,
         actions: &mut Vec<Action>,
     ) {
         let was_set = self
             .look
             .is_some_and(|look| look.by == DetectedBy::CancelOnSet);
-        let cause = if was_set || disturbed {
+        let cause = if was_set || moved.is_some() {
             Cause::GuestStep
         } else if self
             .schedule
@@ -172,11 +175,10 @@ impl Engine {
             Cause::Unknown
         };
         self.begin_repair(now, cause, found.offset);
-        if disturbed && !was_set {
+        match moved {
             // Nothing told of a step: a wrong rate may be at work, and would go on.
-            self.ask_kernel(Why::Disturbed, actions);
-        } else {
-            self.step_by(found.offset, actions);
+            Some(by) if !was_set => self.ask_kernel(Why::Disturbed(by), actions),
+            _ => self.step_by(found.offset, actions),
         }
     }
 
@@ -357,8 +359,17 @@ impl Engine {
             self.announce(actions);
         } else if self.repair.is_some() {
             actions.push(Action::ReadLocal);
-        } else if why == Some(Why::Settle) {
-            self.adjust_frequency(now, actions);
+        } else {
+            match why {
+                Some(Why::Settle) => self.adjust_frequency(now, actions),
+                // The source is too coarse to tell, but the clock was on its line and was moved
+                // off it: it is put back, and stays as right as it was.
+                Some(Why::Disturbed(by)) if by.abs() >= self.step => {
+                    self.begin_repair(now, Cause::GuestStep, -by);
+                    self.step_by(-by, actions);
+                }
+                Some(Why::Disturbed(_)) | None => {}
+            }
         }
     }
 

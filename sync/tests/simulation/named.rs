@@ -135,6 +135,26 @@ fn a_set_clock_is_right_again_within_a_millisecond_whatever_the_source() {
 }
 
 #[test]
+fn a_set_clock_is_put_back_even_where_the_source_is_too_coarse_to_tell() {
+    for by in [
+        Nanos::from_millis(50),
+        -Nanos::from_millis(50),
+        Nanos::from_millis(2),
+    ] {
+        let mut world = settled(&[Source::Rtc]);
+        assert!(world.bound() > by.abs(), "the source could tell");
+        let before = world.clocks.error();
+        world.fault(Fault::GuestStep(by));
+        // A watch tick and some; what the clock is slewed by meanwhile is its own affair.
+        let until = world.clocks.now() + 25 * MILLISECOND;
+        world.run(until, |_| ());
+        let moved = (world.clocks.error() - before).abs();
+        assert!(moved <= Nanos::from_millis(1), "{by}: still off by {moved}");
+        assert_eq!(causes(&world), [Cause::GuestStep], "{by}");
+    }
+}
+
+#[test]
 fn a_pause_is_over_for_the_clock_within_a_watch_tick_and_with_a_kick_at_once() {
     for (hint, limit) in [(None, 25), (Some(DetectedBy::Kick), 1)] {
         let mut world = settled(&HYPERVISOR);
