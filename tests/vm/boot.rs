@@ -37,7 +37,7 @@ pub fn from_a_wrong_rtc(platform: &Platform, images: &Images) -> Result<()> {
         // The record took some time to get here; that it is not years is what counts.
         ensure_near_now(status.time_ns, Nanos::from_secs(30))?;
         ensure!(
-            status.disruptions.get(&Cause::Boot).is_some(),
+            status.disruptions.contains_key(&Cause::Boot),
             "{:?}",
             status.disruptions
         );
