@@ -126,6 +126,24 @@ pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<V
     Ok(packages)
 }
 
+/// What [`fetch`] would take from the cache; none where it would have to ask the archive.
+pub fn cached(
+    workspace: &Workspace,
+    wanted: Wanted<'_>,
+    pins: &Pins,
+) -> Option<Vec<LockedPackage>> {
+    let pinned = pins.lock.of(wanted.role, wanted.name, wanted.suite);
+    let pinned: Vec<LockedPackage> = pinned.into_iter().cloned().collect();
+    if pinned.is_empty() {
+        return recall(workspace, &memory(workspace, wanted, ""));
+    }
+    if is_cached(workspace, &pinned) {
+        return Some(pinned);
+    }
+    let memory = memory(workspace, wanted, &fingerprint(&pinned));
+    recall(workspace, &memory).filter(|_| !pins.demanded)
+}
+
 /// The newest packages of the archive, whatever is pinned or remembered.
 ///
 /// # Errors
