@@ -1,12 +1,12 @@
-//! What the tests that cross crates share: the checkout, its command line, and the list of what
-//! was not run.
+//! What the tests that cross crates share: the checkout, its command line, images built by it, and
+//! the list of what was not run.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 /// The variable that names the file to which [`not_run`] appends.
 pub const NOT_RUN_FILE: &str = "NOONMARK_NOT_RUN";
@@ -36,6 +36,24 @@ pub fn xtask() -> Command {
     };
     command.current_dir(workspace_root());
     command
+}
+
+/// Builds an image into `folder` by `cargo xtask image` with further arguments.
+///
+/// # Errors
+/// Where it fails; the error has what it said.
+pub fn build_image(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = xtask();
+    command.args(["image", "--out"]).arg(folder).args(arguments);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// Says that a test was not run, and why: to the person who watches, and to `cargo xtask test`,

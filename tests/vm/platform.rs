@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
 use noonmark_qemu::accel::{self, Choice, Decision};
 use noonmark_qemu::hub::Feed;
@@ -11,7 +11,7 @@ use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::machine::Machine;
 use noonmark_sync::record::Status;
 use noonmark_sync::sample::{Method, Source};
-use noonmark_tests::{workspace_root, xtask};
+use noonmark_tests::{build_image, workspace_root};
 
 /// Lines of the console that a failure shows.
 const TAIL_LINES: usize = 30;
@@ -51,21 +51,8 @@ impl Images {
             base: folder.join("base"),
             test: folder.join("test"),
         };
-        for (folder, test) in [(&images.base, false), (&images.test, true)] {
-            let mut command = xtask();
-            command.args(["image", "--out"]).arg(folder);
-            if test {
-                command.arg("--test");
-            }
-            let output = command
-                .output()
-                .with_context(|| format!("cannot run {command:?}"))?;
-            ensure!(
-                output.status.success(),
-                "{command:?} failed:\n{}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
+        build_image(&images.base, &[])?;
+        build_image(&images.test, &["--test"])?;
         Ok(images)
     }
 }

@@ -1,0 +1,24 @@
+//! What noonmark writes, read by programs that owe nothing to its code: partitioners, file system
+//! checkers, binutils and cpio.
+//!
+//! A program that isn't installed is listed as not run, with the package that has it.
+
+mod image;
+mod pinned;
+mod seed;
+mod tool;
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use noonmark_tests::{build_image, workspace_root};
+
+/// The folder of the base image that guest.toml describes, built once.
+fn base_image() -> &'static Path {
+    static BASE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = workspace_root().join("target/noonmark/tests/base");
+        build_image(&folder, &[]).expect("the base image");
+        folder
+    });
+    &BASE
+}
