@@ -99,6 +99,16 @@ pub struct CleanupGuard {
     id: u64,
 }
 
+impl CleanupGuard {
+    /// Runs the removal now, whole: a signal in the middle of it waits until it is done.
+    pub fn run(&self) {
+        let mut registry = lock();
+        if let Some(cleanup) = registry.cleanups.remove(&self.id) {
+            cleanup();
+        }
+    }
+}
+
 impl Drop for CleanupGuard {
     fn drop(&mut self) {
         let cleanup = lock().cleanups.remove(&self.id);

@@ -42,7 +42,7 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 pub struct RunDir {
     path: PathBuf,
     _lock: File,
-    _on_signal: CleanupGuard,
+    removal: CleanupGuard,
 }
 
 /// Why there is no run directory.
@@ -91,7 +91,7 @@ impl RunDir {
             .ok_or(RunDirError::NoBase {
                 tried: bases.clone(),
             })?;
-        let ((path, lock), on_signal) = signals::register_with(|| {
+        let ((path, lock), removal) = signals::register_with(|| {
             let path = make_in(base)?;
             let doomed = path.clone();
             let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || remove(&doomed));
@@ -106,7 +106,7 @@ impl RunDir {
         Ok(Self {
             path,
             _lock: lock,
-            _on_signal: on_signal,
+            removal,
         })
     }
 
@@ -135,7 +135,7 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        remove(&self.path);
+        self.removal.run();
     }
 }
 
