@@ -10,10 +10,10 @@ fn texts_have_no_tabs_and_no_trailing_spaces() {
         .iter()
         .filter(|file| file.path != "LICENSE")
         .flat_map(|file| {
-            file.text.lines().enumerate().filter_map(|(index, line)| {
-                (line.contains('\t') || line.ends_with(' '))
-                    .then(|| format!("{}:{}", file.path, index + 1))
-            })
+            let lines = file.text.lines().enumerate();
+            lines
+                .filter(|(_, line)| line.contains('\t') || line.ends_with(' '))
+                .map(|(index, _)| format!("{}:{}", file.path, index + 1))
         })
         .collect();
     report("tabs or trailing spaces", &complaints);

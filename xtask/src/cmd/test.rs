@@ -15,6 +15,7 @@ use xshell::{Shell, cmd};
 use crate::host::licences;
 use crate::host::lock;
 use crate::host::needs::{self, Need};
+use crate::progress;
 use crate::workspace::Workspace;
 
 /// Names the file to which tests append what they did not run.
@@ -50,6 +51,8 @@ enum Step {
     Unit,
     /// The command line with wrong input.
     Cli,
+    /// Images and seed disks, read by programs of others.
+    Disk,
     /// Guests in virtual machines.
     Vm,
 }
@@ -82,6 +85,13 @@ impl TestCommand {
         {
             let _lock = lock::acquire(workspace)?;
             needs::meet(workspace, &[Need::TestTools])?;
+            if steps.contains(&Step::Disk) {
+                needs::meet(workspace, &[Need::GuestTarget])?;
+                // Without them the tests that use them are listed as not run.
+                if let Err(error) = needs::meet(workspace, &[Need::DiskTools]) {
+                    progress::note(format!("{error:#}"));
+                }
+            }
             if steps.contains(&Step::Vm) {
                 // The distribution's QEMU in any case: the tests run on plain emulation as well.
                 let named = env::var_os("NOONMARK_QEMU").map(PathBuf::from);
@@ -121,6 +131,7 @@ impl Step {
             Self::Tidy => "tidy",
             Self::Unit => "unit",
             Self::Cli => "cli",
+            Self::Disk => "disk",
             Self::Vm => "vm",
         }
     }
@@ -133,6 +144,7 @@ impl Step {
             Self::Tidy => "the source tree keeps its own rules",
             Self::Unit => "unit tests, property tests, and the clock's simulator",
             Self::Cli => "the command line with wrong input",
+            Self::Disk => "images and seed disks, read by programs of others",
             Self::Vm => "guests in virtual machines",
         }
     }
@@ -163,6 +175,7 @@ impl Step {
                 "cargo test --locked --quiet --workspace --exclude noonmark-tests --no-fail-fast"
             ),
             Self::Cli => crossing("cli"),
+            Self::Disk => crossing("disk"),
             Self::Vm => crossing("vm"),
         };
         Ok(report(command.quiet().run().map_err(Into::into)))

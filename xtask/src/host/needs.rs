@@ -1,5 +1,6 @@
 //! What commands need from the host: looked for first, and only then brought in.
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -14,6 +15,18 @@ use crate::workspace::Workspace;
 /// The target that the guest's programs are compiled for.
 pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
 
+/// Programs by which tests read disks, file systems and archives, each with the package that has it.
+const DISK_TOOLS: &[(&str, &str)] = &[
+    ("sgdisk", "gdisk"),
+    ("fsck.fat", "dosfstools"),
+    ("mcopy", "mtools"),
+    ("objdump", "binutils"),
+    ("cpio", "cpio"),
+];
+
+/// Where administrators' programs are, which a user's `PATH` may lack.
+const ADMINISTRATORS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
 /// One thing that must be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -23,6 +36,8 @@ pub enum Need {
     GuestTarget,
     /// `rustfmt` and `clippy`.
     TestTools,
+    /// What tests read disks, file systems and archives with.
+    DiskTools,
     /// `qemu-img`, for disks in other formats.
     QemuImg,
 }
@@ -43,6 +58,7 @@ impl Need {
             Self::Qemu(_) => "QEMU",
             Self::GuestTarget => "Rust target for the guest",
             Self::TestTools => "rustfmt and clippy",
+            Self::DiskTools => "programs that read disks",
             Self::QemuImg => "qemu-img",
         }
     }
@@ -83,6 +99,10 @@ impl Need {
                 Ok(version) => Finding::Found(first_line(&version)),
                 Err(_) => Finding::Missing("apt-get install qemu-utils".to_owned()),
             }),
+            Self::DiskTools => Ok(match missing_disk_tools().as_slice() {
+                [] => Finding::Found("in the PATH".to_owned()),
+                packages => Finding::Missing(format!("apt-get install {}", packages.join(" "))),
+            }),
             Self::TestTools => {
                 let works =
                     |command| exec::outcome(command).is_ok_and(|output| output.status.success());
@@ -112,6 +132,11 @@ impl Need {
                 install::install(workspace, &["qemu-system-x86"], "QEMU runs the guest")?;
             }
             Self::QemuImg => install::install(workspace, &["qemu-utils"], "qemu-img writes qcow2")?,
+            Self::DiskTools => install::install(
+                workspace,
+                &missing_disk_tools(),
+                "tests read what noonmark writes with other programs",
+            )?,
             Self::GuestTarget => rustup(
                 cmd!(shell, "rustup target add {GUEST_TARGET}"),
                 "Rust's library for the guest",
@@ -140,6 +165,19 @@ impl Need {
 /// As [`Need::meet`].
 pub fn meet(workspace: &Workspace, needs: &[Need]) -> Result<()> {
     needs.iter().try_for_each(|need| need.meet(workspace))
+}
+
+/// The packages of those [`DISK_TOOLS`] that aren't there.
+fn missing_disk_tools() -> Vec<&'static str> {
+    let search = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = env::split_paths(&search)
+        .chain(ADMINISTRATORS.map(PathBuf::from))
+        .collect();
+    DISK_TOOLS
+        .iter()
+        .filter(|(program, _)| !folders.iter().any(|folder| folder.join(program).is_file()))
+        .map(|(_, package)| *package)
+        .collect()
 }
 
 fn shell(workspace: &Workspace) -> Result<Shell> {
