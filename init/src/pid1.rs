@@ -20,8 +20,9 @@ use crate::uevent::{Uevent, Uevents};
 use crate::{clocks, eventlog, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
-/// PHC: the port's driver probes in the background, and the RTC would be the only other source.
-const BOOT_WAIT: Nanos = Nanos::from_millis(400);
+/// PHC: the port's driver probes in the background, which takes over a second on an emulated
+/// machine whose host is busy, and the RTC, good to a second, would be the only other source.
+const BOOT_WAIT: Nanos = Nanos::from_millis(2_500);
 
 /// How soon a host that has written more than it may is read from again.
 const UNREAD_RETRY: Nanos = Nanos::from_millis(20);

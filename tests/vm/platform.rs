@@ -1,6 +1,7 @@
 //! A QEMU with an accelerator, what its guests can follow, and the images that they boot.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
@@ -9,7 +10,7 @@ use noonmark_qemu::hub::Feed;
 use noonmark_qemu::program::{DEFAULT_PROGRAM, Qemu};
 use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::machine::Machine;
-use noonmark_sync::record::Status;
+use noonmark_sync::record::{Record, Status};
 use noonmark_sync::sample::{Method, Source};
 use noonmark_tests::{build_image, workspace_root};
 
@@ -101,7 +102,7 @@ impl Platform {
         let mut guest = platform
             .boot(&images.test)
             .with_context(|| format!("probing {name}"))?;
-        let status = guest.status.clone();
+        let status = guest.settled()?;
         let Some(source) = status.source else {
             bail!("{name}: a synced guest names no source\n{}", guest.tail());
         };
@@ -165,6 +166,22 @@ impl Platform {
 }
 
 impl Guest {
+    /// The status once the guest has had time to climb to its best source.
+    fn settled(&mut self) -> Result<Status> {
+        let until = Instant::now() + self.machine.patience().sync() / 8;
+        let mut last = self.status.clone();
+        while Instant::now() < until && last.source == Some(Source::Rtc) {
+            let deadline = Instant::now() + self.machine.patience().answer();
+            if let Record::Status(status) =
+                self.machine
+                    .record(&self.feed, "a status record", deadline)?
+            {
+                last = status;
+            }
+        }
+        Ok(last)
+    }
+
     /// The console's last lines, for a failure's message.
     pub fn tail(&mut self) -> String {
         format!(
