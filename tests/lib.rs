@@ -67,10 +67,11 @@ pub fn not_run(test: &str, reason: &str) -> Result<()> {
         return Ok(());
     };
     let line = serde_json::json!({ "test": test, "reason": reason });
+    // In one write, so that the lines of tests that run at once don't mix.
     OpenOptions::new()
         .create(true)
         .append(true)
         .open(&path)
-        .and_then(|mut file| writeln!(file, "{line}"))
+        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -2,6 +2,7 @@
 
 pub mod accel;
 pub mod experiment;
+pub mod firmware;
 pub mod hub;
 pub mod lines;
 mod outbox;

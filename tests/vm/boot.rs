@@ -3,11 +3,13 @@
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
-use noonmark_image::build::INITRD;
-use noonmark_qemu::vm::config::Rtc;
+use noonmark_image::build::{DISK, INITRD};
+use noonmark_qemu::firmware;
+use noonmark_qemu::vm::config::{Boot, Rtc};
 use noonmark_sync::record::{Cause, State};
 use noonmark_sync::sample::Source;
 use noonmark_sync::units::{Nanos, Utc};
+use noonmark_tests::workspace_root;
 
 use crate::platform::{Images, Platform};
 
@@ -42,6 +44,25 @@ pub fn from_a_wrong_rtc(platform: &Platform, images: &Images) -> Result<()> {
             status.disruptions
         );
         Ok(())
+    })
+}
+
+/// The disk as it is shipped: firmware, boot program, kernel, PID 1.
+pub fn by_uefi(platform: &Platform, images: &Images) -> Result<()> {
+    let cache = workspace_root().join("target/noonmark/tests/firmware");
+    let firmware = firmware::find(None, &cache)?;
+    let mut config = platform.config(&images.base)?;
+    config.boot = Boot::Uefi {
+        disk: images.base.join(DISK),
+        code: firmware.code,
+        vars: firmware.vars,
+    };
+    config.test_port = false;
+    let mut guest = platform.boot_config(config)?;
+    guest.check(|guest| {
+        let source = guest.status.source.as_ref();
+        ensure!(source == Some(&platform.follows), "follows {source:?}");
+        ensure_near_now(guest.status.time_ns, Nanos::from_secs(30))
     })
 }
 

@@ -62,6 +62,7 @@ const TESTS: &[(&str, On, Body)] = &[
         On::Every,
         boot::from_a_wrong_rtc,
     ),
+    ("boots_by_uefi", On::Every, boot::by_uefi),
     (
         "falls_back_to_the_rtc",
         On::Following(Follows::Host),

@@ -1,7 +1,6 @@
 //! The host: what a command needs from it, and how that gets there.
 
 pub mod apt;
-pub mod firmware;
 mod install;
 pub mod licences;
 pub mod lock;

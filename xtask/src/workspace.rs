@@ -52,6 +52,11 @@ impl Workspace {
         self.state.join("cache")
     }
 
+    /// Where firmware that comes in one file is kept in its two parts.
+    pub fn firmware(&self) -> PathBuf {
+        self.cache().join("firmware")
+    }
+
     /// Where everything that is made here goes.
     pub fn state(&self) -> &Path {
         &self.state

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use noonmark_image::build::DISK;
+use noonmark_qemu::firmware;
 use noonmark_qemu::signals;
 use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::error::MachineError;
@@ -18,7 +19,7 @@ use noonmark_sync::record::Record;
 
 use crate::build::image::{self, Kind, Order};
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
-use crate::host::{firmware, lock};
+use crate::host::lock;
 use crate::progress;
 use crate::status::text;
 use crate::workspace::Workspace;
@@ -79,7 +80,7 @@ impl RunCommand {
         let boot = match self.boot {
             BootBy::Direct => direct_boot(&image)?,
             BootBy::Uefi => {
-                let firmware = firmware::find(workspace, self.firmware.as_deref())?;
+                let firmware = firmware::find(self.firmware.as_deref(), &workspace.firmware())?;
                 progress::note(format!("firmware {}", firmware.code.display()));
                 Boot::Uefi {
                     disk: image.folder.join(DISK),

@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use noonmark_image::lock::LockedPackage;
 use noonmark_image::spec::{KernelSource, Spec};
+use noonmark_qemu::firmware;
 
 use crate::build::packages::{self, Pins, Wanted};
 use crate::build::{kernel, stub};
 use crate::cmd::options::SpecFile;
+use crate::host::lock;
 use crate::host::needs::{Finding, Need};
-use crate::host::{firmware, lock};
 use crate::workspace::Workspace;
 
 /// Brings in what noonmark needs: QEMU, Rust's library for the guest, the guest's kernel.
@@ -64,7 +65,7 @@ impl Setup {
         let pins = Pins::beside(&spec_file, false)?;
         tell("guest kernel", self.kernel(workspace, &spec_file, &pins)?);
         tell("EFI stub", self.package(workspace, stub::WANTED, &pins)?);
-        let firmware = firmware::find(workspace, None)?;
+        let firmware = firmware::find(None, &workspace.firmware())?;
         tell(
             "UEFI firmware",
             Finding::Found(firmware.code.display().to_string()),
