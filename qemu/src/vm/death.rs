@@ -110,7 +110,8 @@ impl fmt::Display for Cause {
             ),
             Self::KernelPanic => f.write_str(
                 "the guest's kernel panicked; the console's last lines say why, and a kernel that \
-                 works elsewhere may do so with --accel tcg",
+                 works elsewhere may do so with another accelerator (--accel), or under emulation \
+                 with one processor (--vcpus 1)",
             ),
             Self::PoweredOff => f.write_str(
                 "the guest turned itself off; if nobody asked it to, its PID 1 could not go on and \
