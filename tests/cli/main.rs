@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
-use noonmark_tests::xtask;
+use noonmark_tests::{not_run, xtask};
 
 /// Runs `cargo xtask` and returns what it said on standard error, after checking that it failed.
 fn refused(arguments: &[&str]) -> String {
@@ -86,6 +86,50 @@ fn a_module_that_the_kernel_lacks_is_named() {
         &spec(folder.path(), "[modules]\nload = [\"no_such_module\"]\n"),
     ]);
     assert!(told.contains("no_such_module"), "{told}");
+}
+
+#[test]
+fn a_full_disk_is_named_and_nothing_is_left_half_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(mount) = Mount::small(folder.path()) else {
+        let test = "a_full_disk_is_named_and_nothing_is_left_half_written";
+        return not_run(test, "mounting a small tmpfs needs root").expect("a writable list");
+    };
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let told = refused(&["image", "--out", path]);
+    assert!(told.contains(path), "{told}");
+    assert!(
+        told.to_lowercase().contains("full") || told.contains("space"),
+        "{told}"
+    );
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .expect("a readable folder")
+        .collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    drop(mount);
+}
+
+/// A file system of 64 KiB, gone when dropped.
+struct Mount<'a>(&'a Path);
+
+impl<'a> Mount<'a> {
+    fn small(folder: &'a Path) -> Option<Self> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "noonmark-test"])
+            .arg(folder)
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Self(folder))
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        // What can't be unmounted shows when the folder can't be removed.
+        let _ = Command::new("umount").arg(self.0).status();
+    }
 }
 
 #[test]
