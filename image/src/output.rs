@@ -9,6 +9,9 @@ use thiserror::Error;
 
 use crate::build::Artifact;
 
+/// What the names of unfinished files begin with.
+const TEMPORARY: &str = ".noonmark-";
+
 /// A folder or file that can't be written.
 #[derive(Debug, Error)]
 #[error("can't write {}: {source}{}", .path.display(), way_out(.source))]
@@ -70,10 +73,28 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     })
 }
 
+/// Removes what a writer that was ended by a signal left in `folder`. No other writer may be at
+/// work there.
+pub fn remove_unfinished(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(TEMPORARY.as_bytes())
+        {
+            // What can't be removed is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A file that is removed again unless it gets its name.
 fn write_temporary(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".noonmark-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use noonmark_image::build::Artifact;
-use noonmark_image::output::{write_all, write_file};
+use noonmark_image::output::{remove_unfinished, write_all, write_file};
 
 fn artifacts() -> Vec<Artifact> {
     let artifact = |name, content: &[u8]| Artifact {
@@ -87,4 +87,19 @@ fn a_single_file_is_written_whole() {
         .expect_err("no folder")
         .to_string();
     assert!(message.starts_with(&format!("can't write {}: ", missing.display())));
+}
+
+#[test]
+fn what_a_killed_writer_left_is_removed_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path(".noonmark-a1B2c3"), b"half").unwrap();
+    fs::write(path("disk.img"), b"whole").unwrap();
+    fs::write(path(".stamp.json"), b"{}").unwrap();
+
+    remove_unfinished(folder.path());
+
+    assert!(!path(".noonmark-a1B2c3").exists());
+    assert!(path("disk.img").exists() && path(".stamp.json").exists());
+    remove_unfinished(&path("absent"));
 }

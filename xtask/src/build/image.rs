@@ -1,5 +1,6 @@
 //! Builds an image where anything that it is made of has changed since the last time.
 
+use std::convert::Infallible;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::output;
 use noonmark_image::spec::{LoadedFile, Spec};
+use noonmark_qemu::signals::{self, CleanupGuard};
 use serde::{Deserialize, Serialize};
 
 use super::init::{self, Programs};
@@ -115,6 +117,7 @@ pub fn build(workspace: &Workspace, order: &Order<'_>) -> Result<Image> {
     if stamp.exists() {
         fs::remove_file(&stamp).with_context(|| format!("cannot remove {}", stamp.display()))?;
     }
+    let unfinished = clean_after_signal(folder);
     output::write_all(folder, &outputs.artifacts)?;
     let made = Stamp {
         fingerprint,
@@ -126,7 +129,18 @@ pub fn build(workspace: &Workspace, order: &Order<'_>) -> Result<Image> {
     };
     let text = serde_json::to_vec_pretty(&made).context("a stamp has no JSON form")?;
     output::write_file(&stamp, &text)?;
+    drop(unfinished);
     Ok(image(spec, made.artifacts, true))
+}
+
+/// Removes what an earlier build that was killed left half-written, and registers the same for a
+/// signal during this one.
+fn clean_after_signal(folder: &Path) -> CleanupGuard {
+    output::remove_unfinished(folder);
+    let folder = folder.to_owned();
+    let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || output::remove_unfinished(&folder));
+    let Ok(((), guard)) = signals::register_with(|| Ok::<_, Infallible>(((), cleanup)));
+    guard
 }
 
 /// Where an image goes that nobody gave a folder for.
