@@ -10,7 +10,8 @@ use noonmark_qemu::accel::{self, Choice, Decision};
 use noonmark_qemu::program::Qemu;
 use noonmark_qemu::vm::config::Boot;
 
-use crate::build::image::Image;
+use crate::build::image::{self, Image, Kind, Order};
+use crate::host::lock;
 use crate::host::needs::{self, Need};
 use crate::progress;
 use crate::workspace::Workspace;
@@ -85,6 +86,32 @@ impl MachineOptions {
             decision.reason
         ));
         Ok(Host { qemu, decision })
+    }
+
+    /// Finds QEMU, and builds the image of this kind where it is stale.
+    ///
+    /// # Errors
+    ///
+    /// As [`MachineOptions::host`] and [`image::build`].
+    pub fn prepare(
+        &self,
+        workspace: &Workspace,
+        spec: &SpecFile,
+        kind: Kind,
+    ) -> Result<(Host, Image)> {
+        let _lock = lock::acquire(workspace)?;
+        // A QEMU that is missing or wrong is told before a minute of building.
+        let host = self.host(workspace)?;
+        let image = image::build(
+            workspace,
+            &Order {
+                spec_file: &spec.path(workspace),
+                kind,
+                folder: &image::default_folder(workspace, kind),
+                locked: false,
+            },
+        )?;
+        Ok((host, image))
     }
 
     /// Processors and memory: what was asked for, else what the image's description says.

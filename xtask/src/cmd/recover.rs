@@ -16,9 +16,8 @@ use noonmark_qemu::vm::machine::Machine;
 use noonmark_sync::record::Record;
 use noonmark_sync::units::Nanos;
 
-use crate::build::image::{self, Kind, Order};
+use crate::build::image::Kind;
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
-use crate::host::lock;
 use crate::progress::{self, Step};
 use crate::status::text;
 use crate::workspace::Workspace;
@@ -62,21 +61,7 @@ impl RecoverCommand {
         if let Some(file) = &self.json {
             check_folder(file)?;
         }
-        let (host, image) = {
-            let _lock = lock::acquire(workspace)?;
-            // A QEMU that is missing or wrong is told before a minute of building.
-            let host = self.machine.host(workspace)?;
-            let image = image::build(
-                workspace,
-                &Order {
-                    spec_file: &self.spec.path(workspace),
-                    kind: Kind::Test,
-                    folder: &image::default_folder(workspace, Kind::Test),
-                    locked: false,
-                },
-            )?;
-            (host, image)
-        };
+        let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Test)?;
         let size = self.machine.size(&image.spec.vm);
         let faults = if self.faults.is_empty() {
             Fault::defaults()

@@ -17,9 +17,8 @@ use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::{Machine, PowerOff};
 use noonmark_sync::record::Record;
 
-use crate::build::image::{self, Kind, Order};
+use crate::build::image::Kind;
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
-use crate::host::lock;
 use crate::progress;
 use crate::status::text;
 use crate::workspace::Workspace;
@@ -61,21 +60,7 @@ enum BootBy {
 
 impl RunCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let (host, image) = {
-            let _lock = lock::acquire(workspace)?;
-            // A QEMU that is missing or wrong is told before a minute of building.
-            let host = self.machine.host(workspace)?;
-            let image = image::build(
-                workspace,
-                &Order {
-                    spec_file: &self.spec.path(workspace),
-                    kind: Kind::Base,
-                    folder: &image::default_folder(workspace, Kind::Base),
-                    locked: false,
-                },
-            )?;
-            (host, image)
-        };
+        let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Base)?;
         let size = self.machine.size(&image.spec.vm);
         let boot = match self.boot {
             BootBy::Direct => direct_boot(&image)?,
