@@ -1,6 +1,7 @@
 //! The experiment: disturb a guest's clock, and measure how it gets right again.
 
 mod account;
+pub mod bench;
 pub mod fault;
 pub mod host;
 pub mod plan;
