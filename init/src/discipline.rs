@@ -136,6 +136,11 @@ impl Discipline {
 
     /// Tells the engine what happened and carries out all that follows from it.
     pub fn drive(&mut self, input: Input) {
+        // An image without sources leaves the clock to another program: nothing is read, set, or
+        // woken up for.
+        if self.ladder.is_empty() {
+            return;
+        }
         self.engine.handle(clocks::raw(), input, &mut self.actions);
         for _ in 0..ROUNDS_MAX {
             if self.actions.is_empty() {
@@ -262,6 +267,8 @@ fn to_freq(frequency: Ppb) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use noonmark_sync::record::DetectedBy;
+
     use super::*;
 
     #[test]
@@ -284,6 +291,19 @@ mod tests {
             answer,
             Some(Input::Read(Source::Kvm, Err(ReadFailure::Absent)))
         );
+    }
+
+    #[test]
+    fn without_sources_the_clock_is_left_alone() {
+        let config = ClockConfig {
+            sources: Vec::new(),
+            ..ClockConfig::default()
+        };
+        let mut discipline = Discipline::new(config, Utc(0), Raw(0));
+        discipline.drive(Input::Wake(DetectedBy::Boot));
+        discipline.drive(Input::Wake(DetectedBy::CancelOnSet));
+        assert_eq!(discipline.wake_at(), Raw(i64::MAX));
+        assert_eq!(discipline.emitted, []);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Module {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClockConfig {
-    /// The ladder, best first.
+    /// The ladder, best first. Empty: PID 1 leaves the clock to another program.
     pub sources: Vec<Source>,
     /// An offset from which the clock is stepped rather than slewed.
     pub step: Nanos,

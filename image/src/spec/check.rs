@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use noonmark_sync::config::{ClockConfig, StatusConfig};
+use noonmark_sync::config::{ClockConfig, Service, Start, StatusConfig};
 use noonmark_sync::sample::Source;
 use noonmark_sync::units::{Nanos, Utc};
 use toml::Spanned;
@@ -30,7 +30,7 @@ pub(super) type Checked<T> = Result<T, TextError>;
 /// Makes a [`Spec`] of what was written.
 pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
     let vm = VmSpec::default();
-    Ok(Spec {
+    let spec = Spec {
         image: image(raw.image, place)?,
         kernel: kernel(raw.kernel, place)?,
         modules: ModulesSpec {
@@ -69,7 +69,26 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
             memory_mib: number(raw.vm.memory_mib, "vm.memory_mib", 128..=1 << 20, place)?
                 .unwrap_or(vm.memory_mib),
         },
-    })
+    };
+    every_service_can_start(&spec, place)?;
+    Ok(spec)
+}
+
+/// Where PID 1 leaves the clock alone, it never knows the clock to be right.
+fn every_service_can_start(spec: &Spec, place: &Place<'_>) -> Checked<()> {
+    let waits = |service: &&Service| service.start == Start::ClockSynced;
+    match spec.services.iter().find(waits) {
+        Some(service) if spec.clock.sources.is_empty() => Err(place.error(
+            None,
+            "clock.sources",
+            format!(
+                "without a source the service `{}` would wait for the clock for ever; give it \
+                 `start = \"boot\"`",
+                service.name
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn image(raw: RawImage, place: &Place<'_>) -> Checked<Image> {
@@ -229,7 +248,6 @@ fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
     let sources = match raw.sources {
         None => default.sources,
         Some(list) => {
-            let span = list.span();
             let mut sources: Vec<Source> = Vec::new();
             for name in list.into_inner() {
                 let span = Some(name.span());
@@ -245,13 +263,6 @@ fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
                     ));
                 }
                 sources.push(source);
-            }
-            if sources.is_empty() {
-                return Err(place.error(
-                    Some(span),
-                    "clock.sources",
-                    "expected at least one source, best first",
-                ));
             }
             sources
         }

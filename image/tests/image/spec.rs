@@ -134,6 +134,15 @@ fn values_are_taken_in_their_units() {
 }
 
 #[test]
+fn a_clock_may_be_left_to_a_program_that_starts_at_boot() {
+    let spec = spec(
+        "[clock]\nsources = []\n\
+         [[service]]\nname = \"chronyd\"\nexec = [\"/chronyd\"]\nstart = \"boot\"\n",
+    );
+    assert_eq!(spec.clock.sources, []);
+}
+
+#[test]
 fn an_error_names_place_key_and_what_was_expected() {
     let cases = [
         (
@@ -204,8 +213,8 @@ fn what_could_not_work_in_the_guest_is_refused() {
             "expected printable ASCII",
         ),
         (
-            "[clock]\nsources = []\n".into(),
-            "expected at least one source",
+            "[clock]\nsources = []\n[[service]]\nname = \"a\"\nexec = [\"/a\"]\n".into(),
+            "the service `a` would wait for the clock for ever",
         ),
         (
             "[clock]\nsources = [\"rtc\", \"rtc\"]\n".into(),
