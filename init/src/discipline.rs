@@ -15,7 +15,11 @@ use crate::modules::{self, ModuleError};
 use crate::phc::{self, Phc};
 use crate::sys::{self, Adjust};
 use crate::timechannel::TimeChannel;
+use crate::vmclock::{ScaleError, VmClock};
 use crate::{log, rtc};
+
+/// Where the kernel makes device files.
+const DEV: &str = "/dev";
 
 /// How many rounds of actions and their outcomes one input may lead to. A repair takes a handful.
 const ROUNDS_MAX: usize = 64;
@@ -35,6 +39,7 @@ pub struct Discipline {
     engine: Engine,
     ladder: Vec<Source>,
     phcs: Vec<Phc>,
+    vmclock: Option<VmClock>,
     /// The host's time channel.
     pub channel: TimeChannel,
     /// Sources whose driver did not load, and why.
@@ -54,6 +59,7 @@ impl Discipline {
             ladder: config.sources.clone(),
             engine: Engine::new(config, built, now),
             phcs: Vec::new(),
+            vmclock: None,
             channel: TimeChannel::new(built, now),
             refusals: Vec::new(),
             actions: Vec::with_capacity(ACTIONS),
@@ -92,14 +98,21 @@ impl Discipline {
     /// Remembers why a module is not in, for the source that it would have served.
     pub fn note_module_error(&mut self, error: &ModuleError) {
         if let Some(source) = modules::source_served(error.module()) {
-            self.refusals.push((source, error.to_string()));
+            self.note_refusal(source, error.to_string());
+        }
+    }
+
+    fn note_refusal(&mut self, source: Source, why: String) {
+        if self.refusal(&source) != Some(why.as_str()) {
+            log!(Warning, "source {source}: {why}");
+            self.refusals.retain(|(refused, _)| *refused != source);
+            self.refusals.push((source, why));
         }
     }
 
     /// Looks for PHCs again.
     pub fn rescan_phcs(&mut self) {
-        let (found, problems) =
-            phc::discover(Path::new(phc::CLASS), Path::new("/dev"), &self.ladder);
+        let (found, problems) = phc::discover(Path::new(phc::CLASS), Path::new(DEV), &self.ladder);
         for problem in problems {
             log!(Warning, "PHC {problem}");
         }
@@ -115,6 +128,25 @@ impl Discipline {
             }
         }
         self.phcs = found;
+    }
+
+    /// Looks for a VMClock; gives it where it is new.
+    pub fn rescan_vmclock(&mut self) -> Option<&VmClock> {
+        if self.vmclock.is_some() {
+            return None;
+        }
+        match VmClock::find(Path::new(DEV)) {
+            Ok(found) => self.vmclock = found,
+            Err(why) => self.note_refusal(Source::Vmclock, why),
+        }
+        let vmclock = self.vmclock.as_ref()?;
+        log!(Info, "{}: its disruption marker is watched", vmclock.node());
+        Some(vmclock)
+    }
+
+    /// The machine's VMClock, if it has one.
+    pub fn vmclock_mut(&mut self) -> Option<&mut VmClock> {
+        self.vmclock.as_mut()
     }
 
     /// When the engine wants to be woken.
@@ -206,7 +238,29 @@ impl Discipline {
 
     fn read_phc(&mut self, source: &Source) -> Result<Reading, ReadFailure> {
         let phc = self.phcs.iter_mut().find(|phc| phc.source() == source);
-        phc.ok_or(ReadFailure::Absent)?.read(clocks::raw())
+        let reading = phc.ok_or(ReadFailure::Absent)?.read(clocks::raw())?;
+        if *source == Source::Vmclock {
+            return self.put_on_utc(reading);
+        }
+        Ok(reading)
+    }
+
+    /// A VMClock's PHC counts TAI on some kernels and UTC on others; which, tells the device's page.
+    fn put_on_utc(&mut self, reading: Reading) -> Result<Reading, ReadFailure> {
+        let utc = match &self.vmclock {
+            Some(vmclock) => vmclock.utc(Nanos(reading.reference.0)),
+            None => Err(ScaleError::NoPage),
+        };
+        match utc {
+            Ok(reference) => Ok(Reading {
+                reference,
+                ..reading
+            }),
+            Err(why) => {
+                self.note_refusal(Source::Vmclock, why.to_string());
+                Err(ReadFailure::Refused(Errno::OPNOTSUPP.raw_os_error()))
+            }
+        }
     }
 }
 

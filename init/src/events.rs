@@ -21,6 +21,8 @@ const LONGEST: Nanos = Nanos::from_secs(3_600);
 pub enum Event {
     /// Somebody may have set the clock.
     ClockSet,
+    /// The machine's VMClock changed.
+    VmClock,
     /// The kernel sent uevents.
     Uevents,
     /// The time channel's port: whether a host is connected now.
@@ -42,6 +44,8 @@ pub enum Event {
 pub enum Watched {
     /// [`crate::timers::ClockSetTimer`].
     ClockSet,
+    /// [`crate::vmclock::VmClock`], where it notifies.
+    VmClock,
     /// [`crate::uevent::Uevents`].
     Uevents,
     /// The time channel's port.
@@ -52,8 +56,9 @@ pub enum Watched {
     Signals,
 }
 
-const WATCHED: [Watched; 5] = [
+const WATCHED: [Watched; 6] = [
     Watched::ClockSet,
+    Watched::VmClock,
     Watched::Uevents,
     Watched::TimePort,
     Watched::StatusPort,
@@ -91,6 +96,14 @@ impl EventQueue {
             EventData::new_u64(watched as u64),
             flags(watched),
         )
+    }
+
+    /// Waits on this descriptor no longer.
+    ///
+    /// # Errors
+    /// As `epoll_ctl`.
+    pub fn forget(&self, descriptor: impl AsFd) -> Result<(), Errno> {
+        epoll::delete(&self.epoll, descriptor)
     }
 
     /// Waits for the next events, for about `at_most`: rounded up to a millisecond, and never
@@ -134,7 +147,9 @@ fn whole_milliseconds(span: Nanos) -> Timespec {
 
 fn flags(watched: Watched) -> EventFlags {
     match watched {
-        Watched::ClockSet | Watched::Uevents | Watched::Signals => EventFlags::IN,
+        Watched::ClockSet | Watched::VmClock | Watched::Uevents | Watched::Signals => {
+            EventFlags::IN
+        }
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.
         Watched::TimePort | Watched::StatusPort => {
             EventFlags::IN | EventFlags::OUT | EventFlags::ET
@@ -145,6 +160,7 @@ fn flags(watched: Watched) -> EventFlags {
 fn event(watched: Watched, connected: bool) -> Event {
     match watched {
         Watched::ClockSet => Event::ClockSet,
+        Watched::VmClock => Event::VmClock,
         Watched::Uevents => Event::Uevents,
         Watched::TimePort => Event::TimePort { connected },
         Watched::StatusPort => Event::StatusPort { connected },

@@ -30,3 +30,4 @@ pub mod sys;
 pub mod timechannel;
 pub mod timers;
 pub mod uevent;
+pub mod vmclock;

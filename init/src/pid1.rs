@@ -17,6 +17,7 @@ use crate::status::StatusPort;
 use crate::stop::Stopping;
 use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
+use crate::vmclock::VmClock;
 use crate::{clocks, eventlog, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
@@ -120,6 +121,7 @@ impl Pid1 {
         for module in modules {
             match modules::load(module) {
                 Ok(()) if modules::source_served(&module.name).is_some() => {
+                    self.rescan_vmclock();
                     self.discipline.rescan_phcs();
                     if self.discipline.has_phc() {
                         self.begin_when_ready(clocks::raw());
@@ -137,6 +139,7 @@ impl Pid1 {
     }
 
     fn run(&mut self) -> ! {
+        self.rescan_vmclock();
         self.discipline.rescan_phcs();
         self.begin_when_ready(clocks::raw());
         self.rescan_ports();
@@ -163,9 +166,13 @@ impl Pid1 {
     fn wait(&mut self) {
         let now = clocks::raw();
         let at_most = self.next_deadline(now) - now;
-        for index in 0..self.queue.wait(at_most) {
+        let count = self.queue.wait(at_most);
+        // A restored machine is seen at any wake: the marker is in memory.
+        self.look_for_disruption();
+        for index in 0..count {
             match self.queue.event(index) {
                 Event::ClockSet => self.on_clock_set(),
+                Event::VmClock => self.on_vmclock(),
                 Event::Uevents => self.on_uevents(),
                 Event::TimePort { connected } => self.on_time_port(connected),
                 Event::StatusPort { connected } => self.on_status_port(connected),
@@ -237,6 +244,30 @@ impl Pid1 {
         }
     }
 
+    fn look_for_disruption(&mut self) {
+        let vmclock = self.discipline.vmclock_mut();
+        let disrupted = vmclock.is_some_and(VmClock::take_disruption);
+        if disrupted && self.boot_wait.is_none() {
+            self.discipline.drive(Input::Wake(DetectedBy::Vmclock));
+        }
+    }
+
+    /// The VMClock notified of a change, which the look at each wake has dealt with already.
+    fn on_vmclock(&mut self) {
+        let Some(vmclock) = self.discipline.vmclock_mut() else {
+            return;
+        };
+        if let Err(errno) = vmclock.acknowledge() {
+            // It would be ready for ever; the marker is still compared at each wake.
+            let why = format!("{}: {errno}; it is waited on no longer", vmclock.node());
+            if let Some(descriptor) = vmclock.descriptor() {
+                // What can't be taken out of the queue was never in it.
+                let _ = self.queue.forget(descriptor);
+            }
+            self.fail_softly(why);
+        }
+    }
+
     fn on_uevents(&mut self) {
         let Some(uevents) = &self.uevents else { return };
         let (mut generation, mut changed) = (false, false);
@@ -251,6 +282,7 @@ impl Pid1 {
             self.discipline.drive(Input::Wake(DetectedBy::Vmgenid));
         }
         if changed {
+            self.rescan_vmclock();
             self.discipline.rescan_phcs();
             self.rescan_ports();
             self.sources_changed();
@@ -329,6 +361,21 @@ impl Pid1 {
             .map_or(Shutdown::Poweroff, Stopping::how);
         self.tell();
         power::end(how)
+    }
+
+    /// Looks for the VMClock, and waits on it where it notifies. Where the kernel is too old to poll
+    /// it (EPERM), its marker is compared at each wake all the same.
+    fn rescan_vmclock(&mut self) {
+        let new = self.discipline.rescan_vmclock();
+        let watched = match new.and_then(VmClock::descriptor) {
+            Some(descriptor) => self.queue.watch(Watched::VmClock, descriptor),
+            None => Ok(()),
+        };
+        if let Err(errno) = watched
+            && errno != Errno::PERM
+        {
+            self.fail_softly(format!("waiting for the VMClock: {errno}"));
+        }
     }
 
     fn rescan_ports(&mut self) {

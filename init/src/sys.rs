@@ -2,18 +2,21 @@
 //! here, and nothing else: what the calls mean for the clock is decided by their callers.
 #![allow(
     unsafe_code,
-    reason = "ioctl, adjtimex, signalfd, sched_setscheduler and the child's side of fork have no safe wrapper"
+    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, the processor's counter and the child's side of fork have no safe wrapper"
 )]
 
+use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::ptr::NonNull;
 
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Updater, ioctl, opcode};
+use rustix::mm::{MapFlags, ProtFlags};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities,
@@ -189,6 +192,58 @@ pub fn adjtimex(adjust: Adjust) -> Result<(i64, i64), Errno> {
         return Err(last_errno());
     }
     Ok((timex.freq, timex.tick))
+}
+
+/// One page of a device's memory, which the device may change at any time.
+#[derive(Debug)]
+pub struct MappedPage {
+    address: NonNull<c_void>,
+}
+
+/// The length of what is mapped: a page of x86-64.
+const PAGE_BYTES: usize = 4096;
+
+impl MappedPage {
+    /// Maps the first page of `device`, read-only. Errors: as `mmap`.
+    pub fn of(device: &File) -> Result<Self, Errno> {
+        let start = std::ptr::null_mut();
+        // SAFETY: the kernel chooses an address where nothing is mapped, so no memory of ours is
+        // touched; the mapping stays until it is dropped.
+        let address = unsafe {
+            let (protection, flags) = (ProtFlags::READ, MapFlags::SHARED);
+            rustix::mm::mmap(start, PAGE_BYTES, protection, flags, device, 0)?
+        };
+        NonNull::new(address)
+            .map(|address| Self { address })
+            .ok_or(Errno::FAULT)
+    }
+
+    /// The little-endian word at a byte offset, which is a multiple of 8 within the page; one
+    /// access of the memory.
+    #[must_use]
+    pub fn word(&self, offset: usize) -> u64 {
+        assert!(offset.is_multiple_of(8) && offset < PAGE_BYTES);
+        // SAFETY: the offset is aligned and within the page, which is mapped as long as `self`
+        // lives; any bits are a valid u64, and the access is volatile because others write there.
+        let word = unsafe { self.address.cast::<u64>().add(offset / 8).read_volatile() };
+        u64::from_le(word)
+    }
+}
+
+impl Drop for MappedPage {
+    fn drop(&mut self) {
+        // SAFETY: the page was mapped by `of` with this length, and no reference into it is ever
+        // handed out. That unmapping it can't fail follows from the first.
+        let _ = unsafe { rustix::mm::munmap(self.address.as_ptr(), PAGE_BYTES) };
+    }
+}
+
+/// The processor's counter, the TSC: what `VMCLOCK_COUNTER_X86_TSC` counts.
+#[must_use]
+pub fn counter() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, it touches no memory, and nothing in a
+    // noonmark guest forbids it to programs (CR4.TSD).
+    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// Blocks these signals for the process and makes a non-blocking descriptor that reads them.
