@@ -1,9 +1,14 @@
 //! Messages on port `noonmark.test`, which only test images have: the host asks the fault program
 //! to disturb the clock, and gets back what the in-guest observer saw. JSON Lines both ways.
 
+mod trace;
+
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+
+pub use trace::{POINTS_MAX, TracePoint, Tracer};
 
 use crate::units::{Nanos, Utc};
 
@@ -65,7 +70,7 @@ pub enum Outcome {
 }
 
 /// What a spinning reader of `CLOCK_REALTIME` saw, against `CLOCK_MONOTONIC_RAW`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// From just before the fault's system call to the first read of those that stay within
     /// tolerance; none where that did not happen before the deadline.
@@ -81,4 +86,7 @@ pub struct Observation {
     pub residual_ns: Nanos,
     /// How far the observer itself can be wrong about `residual_ns`.
     pub residual_bound_ns: Nanos,
+    /// The error against the time since the fault, at most [`POINTS_MAX`] points.
+    #[serde(default)]
+    pub trace: Vec<TracePoint>,
 }

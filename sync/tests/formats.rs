@@ -11,7 +11,7 @@ use noonmark_sync::record::{
     SourceStatus, State, Status, Topic, Usage,
 };
 use noonmark_sync::sample::{Method, Source};
-use noonmark_sync::testport::{Answer, Fault, Observation, Outcome, Request};
+use noonmark_sync::testport::{Answer, Fault, Observation, Outcome, Request, TracePoint};
 use noonmark_sync::units::{Nanos, Ppb, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -236,11 +236,16 @@ fn the_test_ports_messages() {
                 worst_ns: Nanos(3_600_000_000_000),
                 residual_ns: Nanos(-12),
                 residual_bound_ns: Nanos(60),
+                trace: vec![TracePoint {
+                    at: Nanos(700),
+                    error: Nanos(3_600_000_000_000),
+                }],
             }),
         },
         concat!(
             r#"{"v":1,"id":3,"observed":{"recovered_ns":610000,"wrong_reads":41,"reads":90000,"#,
-            r#""worst_ns":3600000000000,"residual_ns":-12,"residual_bound_ns":60}}"#
+            r#""worst_ns":3600000000000,"residual_ns":-12,"residual_bound_ns":60,"#,
+            r#""trace":[[700,3600000000000]]}}"#
         ),
     );
     is_written_as(

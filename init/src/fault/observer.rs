@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use noonmark_init::clocks::Sandwich;
-use noonmark_sync::testport::Observation;
+use noonmark_sync::testport::{Observation, Tracer};
 use noonmark_sync::units::{Nanos, Raw};
 
 use crate::line::Line;
@@ -27,6 +27,7 @@ pub struct Observer {
     reads: u64,
     worst: Nanos,
     last: VecDeque<(Nanos, Nanos)>,
+    tracer: Tracer,
 }
 
 impl Observer {
@@ -43,6 +44,7 @@ impl Observer {
             reads: 0,
             worst: Nanos::ZERO,
             last: VecDeque::with_capacity(LAST_READS),
+            tracer: Tracer::default(),
         }
     }
 
@@ -56,6 +58,7 @@ impl Observer {
         }
         let error = self.line.error(read);
         self.worst = self.worst.max(error.abs());
+        self.tracer.take(read.after - self.fault_at, error);
         if error.abs() > self.tolerance {
             self.wrong_reads += 1;
             self.right_since = None;
@@ -82,6 +85,7 @@ impl Observer {
             worst_ns: self.worst,
             residual_ns: residual,
             residual_bound_ns: self.line.bound(now) + half_width,
+            trace: self.tracer.finish(),
         }
     }
 }
@@ -139,6 +143,11 @@ mod tests {
         assert_eq!(seen.worst_ns, Nanos(3_600_000 * MS));
         assert_eq!(seen.residual_ns, Nanos(70));
         assert!(seen.residual_bound_ns >= Nanos(50));
+        let errors: Vec<Nanos> = seen.trace.iter().map(|point| point.error).collect();
+        assert_eq!(
+            errors[..3],
+            [Nanos(3_600_000 * MS), Nanos(0), Nanos(-2 * MS)]
+        );
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) fn join(observation: &Observation, account: &Account) -> Sample {
         reads: observation.reads,
         worst_ns: observation.worst_ns,
         repair_ns: account.took,
+        trace: observation.trace.clone(),
+        ..Sample::default()
     }
 }
 

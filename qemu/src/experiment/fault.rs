@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use noonmark_sync::testport;
 use noonmark_sync::units::{Nanos, Utc};
+use serde::{Deserialize, Serialize};
 
 /// A disturbance by name. Its [`Display`](fmt::Display) is a name that parses to the same fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,33 @@ pub enum Fault {
     Date(Utc),
     /// `step:-1h`: the guest's clock is set to what it says plus this.
     Step(Nanos),
+}
+
+/// What kind of disturbance a fault is: the part of its name before the colon.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// The guest's clock is set, by a span or to a date.
+    #[default]
+    Step,
+    /// The guest's frequency or tick is changed.
+    Skew,
+    /// The host stops the machine for a while.
+    Pause,
+    /// The machine's state is saved, and restored in a new QEMU.
+    Restore,
+    /// The machine moves to another QEMU while it runs.
+    Migrate,
+    /// The source that the guest follows goes away.
+    SourceLoss,
+    /// The source that the guest follows tells something untrue.
+    Liar,
+    /// The clock is set again and again while the guest is under load.
+    Storm,
+    /// A mixture of the others.
+    Combined,
 }
 
 /// A name that is no fault's.
@@ -65,6 +93,14 @@ impl Fault {
             Self::Step(Nanos::from_millis(500)),
             Self::Step(Nanos::from_millis(-50)),
         ]
+    }
+
+    /// The family that it belongs to.
+    #[must_use]
+    pub fn family(self) -> Family {
+        match self {
+            Self::Date(_) | Self::Step(_) => Family::Step,
+        }
     }
 
     /// What the fault program in the guest is asked to do.

@@ -3,9 +3,11 @@
 
 use noonmark_sync::record::{self, Boot, Cause, DetectedBy};
 use noonmark_sync::sample::{Method, Source};
+use noonmark_sync::testport::TracePoint;
 use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
 
+use super::fault::Family;
 use super::host::Host;
 
 /// The report's format version.
@@ -68,6 +70,9 @@ pub struct Environment {
 pub struct FaultReport {
     /// The fault's name, as `--fault` takes it.
     pub fault: String,
+    /// The family that it belongs to.
+    #[serde(default)]
+    pub family: Family,
     /// How many samples were asked for.
     pub requested: u32,
     /// What was measured, in order.
@@ -77,7 +82,7 @@ pub struct FaultReport {
 }
 
 /// One fault done once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// From the fault to the first of the reads that stayed within tolerance; none where the
     /// clock did not get right before the deadline.
@@ -98,6 +103,39 @@ pub struct Sample {
     pub worst_ns: Nanos,
     /// PID 1's own account: from detection to its verifying reading.
     pub repair_ns: Option<Nanos>,
+    /// Who timed it.
+    #[serde(default)]
+    pub measured_by: MeasuredBy,
+    /// How far `recovered_ns` itself may be wrong; none where one clock timed both ends.
+    #[serde(default)]
+    pub timing_bound_ns: Option<Nanos>,
+    /// Counts the fault's samples from 1; 0 is the first fault after boot.
+    #[serde(default)]
+    pub number: u32,
+    /// What this sample's own random choices were drawn from.
+    #[serde(default)]
+    pub seed: u64,
+    /// The command that does this sample again.
+    #[serde(default)]
+    pub replay: String,
+    /// What else must not have happened and did, in words: a step to a wrong time, an error beyond
+    /// the fault's limit. A sample with any of it has failed, however fast it recovered.
+    #[serde(default)]
+    pub violations: Vec<String>,
+    /// The error (guest minus truth) against the time since the fault.
+    #[serde(default)]
+    pub trace: Vec<TracePoint>,
+}
+
+/// Who timed a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MeasuredBy {
+    /// The observer in the guest, by the guest's own counter.
+    #[default]
+    Observer,
+    /// The host, which compares the guest's time with its own.
+    Host,
 }
 
 /// Figures over one fault's samples, all by the nearest-rank method over the recovered ones.
@@ -186,6 +224,11 @@ impl Report {
                     taken.len()
                 ));
             }
+            for sample in taken {
+                for violation in &sample.violations {
+                    reasons.push(format!("{name}, sample {}: {violation}", sample.number));
+                }
+            }
         };
         if let Some(first) = &self.first {
             let name = format!("{} (first after boot)", first.fault);
@@ -231,6 +274,7 @@ mod tests {
             reads: 1000,
             worst_ns: Nanos::from_secs(3600),
             repair_ns: Some(Nanos::from_micros(400)),
+            ..Sample::default()
         }
     }
 
@@ -242,6 +286,7 @@ mod tests {
             boot: None,
             faults: vec![FaultReport {
                 fault: "step:-1h".into(),
+                family: Family::Step,
                 requested: 2,
                 summary: Summary::of(&samples),
                 samples,
@@ -311,10 +356,11 @@ mod tests {
         let expected = concat!(
             r#"{"v":1,"environment":{"qemu":"","accelerator":"","kernel":null,"clocksource":null,"#,
             r#""source":null,"method":null,"vcpus":0,"accelerator_reason":""},"#,
-            r#""tolerance_ns":1000000,"boot":null,"faults":[{"fault":"step:-1h","requested":2,"#,
+            r#""tolerance_ns":1000000,"boot":null,"faults":[{"fault":"step:-1h","family":"step","requested":2,"#,
             r#""samples":[{"recovered_ns":600000,"wrong_reads":1,"residual_ns":70,"#,
             r#""detected_by":"cancel_on_set","cause":"guest_step","residual_bound_ns":90,"#,
-            r#""reads":1000,"worst_ns":3600000000000,"repair_ns":400000}],"#,
+            r#""reads":1000,"worst_ns":3600000000000,"repair_ns":400000,"measured_by":"observer","#,
+            r#""timing_bound_ns":null,"number":0,"seed":0,"replay":"","violations":[],"trace":[]}],"#,
             r#""summary":{"count":1,"recovered":1,"p50_ns":600000,"p99_ns":600000,"#,
             r#""max_ns":600000}}],"not_run":[],"first":null,"max_recovery_ns":50000000,"#,
             r#""seed":1,"noonmark":"0.1.0","sources":[],"init":null,"#,

@@ -171,7 +171,7 @@ struct Experiment<'a> {
 
 /// What one request came to.
 enum Answered {
-    Sample(Sample),
+    Sample(Box<Sample>),
     Refused(String),
 }
 
@@ -231,7 +231,7 @@ impl Experiment<'_> {
                 self.report_sample(fault, 0, &sample);
                 self.report.first = Some(FirstSample {
                     fault: fault.to_string(),
-                    sample,
+                    sample: *sample,
                 });
             }
             // The samples proper will say so.
@@ -248,6 +248,7 @@ impl Experiment<'_> {
         let index = self.report.faults.len();
         self.report.faults.push(FaultReport {
             fault: fault.to_string(),
+            family: fault.family(),
             requested: self.plan.count,
             samples: Vec::new(),
             summary: Summary::default(),
@@ -257,7 +258,7 @@ impl Experiment<'_> {
             match self.sample(fault)? {
                 Answered::Sample(sample) => {
                     let entry = &mut self.report.faults[index];
-                    entry.samples.push(sample);
+                    entry.samples.push((*sample).clone());
                     entry.summary = Summary::of(&entry.samples);
                     self.report_sample(fault, number, &sample);
                 }
@@ -316,7 +317,7 @@ impl Experiment<'_> {
         match answer.outcome {
             testport::Outcome::Observed(observation) => {
                 let account = self.account()?;
-                Ok(Answered::Sample(join(&observation, &account)))
+                Ok(Answered::Sample(Box::new(join(&observation, &account))))
             }
             testport::Outcome::Error(why) => Ok(Answered::Refused(why)),
             testport::Outcome::Ready => Ok(Answered::Refused(
@@ -359,6 +360,7 @@ mod tests {
         for (fault, &count) in plan.faults.iter().zip(counts) {
             report.faults.push(FaultReport {
                 fault: fault.to_string(),
+                family: fault.family(),
                 requested: plan.count,
                 samples: Vec::new(),
                 summary: Summary {

@@ -218,6 +218,7 @@ mod tests {
     use noonmark_sync::record::{Boot, SourceStatus, Usage};
     use noonmark_sync::sample::{Method, Source};
 
+    use super::super::fault::Family;
     use super::super::host::Host;
     use super::super::report::{Environment, FaultReport, FirstSample, NotRun, VERSION};
     use super::*;
@@ -233,6 +234,7 @@ mod tests {
             reads: 5000,
             worst_ns: Nanos::from_secs(3600),
             repair_ns: Some(Nanos::from_micros(400)),
+            ..Sample::default()
         }
     }
 
@@ -260,6 +262,7 @@ mod tests {
             }),
             faults: vec![FaultReport {
                 fault: "step:-1h".into(),
+                family: Family::Step,
                 requested: 2,
                 summary: Summary::of(&samples),
                 samples,
