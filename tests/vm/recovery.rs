@@ -8,7 +8,8 @@ use noonmark_qemu::experiment::fault::Fault;
 use noonmark_qemu::experiment::plan::Plan;
 use noonmark_qemu::experiment::report::{Report, Sample};
 use noonmark_qemu::experiment::run;
-use noonmark_sync::record::{Cause, Command, DetectedBy, Event, Record};
+use noonmark_qemu::vm::machine::Kick;
+use noonmark_sync::record::{Cause, DetectedBy, Event, Record};
 use noonmark_sync::sample::{Method, Source};
 use noonmark_sync::units::Nanos;
 
@@ -81,8 +82,7 @@ pub fn after_a_pause(platform: &Platform, images: &Images) -> Result<()> {
     let mut guest = platform.boot(&images.test)?;
     guest.check(|guest| {
         let behind = pause_for(guest, PAUSE)?;
-        let deadline = soon(guest);
-        guest.machine.qmp().cont(deadline)?;
+        guest.machine.resume(Kick::Withheld)?;
         let (disrupted, recovered) = disruption(guest)?;
         let Event::Disrupted {
             cause,
@@ -106,11 +106,7 @@ pub fn when_kicked(platform: &Platform, images: &Images) -> Result<()> {
     let mut guest = platform.boot(&images.test)?;
     guest.check(|guest| {
         let behind = pause_for(guest, PAUSE)?;
-        // The kick waits in the port until the machine runs again, so it is there first.
-        guest.machine.send(&Command::Kick(true))?;
-        thread::sleep(Duration::from_millis(100));
-        let deadline = soon(guest);
-        guest.machine.qmp().cont(deadline)?;
+        guest.machine.resume(Kick::Sent)?;
         let (disrupted, recovered) = disruption(guest)?;
         let Event::Disrupted {
             detected_by,
@@ -178,8 +174,7 @@ fn samples(report: &Report) -> impl Iterator<Item = &Sample> {
 
 /// Stops the machine for a while; gives how long it stood still, at least.
 fn pause_for(guest: &mut Guest, pause: Duration) -> Result<Nanos> {
-    let deadline = soon(guest);
-    guest.machine.qmp().stop(deadline)?;
+    guest.machine.pause()?;
     let stopped = Instant::now();
     thread::sleep(pause);
     Ok(Nanos(i64::try_from(stopped.elapsed().as_nanos())?))
@@ -241,8 +236,4 @@ fn ensure_repaired(recovered: &Event) -> Result<()> {
         "residual {residual_ns} beyond bound {bound_ns}"
     );
     Ok(())
-}
-
-fn soon(guest: &Guest) -> Instant {
-    Instant::now() + guest.machine.patience().answer()
 }

@@ -51,6 +51,15 @@ pub enum PowerOff {
     Killed,
 }
 
+/// Whether PID 1 is told that the machine has been resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// `{"kick":true}` on the status port: it looks at its clock at once.
+    Sent,
+    /// It has to find out by itself.
+    Withheld,
+}
+
 impl Machine {
     /// Starts a machine and returns once its monitor has answered; the guest then boots.
     ///
@@ -144,6 +153,31 @@ impl Machine {
     /// Where it cannot be written as JSON.
     pub fn send(&self, command: &Command) -> Result<(), MachineError> {
         self.hub.send(command).map_err(MachineError::Host)
+    }
+
+    /// Stops the machine's processors; its clocks stand still with them.
+    ///
+    /// # Errors
+    /// Where QEMU refuses, or does not answer in time.
+    pub fn pause(&mut self) -> Result<(), MachineError> {
+        let deadline = Instant::now() + self.patience.answer();
+        Ok(self.qmp.stop(deadline)?)
+    }
+
+    /// Lets the machine's processors run on.
+    ///
+    /// The kick is written first: it waits in the port while the machine stands still, and is there
+    /// when its first processor runs. Sent after QEMU's event RESUME it would come later by a round
+    /// trip of the monitor.
+    ///
+    /// # Errors
+    /// Where QEMU refuses, or does not answer in time.
+    pub fn resume(&mut self, kick: Kick) -> Result<(), MachineError> {
+        if kick == Kick::Sent {
+            self.send(&Command::Kick(true))?;
+        }
+        let deadline = Instant::now() + self.patience.answer();
+        Ok(self.qmp.cont(deadline)?)
     }
 
     /// The next record of `feed`.
