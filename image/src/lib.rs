@@ -21,6 +21,7 @@ pub mod lock;
 pub mod manifest;
 pub mod modules;
 pub mod output;
+pub mod program;
 pub mod sbom;
 pub mod seed;
 pub mod sizes;

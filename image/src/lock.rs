@@ -42,6 +42,8 @@ pub enum Role {
     Kernel,
     /// The EFI stub.
     Stub,
+    /// A program to compare with, and its libraries; no image but a peer's has them.
+    Peer,
 }
 
 /// A package that is not the one that the lock has.
@@ -189,6 +191,7 @@ impl Lock {
             let role = match package.role {
                 Role::Kernel => "kernel",
                 Role::Stub => "stub",
+                Role::Peer => "peer",
             };
             let mut line = |key: &str, value: String| {
                 // Writing to a String can't fail.

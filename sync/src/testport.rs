@@ -1,10 +1,13 @@
 //! Messages on port `noonmark.test`, which only test images have: the host asks the fault program
 //! to disturb the clock, and gets back what the in-guest observer saw. JSON Lines both ways.
 
+mod steady;
 mod trace;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+
+pub use steady::{ProcessCost, READINGS_MAX, SPAN_MAX_MS, Steady, Watch};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +46,9 @@ pub enum Fault {
     Shift(Nanos),
     /// Nothing: the observer alone, to learn its noise.
     None,
+    /// Nothing: the clock is compared with the host's for a while. Tolerance, settling time and
+    /// deadline have no meaning then.
+    Watch(Watch),
 }
 
 /// One line from the guest.
@@ -65,6 +71,8 @@ pub enum Outcome {
     Ready,
     /// A fault was done and watched.
     Observed(Observation),
+    /// A [`Fault::Watch`] was done.
+    Steady(Steady),
     /// It could not be done; why.
     Error(String),
 }

@@ -10,6 +10,7 @@ mod lock;
 mod manifest;
 mod modules;
 mod output;
+mod program;
 mod spec;
 mod support;
 mod uki;

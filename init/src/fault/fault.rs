@@ -75,7 +75,7 @@ fn check(request: &Request) -> Result<(), FaultError> {
 
 fn disturb(fault: Fault) -> Result<(), Errno> {
     let target = match fault {
-        Fault::None => return Ok(()),
+        Fault::None | Fault::Watch(_) => return Ok(()),
         Fault::Set(instant) => instant,
         Fault::Shift(span) => clocks::realtime() + span,
     };

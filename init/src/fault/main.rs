@@ -4,6 +4,8 @@
 mod fault;
 mod line;
 mod observer;
+mod processes;
+mod steady;
 
 use std::process::ExitCode;
 use std::thread;
@@ -13,9 +15,11 @@ use noonmark_init::lines::{Inbox, Taken};
 use noonmark_init::log;
 use noonmark_init::ports::{Port, Transfer};
 use noonmark_init::{affinity, kmsg};
-use noonmark_sync::testport::{self, Answer, Outcome, Request};
+use noonmark_sync::testport::{self, Answer, Fault, Outcome, Request};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
+
+use crate::steady::FirstRead;
 
 /// The format version of requests and answers.
 const VERSION: u32 = 1;
@@ -33,6 +37,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const LINE_BYTES: usize = 4 * 1024;
 
 fn main() -> ExitCode {
+    let first = FirstRead::take();
     // Without a log the program works all the same.
     let _ = kmsg::open();
     if let Err(errno) = affinity::keep_to_last() {
@@ -47,7 +52,7 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     };
-    serve(&port);
+    serve(&port, first);
     log!(Notice, "fault program: the port is gone");
     ExitCode::SUCCESS
 }
@@ -66,7 +71,7 @@ fn wait_for_port() -> Option<Port> {
 }
 
 /// Answers requests until the port is unplugged. Each host that connects is greeted.
-fn serve(port: &Port) {
+fn serve(port: &Port, first: FirstRead) {
     let mut inbox = Inbox::new(LINE_BYTES);
     let mut greeted = false;
     let mut buffer = [0u8; 1024];
@@ -83,7 +88,7 @@ fn serve(port: &Port) {
         }
         match port.read(&mut buffer) {
             Transfer::Bytes(count) => inbox.take(&buffer[..count], |taken| {
-                let (id, outcome) = respond(taken);
+                let (id, outcome) = respond(taken, first);
                 send(port, id, outcome);
             }),
             Transfer::Wait => wait_for(port, PollFlags::IN, Duration::from_secs(1)),
@@ -94,7 +99,7 @@ fn serve(port: &Port) {
 }
 
 /// Carries out one line; a line that is no request is answered too, with the reason.
-fn respond(taken: Taken) -> (u64, Outcome) {
+fn respond(taken: Taken, first: FirstRead) -> (u64, Outcome) {
     let Taken::Line(line) = taken else {
         let why = format!("a request may have at most {LINE_BYTES} bytes");
         return (0, Outcome::Error(why));
@@ -107,9 +112,11 @@ fn respond(taken: Taken) -> (u64, Outcome) {
         let why = format!("version {}; this program understands {VERSION}", request.v);
         return (request.id, Outcome::Error(why));
     }
-    let outcome = match fault::inject(&request) {
-        Ok(observation) => Outcome::Observed(observation),
-        Err(error) => Outcome::Error(error.to_string()),
+    let outcome = match request.fault {
+        Fault::Watch(watch) => steady::watch(watch, first)
+            .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Steady),
+        _ => fault::inject(&request)
+            .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Observed),
     };
     (request.id, outcome)
 }

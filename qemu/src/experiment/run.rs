@@ -320,6 +320,9 @@ impl Experiment<'_> {
                 Ok(Answered::Sample(Box::new(join(&observation, &account))))
             }
             testport::Outcome::Error(why) => Ok(Answered::Refused(why)),
+            testport::Outcome::Steady(_) => Ok(Answered::Refused(
+                "the fault program only watched".to_owned(),
+            )),
             testport::Outcome::Ready => Ok(Answered::Refused(
                 "the fault program started over in the middle of it".to_owned(),
             )),

@@ -17,8 +17,8 @@ use crate::host::apt::{Apt, Package};
 use crate::progress;
 use crate::workspace::Workspace;
 
-/// More packages than this is no kernel's chain of dependencies.
-const PACKAGES_MAX: usize = 16;
+/// More packages than this is no kernel's chain of dependencies, nor a daemon's.
+const PACKAGES_MAX: usize = 40;
 
 /// What to fetch.
 #[derive(Clone, Copy, Debug)]
@@ -253,11 +253,14 @@ fn resolve(apt: &Apt, wanted: Wanted<'_>) -> Result<Vec<Package>> {
     let mut packages = Vec::new();
     while let Some(name) = names.get(packages.len()) {
         let Some(package) = apt.candidate(name)? else {
-            bail!(
-                "{} has no package {name}; name another with `kernel.package` and `kernel.suite` \
-                 in guest.toml, or files of your own with `kernel.image` and `kernel.modules`",
-                apt.what()
-            );
+            let way_out = match wanted.role {
+                Role::Kernel => {
+                    "; name another with `kernel.package` and `kernel.suite` in guest.toml, or \
+                     files of your own with `kernel.image` and `kernel.modules`"
+                }
+                Role::Stub | Role::Peer => "",
+            };
+            bail!("{} has no package {name}{way_out}", apt.what());
         };
         for dependency in &package.depends {
             if (wanted.follow)(dependency) && !names.contains(dependency) {
