@@ -9,6 +9,8 @@ const LINES_MAX: usize = 450;
 const UNSAFE_ALLOWED: &[&str] = &[
     // PID 1's system calls.
     "init/src/sys.rs",
+    // Stands in for functions of the C library in one of `reproduce`'s builds; part of no program.
+    "xtask/preload/date.rs",
 ];
 
 fn complaints(of: impl Fn(&File) -> Vec<String>) -> Vec<String> {

@@ -3,3 +3,6 @@
 pub mod checkout;
 pub mod circumstances;
 pub mod compare;
+mod date;
+mod tools;
+mod user;

@@ -19,8 +19,9 @@ use crate::workspace::Workspace;
 
 /// Builds the image twice from clean copies under different circumstances, and compares the bits.
 ///
-/// The copies differ in path, user (where root), time zone, locale, umask, the files' dates and the
-/// number of jobs. Exit status 1 if the images differ; the innermost difference is named.
+/// The copies differ in path, date, the files' dates, time zone, locale, umask and the number of
+/// jobs; where root, also in the user and the toolchain's place. What this machine does not let be
+/// varied is listed. Exit status 1 if the images differ; the innermost difference is named.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask reproduce --against manifest.json")]
 pub struct ReproduceCommand {
@@ -59,8 +60,8 @@ impl ReproduceCommand {
     fn twice(&self, workspace: &Workspace) -> Result<ExitCode> {
         let mut options = self.spec.arguments();
         options.extend(self.locked.then(|| "--locked".to_owned()));
-        let (first, second, same) = circumstances::pair();
         let scratch = Scratch::new()?;
+        let (first, second, same) = circumstances::pair(workspace, scratch.path())?;
         let mut folders = Vec::new();
         for (number, circumstances) in [(1, &first), (2, &second)] {
             let step = progress::step(format!("build {number}: {}", circumstances.describe()));

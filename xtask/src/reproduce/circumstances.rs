@@ -1,4 +1,5 @@
-//! What a build should not depend on, varied: path, user, time zone, locale, umask, date, jobs.
+//! What a build should not depend on, varied: path, user, toolchain's place, time zone, locale,
+//! umask, date, jobs.
 
 use std::env;
 use std::fs;
@@ -9,25 +10,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
-use super::checkout;
+use super::tools::Tools;
+use super::user::Nobody;
+use super::{checkout, date};
 use crate::exec;
 use crate::workspace::Workspace;
 
-/// The user and group that nobody's files belong to, on every Linux distribution.
-const NOBODY: &str = "65534";
-
-/// Runs a command as that user, to be put after `env`.
-const AS_NOBODY: [&str; 6] = [
-    "setpriv",
-    "--reuid",
-    NOBODY,
-    "--regid",
-    NOBODY,
-    "--clear-groups",
-];
-
 /// Under what a build runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Circumstances {
     /// Below the scratch folder.
     path: &'static str,
@@ -37,23 +27,36 @@ pub struct Circumstances {
     jobs: usize,
     /// The files' own date, in days since 1970; none is today.
     files_from_day: Option<u64>,
-    as_nobody: bool,
+    /// The library that tells another date; none is the system's own.
+    date: Option<PathBuf>,
+    /// Somebody else; none is this user.
+    user: Option<Nobody>,
+    tools: Tools,
 }
 
-/// Two builds' circumstances, and what could not be varied, with the reasons.
-pub fn pair() -> (Circumstances, Circumstances, Vec<String>) {
+/// Two builds' circumstances, and what could not be varied, with the reasons. What they need is
+/// laid out in `scratch`.
+///
+/// # Errors
+///
+/// The tools can't be found, or `scratch` can't be written.
+pub fn pair(
+    workspace: &Workspace,
+    scratch: &Path,
+) -> Result<(Circumstances, Circumstances, Vec<String>)> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let mut same = vec![
-        "the system's date: rustc comes to a standstill under libfaketime; the files' dates were \
-         varied in its place"
-            .to_owned(),
-    ];
-    let as_nobody = match nobody_can_build() {
-        Ok(()) => true,
-        Err(reason) => {
-            same.push(format!("the user: {reason}"));
-            false
-        }
+    let own = Tools::own(workspace)?;
+    let mut same = Vec::new();
+    let mut varied = |what: &str, reason: anyhow::Error| same.push(format!("{what}: {reason:#}"));
+    let date = date::library(scratch)
+        .map_err(|reason| varied("the date", reason))
+        .ok();
+    let user = Nobody::new(scratch, &own)
+        .map_err(|reason| varied("the user", reason))
+        .ok();
+    let tools = match &user {
+        Some(nobody) => nobody.tools.clone(),
+        None => own.with_another_home(scratch)?,
     };
     let first = Circumstances {
         path: "a",
@@ -62,7 +65,9 @@ pub fn pair() -> (Circumstances, Circumstances, Vec<String>) {
         umask: "022",
         jobs: 1,
         files_from_day: None,
-        as_nobody: false,
+        date: None,
+        user: None,
+        tools: own,
     };
     let second = Circumstances {
         path: "another place/with a blank in it",
@@ -72,25 +77,31 @@ pub fn pair() -> (Circumstances, Circumstances, Vec<String>) {
         jobs: processors.max(2),
         // 2001-09-09
         files_from_day: Some(11_574),
-        as_nobody,
+        date,
+        user,
+        tools,
     };
-    (first, second, same)
+    Ok((first, second, same))
 }
 
 impl Circumstances {
     /// All of it in a line.
     pub fn describe(&self) -> String {
-        let date = match self.files_from_day {
+        let files = match self.files_from_day {
             None => "today".to_owned(),
             Some(day) => format!("day {day} since 1970"),
         };
-        let user = if self.as_nobody {
-            "user nobody"
-        } else {
-            "this user"
+        let date = match self.date {
+            None => "today".to_owned(),
+            Some(_) => format!("in {} years", date::YEARS),
+        };
+        let user = match self.user {
+            None => "this user",
+            Some(_) => "user nobody with the toolchain at another place",
         };
         format!(
-            "path \"{}\", {user}, time zone {}, locale {}, umask {}, files of {date}, {} job(s)",
+            "path \"{}\", {user}, {date}, files of {files}, time zone {}, locale {}, umask {}, {} \
+             job(s)",
             self.path, self.time_zone, self.locale, self.umask, self.jobs
         )
     }
@@ -115,64 +126,41 @@ impl Circumstances {
         let folder = checkout.join("target/image");
         let home = checkout.join("home");
         fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+        let mut this = env::current_exe().context("cannot tell where this program is")?;
+        let mut prefix: &[String] = &[];
+        if let Some(nobody) = &self.user {
+            // Somebody else may not be let into the folder that it was built in.
+            let copy = scratch.join("xtask");
+            fs::copy(&this, &copy).with_context(|| format!("cannot copy {}", this.display()))?;
+            this = copy;
+            nobody.take(scratch)?;
+            prefix = &nobody.prefix;
+        }
         let shell = Shell::new().context("cannot tell the current folder")?;
         shell.change_dir(&checkout);
-        let mut prefix = Vec::new();
-        if self.as_nobody {
-            let owner = format!("{NOBODY}:{NOBODY}");
-            exec::read(cmd!(shell, "chown -R {owner} {scratch}"))?;
-            prefix.extend(AS_NOBODY);
-        }
-        let this = env::current_exe().context("cannot tell where this program is")?;
         // Cargo's rustc writes its own files through the umask as well.
         let script = format!("umask {}; exec \"$@\"", self.umask);
-        let build = cmd!(
+        let mut build = cmd!(
             shell,
             "env {prefix...} sh -c {script} sh {this} image --out {folder} {options...}"
         )
         .env("CARGO_MANIFEST_DIR", checkout.join("xtask"))
         .env("HOME", &home)
-        .env("CARGO_HOME", cargo_home()?)
-        .env("RUSTUP_HOME", rustup_home()?)
+        .env("TMPDIR", &home)
+        .env("PATH", self.tools.search_path()?)
+        .env("CARGO", self.tools.program("cargo"))
+        .env("CARGO_HOME", &self.tools.cargo_home)
+        // Cargo clears its home of what was not used for long, and goes by the date.
+        .env("CARGO_CACHE_AUTO_CLEAN_FREQUENCY", "never")
+        .env("CARGO_NET_OFFLINE", "true")
         .env("TZ", self.time_zone)
         .env("LC_ALL", self.locale)
         .env("CARGO_BUILD_JOBS", self.jobs.to_string())
         .env_remove("CARGO_TARGET_DIR");
+        if let Some(library) = &self.date {
+            build = build.env("LD_PRELOAD", library);
+        }
         exec::read(build).with_context(|| format!("the build under {} failed", self.describe()))?;
         Ok(folder)
     }
-}
-
-/// Whether another user could run the toolchain and this program.
-fn nobody_can_build() -> Result<(), String> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("only root can build as somebody else".to_owned());
-    }
-    let shell = Shell::new().map_err(|error| error.to_string())?;
-    let this = env::current_exe().map_err(|error| error.to_string())?;
-    let homes = [cargo_home(), rustup_home()].map(|home| home.map_err(|error| error.to_string()));
-    let [cargo, rustup] = homes;
-    for needed in [cargo?, rustup?, this] {
-        let readable = exec::outcome(cmd!(shell, "env {AS_NOBODY...} test -r {needed}"))
-            .is_ok_and(|output| output.status.success());
-        if !readable {
-            return Err(format!("nobody else can read {}", needed.display()));
-        }
-    }
-    Ok(())
-}
-
-fn cargo_home() -> Result<PathBuf> {
-    tool_home("CARGO_HOME", ".cargo")
-}
-
-fn rustup_home() -> Result<PathBuf> {
-    tool_home("RUSTUP_HOME", ".rustup")
-}
-
-fn tool_home(variable: &str, below_home: &str) -> Result<PathBuf> {
-    env::var_os(variable)
-        .map(PathBuf::from)
-        .or_else(|| env::home_dir().map(|home| home.join(below_home)))
-        .with_context(|| format!("neither {variable} nor HOME says where Rust's tools are"))
 }
