@@ -2,11 +2,17 @@
 
 mod account;
 pub mod bench;
+pub mod compare;
+pub mod document;
+pub mod evidence;
 pub mod fault;
+#[cfg(test)]
+mod fixture;
 pub mod host;
 pub mod plan;
 pub mod report;
 mod run;
+pub mod stats;
 pub mod table;
 
 pub use run::{ExperimentError, Outcome, Progress, run};

@@ -7,8 +7,10 @@ use noonmark_sync::testport::TracePoint;
 use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
 use super::fault::Family;
 use super::host::Host;
+use super::stats::percentile;
 
 /// The report's format version.
 pub const VERSION: u32 = 1;
@@ -42,6 +44,9 @@ pub struct Report {
     pub init: Option<record::Usage>,
     /// The host.
     pub host: Host,
+    /// When it was measured and what exactly ran; empty in reports of earlier versions.
+    #[serde(default)]
+    pub evidence: Evidence,
 }
 
 /// Where a report was measured.
@@ -252,13 +257,6 @@ impl Report {
     }
 }
 
-/// The nearest-rank percentile of sorted values: the smallest that at least `percent` % of all
-/// values do not exceed.
-fn percentile(sorted: &[Nanos], percent: usize) -> Option<Nanos> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.checked_sub(1)?).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,19 +297,8 @@ mod tests {
             sources: vec![],
             init: None,
             host: Host::default(),
+            evidence: Evidence::default(),
         }
-    }
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let hundred: Vec<Nanos> = (1..=100).map(Nanos).collect();
-        assert_eq!(percentile(&hundred, 50), Some(Nanos(50)));
-        assert_eq!(percentile(&hundred, 99), Some(Nanos(99)));
-        let ten: Vec<Nanos> = (1..=10).map(Nanos).collect();
-        assert_eq!(percentile(&ten, 50), Some(Nanos(5)));
-        assert_eq!(percentile(&ten, 99), Some(Nanos(10)));
-        assert_eq!(percentile(&[Nanos(7)], 50), Some(Nanos(7)));
-        assert_eq!(percentile(&[], 50), None);
     }
 
     #[test]
@@ -364,7 +351,9 @@ mod tests {
             r#""summary":{"count":1,"recovered":1,"p50_ns":600000,"p99_ns":600000,"#,
             r#""max_ns":600000}}],"not_run":[],"first":null,"max_recovery_ns":50000000,"#,
             r#""seed":1,"noonmark":"0.1.0","sources":[],"init":null,"#,
-            r#""host":{"kernel":null,"cpu":null,"cpus":null,"qemu_waited_share":null}}"#
+            r#""host":{"kernel":null,"cpu":null,"cpus":null,"qemu_waited_share":null},"#,
+            r#""evidence":{"measured_at":null,"manifest_sha256":null,"kernel_sha256":null,"#,
+            r#""initrd_sha256":null,"qemu_sha256":null,"firmware_sha256":null}}"#
         );
         assert_eq!(text, expected);
     }

@@ -7,6 +7,7 @@ use noonmark_sync::record::{Record, Status};
 use noonmark_sync::testport::{self, Request};
 
 use super::account::{Account, join};
+use super::evidence::Evidence;
 use super::fault::Fault;
 use super::host::{Host, Waiting};
 use super::plan::Plan;
@@ -133,6 +134,7 @@ fn blank_report(qemu: &str, vcpus: u32, plan: &Plan, accelerator: &Decision) -> 
         sources: Vec::new(),
         init: None,
         host: Host::here(),
+        evidence: Evidence::default(),
     }
 }
 

@@ -215,83 +215,9 @@ fn word(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_sync::record::{Boot, SourceStatus, Usage};
-    use noonmark_sync::sample::{Method, Source};
-
-    use super::super::fault::Family;
-    use super::super::host::Host;
-    use super::super::report::{Environment, FaultReport, FirstSample, NotRun, VERSION};
+    use super::super::fixture::report;
+    use super::super::report::NotRun;
     use super::*;
-
-    fn sample(us: i64, detected_by: DetectedBy) -> Sample {
-        Sample {
-            recovered_ns: Some(Nanos::from_micros(us)),
-            wrong_reads: 210,
-            residual_ns: Nanos(-72),
-            detected_by: Some(detected_by),
-            cause: Some(Cause::GuestStep),
-            residual_bound_ns: Nanos(100),
-            reads: 5000,
-            worst_ns: Nanos::from_secs(3600),
-            repair_ns: Some(Nanos::from_micros(400)),
-            ..Sample::default()
-        }
-    }
-
-    fn report() -> Report {
-        let samples = vec![
-            sample(612, DetectedBy::CancelOnSet),
-            sample(20_500, DetectedBy::WatchTick),
-        ];
-        Report {
-            v: VERSION,
-            environment: Environment {
-                qemu: "10.0.2 (Debian 1:10.0.2)".into(),
-                accelerator: "tcg".into(),
-                accelerator_reason: "it was asked for".into(),
-                kernel: Some("6.1.0-56-cloud-amd64".into()),
-                clocksource: Some("kvm-clock".into()),
-                source: Some(Source::Kvm),
-                method: Some(Method::Precise),
-                vcpus: 2,
-            },
-            tolerance_ns: Nanos::from_millis(1),
-            boot: Some(Boot {
-                kernel_to_init_ns: Nanos::from_millis(2400),
-                init_to_synced_ns: Some(Nanos::from_millis(120)),
-            }),
-            faults: vec![FaultReport {
-                fault: "step:-1h".into(),
-                family: Family::Step,
-                requested: 2,
-                summary: Summary::of(&samples),
-                samples,
-            }],
-            not_run: vec![],
-            first: Some(FirstSample {
-                fault: "step:-1h".into(),
-                sample: sample(14_000, DetectedBy::CancelOnSet),
-            }),
-            max_recovery_ns: Nanos::from_millis(50),
-            seed: 1,
-            noonmark: "0.1.0".into(),
-            sources: vec![SourceStatus {
-                source: Source::Vmclock,
-                good: 0,
-                bad: 1,
-                last_failure: Some("no such device".into()),
-            }],
-            init: Some(Usage {
-                cpu_ppm: 3100,
-                rss_kib: 900,
-            }),
-            host: Host {
-                cpus: Some(2),
-                qemu_waited_share: Some(0.25),
-                ..Host::default()
-            },
-        }
-    }
 
     #[test]
     fn a_report_reads_like_this() {
