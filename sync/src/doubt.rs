@@ -11,8 +11,8 @@
 //!   So does any source's, when the host has just said that it interfered.
 //! - For any other source, a large move is put to witnesses. One that agrees with either side, and
 //!   not with both, decides.
-//! - A small move could be the first stretch of a drift. It is watched for [`SMALL_WATCH`], and a
-//!   second one within [`SMALL_REPEAT`] is a drift in disguise.
+//! - A small move could be the first stretch of a drift. It is watched for [`SMALL_WATCH`], or for
+//!   [`FAINT_WATCH`] where it is hardly more than the bounds allow, and a second one within [`SMALL_REPEAT`] is a drift in disguise.
 
 use crate::estimator::Deviation;
 use crate::units::{Nanos, Ppb, Raw};
@@ -20,8 +20,11 @@ use crate::units::{Nanos, Ppb, Raw};
 /// Below this, a move may also be what a drift makes of one poll interval.
 const SMALL: Nanos = Nanos::from_millis(20);
 
-/// How long a small move is watched.
+/// How long a small move is watched: a drift that came from nothing to twice what the bounds allow
+/// within one poll interval shows within another. What is less may be a slow drift that the bounds
+/// hid for long; it costs little to leave it in doubt for longer.
 const SMALL_WATCH: Nanos = Nanos::from_millis(400);
+const FAINT_WATCH: Nanos = Nanos::from_secs(4);
 
 /// Small moves no further apart than this are no moves.
 pub(crate) const SMALL_REPEAT: Nanos = Nanos::from_secs(10);
@@ -104,6 +107,11 @@ impl Doubt {
         self.claim
     }
 
+    /// Whether anything but the clock as found at boot speaks against the claim.
+    pub fn is_expected(&self) -> bool {
+        self.expected
+    }
+
     /// Whether witnesses are being heard.
     pub fn is_hearing(&self) -> bool {
         self.stage == Stage::Hearing
@@ -146,7 +154,8 @@ impl Doubt {
             (self.since, self.claim, self.bound) = (at, again, bound);
             return Verdict::ReadAgain(SMALL_INTERVAL);
         }
-        if elapsed < SMALL_WATCH {
+        let faint = self.claim.by.abs() < self.claim.allowed + self.claim.allowed;
+        if elapsed < if faint { FAINT_WATCH } else { SMALL_WATCH } {
             return Verdict::ReadAgain(SMALL_INTERVAL);
         }
         Verdict::Moved
@@ -223,6 +232,14 @@ mod tests {
         let early = confirm(300_000, 310_000, Nanos::from_millis(100), Trust::Checked);
         assert_eq!(early, Verdict::ReadAgain(SMALL_INTERVAL));
         let late = confirm(300_000, 310_000, SMALL_WATCH, Trust::Checked);
+        assert_eq!(late, Verdict::Moved);
+    }
+
+    #[test]
+    fn a_move_that_the_bounds_nearly_explain_is_watched_for_longer() {
+        let early = confirm(150_000, 160_000, SMALL_WATCH, Trust::Checked);
+        assert_eq!(early, Verdict::ReadAgain(SMALL_INTERVAL));
+        let late = confirm(150_000, 160_000, FAINT_WATCH, Trust::Checked);
         assert_eq!(late, Verdict::Moved);
     }
 

@@ -17,6 +17,11 @@ const BOOT_AGREES: Nanos = Nanos::from_millis(1_500);
 /// A witness that counts whole seconds may set its seconds apart from the host's.
 const RTC_PHASE: Nanos = Nanos::from_secs(1);
 
+/// At boot, an RTC that is further than this from a source that answers was never set, or was set to
+/// an instant on purpose (`-rtc base=`): no time zone is so far from UTC. One that is nearer may just
+/// as well be right, and is believed, for nobody can write to it from outside.
+const RTC_UNSET: Nanos = Nanos::from_secs(26 * 3_600);
+
 /// A source that is to be checked may not run further from RAW than this. Timer calibrations are
 /// within it.
 const MAX_RATE: Ppb = Ppb(500_000.0);
@@ -258,6 +263,14 @@ impl Engine {
             return;
         };
         let claim = doubt.claim().by;
+        let apart = claim - testimony.by;
+        if !doubt.is_expected() && reading.source == Source::Rtc && apart.abs() > RTC_UNSET {
+            let why = format!("it is {apart} behind the other source, so it can't have been set");
+            self.ladder.lied(&reading.source, why.clone(), now);
+            self.alert(Alert::SourceLies, true, &format!("rtc: {why}"), actions);
+            self.ask_witness(now, Some(&reading.source), actions);
+            return;
+        }
         match doubt.hear(testimony, reading.bound + phase) {
             Verdict::Moved => self.accept_claim(now, actions),
             Verdict::Lied => {
@@ -280,8 +293,19 @@ impl Engine {
 
     /// The source followed contradicts itself or a witness.
     fn lied(&mut self, now: Raw, by: Nanos, actions: &mut Vec<Action>) {
+        let at_boot = self
+            .doubt
+            .as_ref()
+            .is_some_and(|doubt| !doubt.is_expected());
         self.estimator.unlearn();
-        let why = format!("it claims that the time is {by} from what is known");
+        let why = if at_boot {
+            format!(
+                "it is {by} from the RTC, which is believed; should the RTC keep local time, start \
+                 QEMU with -rtc base=utc"
+            )
+        } else {
+            format!("it claims that the time is {by} from what is known")
+        };
         self.drop_followed(now, Alert::SourceLies, why, actions);
     }
 }

@@ -215,6 +215,46 @@ fn a_channel_an_hour_off_at_boot_is_refused_for_the_rtcs_sake() {
 }
 
 #[test]
+fn an_rtc_years_off_at_boot_gives_way_to_the_channel_with_an_alert() {
+    let years = Nanos::from_secs(5 * 365 * 86_400);
+    for off in [years, -years, Nanos::from_secs(2 * 86_400)] {
+        let mut world = World::new(&CHANNEL, OSCILLATOR, -off, Rng::with_seed(1));
+        world.fault(Fault::Mood(1, Mood::Off(off)));
+        world.boot();
+        world.run(10 * SECOND, |_| ());
+        assert_eq!(followed(&world), Some(Source::Host), "{off}");
+        assert!(world.clocks.error().abs() <= Nanos::from_millis(1), "{off}");
+        assert_eq!(world.steps.len(), 1, "{off}");
+        // An RTC before the image's date is no witness at all.
+        let accused = off > Nanos::ZERO;
+        assert_eq!(has_alert(&world, Alert::SourceLies), accused, "{off}");
+    }
+}
+
+#[test]
+fn a_lie_that_begins_after_an_hour_of_honesty_is_found_as_soon_as_one_at_the_start() {
+    let mut world = settled(&CHANNEL);
+    world.run(3_600 * SECOND, |_| ());
+    for rate in [Ppb(1_000_000.0), Ppb(-200_000.0)] {
+        let (steps, since) = (world.steps.len(), world.clocks.now());
+        world.fault(Fault::Mood(0, Mood::Drifting { rate, since }));
+        let mut worst = worst_error(&mut world, 5 * SECOND);
+        assert_ne!(followed(&world), Some(Source::Host), "{rate}");
+        worst = worst.max(worst_error(&mut world, 60 * SECOND));
+        assert!(worst <= Nanos::from_millis(2), "{rate}: {worst}");
+        assert_eq!(world.steps.len(), steps, "{rate}: a wrong step");
+        assert!(has_alert(&world, Alert::SourceLies), "{rate}");
+        // It is followed again once it has proven itself, and not before it is honest.
+        world.fault(Fault::Mood(0, Mood::Honest));
+        world.run(world.clocks.now() + 60 * SECOND, |_| ());
+        assert_eq!(followed(&world), Some(Source::Host), "{rate}");
+        for step in &world.steps[steps..] {
+            assert!(step.after.abs() < step.before.abs(), "{rate}: {step:?}");
+        }
+    }
+}
+
+#[test]
 fn a_channel_that_begins_to_lie_is_left_within_a_second_and_takes_the_clock_nowhere() {
     let drifting = Mood::Drifting {
         rate: Ppb(1_000_000.0),
