@@ -79,6 +79,10 @@ pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         status: spec.status.clone(),
         on_failure: spec.image.on_failure,
         services: fault.into_iter().chain(spec.services.clone()).collect(),
+        seed: spec.seed,
+        sysctl: spec.sysctl.clone(),
+        tmpfs: spec.tmpfs,
+        mounts: spec.mounts.clone(),
     }
 }
 

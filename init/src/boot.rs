@@ -1,8 +1,10 @@
 //! What happens before the loop: file systems, configuration, modules.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
 use noonmark_sync::config::{BootConfig, ClockConfig, FailureAction, PATH as CONFIG, StatusConfig};
 use noonmark_sync::units::{Nanos, Raw, Utc};
 use rustix::mm::MlockAllFlags;
@@ -118,6 +120,13 @@ pub fn fallback_config() -> BootConfig {
         status: StatusConfig::default(),
         on_failure: FailureAction::default(),
         services: Vec::new(),
+        seed: SeedConfig {
+            enabled: false,
+            ..SeedConfig::default()
+        },
+        sysctl: BTreeMap::new(),
+        tmpfs: TmpfsConfig::default(),
+        mounts: Vec::new(),
     }
 }
 

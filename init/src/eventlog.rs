@@ -1,6 +1,6 @@
 //! Events in words, for the kernel's log.
 
-use noonmark_sync::record::Event;
+use noonmark_sync::record::{Event, SeedState};
 
 use crate::log;
 
@@ -43,6 +43,11 @@ pub fn write(event: &Event) {
             }
         }
         Event::Service { name, what } => log!(Info, "service {name}: {what}"),
+        Event::Seed {
+            state: SeedState::Refused,
+            what,
+        } => log!(Error, "seed: {what}"),
+        Event::Seed { what, .. } => log!(Info, "seed: {what}"),
         Event::Failure { what } => log!(Error, "{what}"),
         Event::Shutdown { why } => log!(Notice, "going down: {why}"),
     }

@@ -2,6 +2,11 @@
 //!
 //! `image` writes it from `guest.toml`, `init` reads it. Defaults live here and nowhere else.
 
+pub mod settings;
+pub mod system;
+pub mod values;
+
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -9,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::Source;
 use crate::units::{Nanos, Utc};
+use system::{DataDisk, SeedConfig, TmpfsConfig};
+use values::{SysctlName, SysctlValue};
 
 /// Where the initrd keeps it.
 pub const PATH: &str = "/noonmark.json";
@@ -33,6 +40,18 @@ pub struct BootConfig {
     pub on_failure: FailureAction,
     /// Programs that PID 1 starts, in this order.
     pub services: Vec<Service>,
+    /// Whether and how an instance is configured by a seed.
+    #[serde(default)]
+    pub seed: SeedConfig,
+    /// Kernel settings.
+    #[serde(default)]
+    pub sysctl: BTreeMap<SysctlName, SysctlValue>,
+    /// Sizes of the file systems in memory.
+    #[serde(default)]
+    pub tmpfs: TmpfsConfig,
+    /// Data disks.
+    #[serde(default)]
+    pub mounts: Vec<DataDisk>,
 }
 
 /// One module file of the initrd.

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
 use noonmark_sync::config::{
     BootConfig, ClockConfig, FailureAction, Module, Service, Start, StatusConfig,
 };
 use noonmark_sync::record::{
-    Alert, Boot, Cause, Command, DetectedBy, Event, EventRecord, Record, Recovery, Shutdown,
-    SourceStatus, State, Status, Topic, Usage,
+    Alert, Boot, Cause, Command, DetectedBy, Effective, Event, EventRecord, Origin, Record,
+    Recovery, Seed, SeedState, Shutdown, SourceStatus, State, Status, Topic, Usage,
 };
 use noonmark_sync::sample::{Method, Source};
 use noonmark_sync::testport::{Answer, Fault, Observation, Outcome, Request, TracePoint};
@@ -89,6 +90,20 @@ fn the_status_record() {
         },
         kernel: "6.1.0-44-cloud-amd64".into(),
         clocksource: "kvm-clock".into(),
+        config: BTreeMap::from([(
+            "hostname".into(),
+            Effective {
+                value: "sundial".into(),
+                origin: Origin::Seed,
+            },
+        )]),
+        seed: Seed {
+            state: SeedState::Applied,
+            device: Some("vda".into()),
+            instance_id: Some("i-1".into()),
+            ignored: vec!["packages: no package manager".into()],
+            problem: None,
+        },
     };
     is_written_as(
         &Record::Status(status),
@@ -103,7 +118,10 @@ fn the_status_record() {
             r#""max_ns":900000},"availability":0.9999,"alerts":["source_lies"],"dropped":2,"#,
             r#""rejected":1,"boot":{"kernel_to_init_ns":900000000,"#,
             r#""init_to_synced_ns":80000000},"init":{"cpu_ppm":4100,"rss_kib":1100},"#,
-            r#""kernel":"6.1.0-44-cloud-amd64","clocksource":"kvm-clock"}"#,
+            r#""kernel":"6.1.0-44-cloud-amd64","clocksource":"kvm-clock","#,
+            r#""config":{"hostname":{"value":"sundial","origin":"seed"}},"#,
+            r#""seed":{"state":"applied","device":"vda","instance_id":"i-1","#,
+            r#""ignored":["packages: no package manager"]}}"#,
         ),
     );
 }
@@ -174,6 +192,14 @@ fn every_kind_of_event_record() {
             },
             "service",
             r#","name":"web","what":"exited 0"}"#,
+        ),
+        (
+            Event::Seed {
+                state: SeedState::Refused,
+                what: "two disks".into(),
+            },
+            "seed",
+            r#","state":"refused","what":"two disks"}"#,
         ),
     ];
     for (kind, name, rest) in cases {
@@ -276,6 +302,18 @@ fn the_boot_configuration_is_read_back_as_written() {
             exec: vec!["/bin/web".into(), "-p".into(), "80".into()],
             start: Start::ClockSynced,
             capabilities: vec![],
+        }],
+        seed: SeedConfig::default(),
+        sysctl: BTreeMap::from([(
+            "vm.swappiness".parse().expect("a name"),
+            "10".parse().expect("a value"),
+        )]),
+        tmpfs: TmpfsConfig::default(),
+        mounts: vec![DataDisk {
+            label: "data".parse().expect("a label"),
+            path: "/data".parse().expect("a path"),
+            fs: FileSystem::Ext4,
+            read_only: false,
         }],
     };
     let json = serde_json::to_string(&config).expect("it can be written");

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use noonmark_sync::config::values::{IntervalMs, StepUs, WatchMs, check_hostname};
 use noonmark_sync::config::{ClockConfig, Service, Start, StatusConfig};
 use noonmark_sync::sample::Source;
 use noonmark_sync::units::{Nanos, Utc};
@@ -12,12 +13,12 @@ use toml::value::Datetime;
 use crate::fat;
 use crate::text::{Place, TextError};
 
-use super::entries;
 use super::raw::{Key, RawClock, RawImage, RawKernel, RawSpec};
 use super::{
     Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, Image, InitrdSpec, KernelSource,
     KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
+use super::{entries, system};
 
 /// 1980-01-01T00:00:00Z: a FAT file system can't say anything earlier.
 const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
@@ -42,7 +43,7 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
             interval: number(
                 raw.status.interval_ms,
                 "status.interval_ms",
-                10..=3_600_000,
+                IntervalMs::RANGE,
                 place,
             )?
             .map_or(StatusConfig::default().interval, |ms| {
@@ -51,6 +52,10 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
         },
         files: entries::files(raw.file, place)?,
         services: entries::services(raw.service, place)?,
+        seed: system::seed(&raw.seed, place)?,
+        sysctl: system::sysctl(raw.sysctl, place)?,
+        tmpfs: system::tmpfs(&raw.tmpfs, place)?,
+        mounts: system::mounts(raw.mount, place)?,
         initrd: InitrdSpec {
             compression: raw.initrd.compression.unwrap_or_default(),
         },
@@ -104,22 +109,7 @@ fn image(raw: RawImage, place: &Place<'_>) -> Checked<Image> {
         None => "noonmark".into(),
     };
     let hostname = match raw.hostname {
-        Some(hostname) => text(hostname, "image.hostname", place, |name| {
-            let label = |label: &str| {
-                (1..=63).contains(&label.len())
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
-                    && label
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            };
-            (name.len() <= 64 && name.split('.').all(label))
-                .then_some(())
-                .ok_or(
-                    "expected a host name: letters, digits, `-` and `.`, at most 64 characters \
-                     in labels of at most 63",
-                )
-        })?,
+        Some(hostname) => text(hostname, "image.hostname", place, check_hostname)?,
         None => name.clone(),
     };
     let label = match raw.label {
@@ -269,9 +259,9 @@ fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
     };
     Ok(ClockConfig {
         sources,
-        step: number(raw.step_us, "clock.step_us", 1..=1_000_000_000, place)?
+        step: number(raw.step_us, "clock.step_us", StepUs::RANGE, place)?
             .map_or(default.step, |us| Nanos::from_micros(us.into())),
-        watch: number(raw.watch_ms, "clock.watch_ms", 1..=60_000, place)?
+        watch: number(raw.watch_ms, "clock.watch_ms", WatchMs::RANGE, place)?
             .map_or(default.watch, |ms| Nanos::from_millis(ms.into())),
     })
 }

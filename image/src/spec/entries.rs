@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use noonmark_sync::config::Service;
+use noonmark_sync::config::system::SEED_PROGRAM;
+use noonmark_sync::config::values::check_guest_path;
 use toml::Spanned;
 
 use super::FileSpec;
@@ -15,10 +17,15 @@ use crate::text::Place;
 const CAPABILITIES: [&str; 3] = ["CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_BOOT"];
 
 /// Folders over which PID 1 mounts; a file of the image there would be hidden.
-const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
+pub(super) const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
 
 /// Files that noonmark itself puts into the image.
-const OWN_FILES: [&str; 3] = [INIT_PROGRAM, noonmark_sync::config::PATH, FAULT_PROGRAM];
+const OWN_FILES: [&str; 4] = [
+    INIT_PROGRAM,
+    noonmark_sync::config::PATH,
+    FAULT_PROGRAM,
+    SEED_PROGRAM,
+];
 
 pub(super) fn files(raw: Vec<RawFile>, place: &Place<'_>) -> Checked<Vec<FileSpec>> {
     let mut seen = BTreeSet::new();
@@ -46,16 +53,7 @@ pub(super) fn files(raw: Vec<RawFile>, place: &Place<'_>) -> Checked<Vec<FileSpe
 
 /// Whether a file of the image may have this path.
 fn guest_path(path: &str) -> Result<(), &'static str> {
-    let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
-    let clean = parts.is_some_and(|mut parts| {
-        parts.all(|part| !matches!(part, "" | "." | "..") && part.len() <= 255)
-    });
-    if !clean || path.len() > 1024 || path.bytes().any(|b| b < b' ' || b == 0x7f) {
-        return Err(
-            "expected an absolute path of a file, without `.`, `..`, `//` and control characters, \
-             at most 1024 bytes",
-        );
-    }
+    check_guest_path(path)?;
     if OWN_FILES.contains(&path) {
         return Err("noonmark's own file; choose another path");
     }

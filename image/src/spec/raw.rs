@@ -2,8 +2,10 @@
 //!
 //! These types are the only list of the keys; messages and tests take theirs from here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use noonmark_sync::config::system::FileSystem;
 use noonmark_sync::config::{FailureAction, Service};
 use serde::Deserialize;
 use toml::Spanned;
@@ -26,6 +28,10 @@ pub(super) struct RawSpec {
     pub vm: RawVm,
     pub file: Vec<RawFile>,
     pub service: Vec<Spanned<Service>>,
+    pub seed: RawSeed,
+    pub sysctl: BTreeMap<String, Spanned<toml::Value>>,
+    pub tmpfs: RawTmpfs,
+    pub mount: Vec<RawMount>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -98,4 +104,29 @@ pub(super) struct RawFile {
     pub mode: Key<i64>,
     pub uid: Key<i64>,
     pub gid: Key<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSeed {
+    pub enabled: Option<bool>,
+    pub wait_ms: Key<i64>,
+    pub programs: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTmpfs {
+    pub run_kib: Key<i64>,
+    pub tmp_kib: Key<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMount {
+    pub label: Spanned<String>,
+    pub path: Spanned<String>,
+    pub fs: FileSystem,
+    #[serde(default)]
+    pub read_only: bool,
 }

@@ -1,14 +1,16 @@
 //! What the engine tells of itself: the clock's part of the status record.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::Engine;
-use crate::record::{Boot, Status, Usage, VERSION};
+use crate::record::{Boot, Seed, Status, Usage, VERSION};
 use crate::units::{Nanos, Raw, Utc};
 
 impl Engine {
     /// The status at `now`. The shell fills in what the engine can't know: `seq`, `time_ns`,
-    /// `uptime_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel` and `clocksource` are empty.
+    /// `uptime_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel`,
+    /// `clocksource`, `config` and `seed` are empty.
     #[must_use]
     pub fn status(&self, now: Raw) -> Status {
         let followed = self.ladder.followed();
@@ -42,6 +44,8 @@ impl Engine {
             init: Usage::default(),
             kernel: String::new(),
             clocksource: String::new(),
+            config: BTreeMap::new(),
+            seed: Seed::default(),
         }
     }
 

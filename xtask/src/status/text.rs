@@ -159,6 +159,7 @@ pub fn event(event: &Event) -> String {
             if *standing { "raised" } else { "cleared" }
         ),
         Event::Service { name, what } => format!("service {name}: {what}"),
+        Event::Seed { what, .. } => format!("seed: {what}"),
         Event::Failure { what } => format!("failure: {what}"),
         Event::Shutdown { why } => format!("shutting down: {why}"),
     }

@@ -1,0 +1,102 @@
+//! The checks of `[seed]`, `[sysctl]`, `[tmpfs]` and `[[mount]]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use noonmark_sync::config::system::{DataDisk, SeedConfig, TmpfsConfig};
+use noonmark_sync::config::values::{SizeKib, SysctlName, SysctlValue, Unfit, WaitMs};
+use noonmark_sync::units::Nanos;
+use toml::Spanned;
+
+use super::check::Checked;
+use super::entries::MOUNTED_OVER;
+use super::raw::{RawMount, RawSeed, RawTmpfs};
+use crate::text::Place;
+
+pub(super) fn seed(raw: &RawSeed, place: &Place<'_>) -> Checked<SeedConfig> {
+    let default = SeedConfig::default();
+    let wait: Option<WaitMs> = ranged(raw.wait_ms.as_ref(), "seed.wait_ms", place)?;
+    Ok(SeedConfig {
+        enabled: raw.enabled.unwrap_or(default.enabled),
+        wait: wait.map_or(default.wait, |ms| Nanos::from_millis(ms.get().into())),
+        programs: raw.programs.unwrap_or(default.programs),
+    })
+}
+
+pub(super) fn tmpfs(raw: &RawTmpfs, place: &Place<'_>) -> Checked<TmpfsConfig> {
+    let size = |key, name| ranged::<SizeKib>(key, name, place);
+    Ok(TmpfsConfig {
+        run_kib: size(raw.run_kib.as_ref(), "tmpfs.run_kib")?,
+        tmp_kib: size(raw.tmp_kib.as_ref(), "tmpfs.tmp_kib")?,
+    })
+}
+
+/// A kernel setting's value may be written as a text or as a number.
+pub(super) fn sysctl(
+    raw: BTreeMap<String, Spanned<toml::Value>>,
+    place: &Place<'_>,
+) -> Checked<BTreeMap<SysctlName, SysctlValue>> {
+    let mut settings = BTreeMap::new();
+    for (name, value) in raw {
+        let span = value.span();
+        let key = format!("sysctl.{name}");
+        let written = match value.into_inner() {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            _ => {
+                let expected = "expected a text or a whole number, as in \"vm.swappiness\" = 10; a \
+                                name with dots stands in quotes";
+                return Err(place.error(Some(span), key, expected));
+            }
+        };
+        let unfit = |error: Unfit| place.error(Some(span.clone()), &key, error.to_string());
+        let name = name.parse().map_err(unfit)?;
+        settings.insert(name, written.parse().map_err(unfit)?);
+    }
+    Ok(settings)
+}
+
+pub(super) fn mounts(raw: Vec<RawMount>, place: &Place<'_>) -> Checked<Vec<DataDisk>> {
+    let mut seen = BTreeSet::new();
+    raw.into_iter()
+        .map(|raw| {
+            let span = raw.path.span();
+            let disk = DataDisk {
+                label: parsed(&raw.label, "mount.label", place)?,
+                path: parsed(&raw.path, "mount.path", place)?,
+                fs: raw.fs,
+                read_only: raw.read_only,
+            };
+            let path = disk.path.as_str();
+            let bad = |problem: String| Err(place.error(Some(span), "mount.path", problem));
+            if MOUNTED_OVER.contains(&path) {
+                return bad(format!("PID 1 mounts something else on `{path}`"));
+            }
+            if !seen.insert(path.to_owned()) {
+                return bad(format!("two disks are mounted on `{path}`"));
+            }
+            Ok(disk)
+        })
+        .collect()
+}
+
+fn parsed<T: FromStr<Err = Unfit>>(
+    value: &Spanned<String>,
+    key: &str,
+    place: &Place<'_>,
+) -> Checked<T> {
+    let unfit = |error: Unfit| place.error(Some(value.span()), key, error.to_string());
+    value.get_ref().parse().map_err(unfit)
+}
+
+fn ranged<T: TryFrom<i64, Error = Unfit>>(
+    value: Option<&Spanned<i64>>,
+    key: &str,
+    place: &Place<'_>,
+) -> Checked<Option<T>> {
+    let parse = |value: &Spanned<i64>| {
+        T::try_from(*value.get_ref())
+            .map_err(|error| place.error(Some(value.span()), key, error.to_string()))
+    };
+    value.map(parse).transpose()
+}

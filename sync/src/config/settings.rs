@@ -1,0 +1,263 @@
+//! Settings that one instance of an image may have of its own, and which of image, seed and kernel
+//! command line has the last word on each.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::BootConfig;
+use super::values::{Hostname, IntervalMs, StepUs, SysctlName, SysctlValue, Unfit, WatchMs};
+use crate::record::{Effective, Origin};
+use crate::sample::Source;
+use crate::units::Nanos;
+
+/// What the kernel command line's words for PID 1 begin with.
+pub const CMDLINE_PREFIX: &str = "noonmark.";
+
+/// What a seed or the kernel command line sets; the names are those of `guest.toml`. What is left
+/// out stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The guest's host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Hostname>,
+    /// `[clock]`
+    pub clock: ClockSettings,
+    /// `[status]`
+    pub status: StatusSettings,
+    /// `[sysctl]`
+    pub sysctl: BTreeMap<SysctlName, SysctlValue>,
+}
+
+/// `[clock]`, as far as an instance may change it. The ladder of sources is not among it: it is
+/// climbed before any disk can be read, and what a seed says must not make the clock follow another
+/// than the image's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockSettings {
+    /// From this offset on the clock is stepped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_us: Option<StepUs>,
+    /// Time between two looks at the clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_ms: Option<WatchMs>,
+}
+
+/// `[status]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatusSettings {
+    /// Time between two status records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<IntervalMs>,
+}
+
+/// The kernel command line's part in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cmdline {
+    /// What it sets.
+    pub settings: Settings,
+    /// `noonmark.clock.sources=kvm,host`: the ladder, which the command line alone may change after
+    /// the build, because it is read before the clock is.
+    pub sources: Option<Vec<Source>>,
+    /// What was wrong in it: each word, and why it changes nothing.
+    pub problems: Vec<String>,
+}
+
+impl Cmdline {
+    /// Reads the words `noonmark.KEY=VALUE`; all others are the kernel's. A word that can't be used
+    /// is a problem told, and the others stand; of two for the same key the last one wins.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut cmdline = Self::default();
+        for word in text.split_ascii_whitespace() {
+            let Some(setting) = word.strip_prefix(CMDLINE_PREFIX) else {
+                continue;
+            };
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            if let Err(unfit) = cmdline.set(key, value) {
+                cmdline.problems.push(format!(
+                    "kernel command line: {CMDLINE_PREFIX}{}: {unfit}",
+                    key.escape_debug()
+                ));
+            }
+        }
+        cmdline
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), Unfit> {
+        let settings = &mut self.settings;
+        match key {
+            "hostname" => settings.hostname = Some(value.parse()?),
+            "clock.sources" => self.sources = Some(sources(value)?),
+            "clock.step_us" => settings.clock.step_us = Some(value.parse()?),
+            "clock.watch_ms" => settings.clock.watch_ms = Some(value.parse()?),
+            "status.interval_ms" => settings.status.interval_ms = Some(value.parse()?),
+            _ => match key.strip_prefix("sysctl.") {
+                Some(name) => {
+                    settings.sysctl.insert(name.parse()?, value.parse()?);
+                }
+                None => {
+                    return Err(Unfit::new(
+                        "unknown key; expected hostname, clock.sources, clock.step_us, \
+                         clock.watch_ms, status.interval_ms or sysctl.NAME",
+                    ));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn sources(list: &str) -> Result<Vec<Source>, Unfit> {
+    let mut sources = Vec::new();
+    for name in list.split(',') {
+        let source: Source = name
+            .parse()
+            .map_err(|error| Unfit::new(format!("{error}")))?;
+        if sources.contains(&source) {
+            return Err(Unfit::new(format!("`{source}` is there twice")));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+impl BootConfig {
+    /// Puts what a seed or the command line sets over what stood before, and notes whose word it is.
+    pub fn apply(
+        &mut self,
+        settings: &Settings,
+        origin: Origin,
+        effective: &mut BTreeMap<String, Effective>,
+    ) {
+        if let Some(hostname) = &settings.hostname {
+            self.hostname = hostname.to_string();
+        }
+        if let Some(step) = settings.clock.step_us {
+            self.clock.step = Nanos::from_micros(step.get().into());
+        }
+        if let Some(watch) = settings.clock.watch_ms {
+            self.clock.watch = Nanos::from_millis(watch.get().into());
+        }
+        if let Some(interval) = settings.status.interval_ms {
+            self.status.interval = Nanos::from_millis(interval.get().into());
+        }
+        for (name, value) in &settings.sysctl {
+            self.sysctl.insert(name.clone(), value.clone());
+        }
+        for (key, value) in settings.told() {
+            effective.insert(key, Effective { value, origin });
+        }
+    }
+
+    /// The settings that an instance may change, as they stand in the image.
+    #[must_use]
+    pub fn told(&self) -> BTreeMap<String, Effective> {
+        let clock = &self.clock;
+        let names: Vec<String> = clock.sources.iter().map(ToString::to_string).collect();
+        let mut told = BTreeMap::from([
+            ("hostname".into(), self.hostname.clone()),
+            ("clock.sources".into(), names.join(",")),
+            ("clock.step_us".into(), (clock.step.0 / 1_000).to_string()),
+            (
+                "clock.watch_ms".into(),
+                (clock.watch.0 / 1_000_000).to_string(),
+            ),
+            (
+                "status.interval_ms".into(),
+                (self.status.interval.0 / 1_000_000).to_string(),
+            ),
+        ]);
+        for (name, value) in &self.sysctl {
+            told.insert(format!("sysctl.{name}"), value.to_string());
+        }
+        let image = |value| Effective {
+            value,
+            origin: Origin::Image,
+        };
+        told.into_iter()
+            .map(|(key, value)| (key, image(value)))
+            .collect()
+    }
+}
+
+impl Settings {
+    /// Key and value of everything that is set, in `guest.toml`'s names and units.
+    fn told(&self) -> Vec<(String, String)> {
+        let mut told = Vec::new();
+        let mut tell = |key: &str, value: Option<String>| {
+            told.extend(value.map(|value| (key.to_string(), value)));
+        };
+        let Self {
+            hostname,
+            clock,
+            status,
+            sysctl,
+        } = self;
+        tell("hostname", hostname.as_ref().map(ToString::to_string));
+        tell("clock.step_us", clock.step_us.map(|n| n.get().to_string()));
+        tell(
+            "clock.watch_ms",
+            clock.watch_ms.map(|n| n.get().to_string()),
+        );
+        tell(
+            "status.interval_ms",
+            status.interval_ms.map(|n| n.get().to_string()),
+        );
+        for (name, value) in sysctl {
+            tell(&format!("sysctl.{name}"), Some(value.to_string()));
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_sets_what_it_names_and_leaves_the_kernels_words_alone() {
+        let cmdline = Cmdline::parse(
+            "console=ttyS0 quiet noonmark.hostname=x noonmark.clock.watch_ms=50 \
+             noonmark.clock.sources=host,rtc noonmark.sysctl.vm.swappiness=10 \
+             noonmark.hostname=y\n",
+        );
+        assert_eq!(cmdline.problems, Vec::<String>::new());
+        assert_eq!(
+            cmdline.sources,
+            Some(alloc::vec![Source::Host, Source::Rtc])
+        );
+        let settings = cmdline.settings;
+        assert_eq!(settings.hostname.expect("a name").as_str(), "y");
+        assert_eq!(settings.clock.watch_ms.map(WatchMs::get), Some(50));
+        assert_eq!(settings.sysctl.len(), 1);
+    }
+
+    #[test]
+    fn a_wrong_word_is_named_and_the_others_stand() {
+        let cmdline = Cmdline::parse(
+            "noonmark.clock.watch_ms=0 noonmark.colour=red noonmark.hostname noonmark.= \
+             noonmark.clock.sources=kvm,kvm noonmark.clock.step_us=7",
+        );
+        assert_eq!(
+            cmdline.settings.clock.step_us.map(StepUs::get),
+            Some(7),
+            "{cmdline:?}"
+        );
+        let problems = cmdline.problems.join("\n");
+        for named in [
+            "noonmark.clock.watch_ms: 0: expected 1 to 60000",
+            "noonmark.colour: unknown key",
+            "noonmark.hostname: ``: expected a host name",
+            "noonmark.: unknown key",
+            "noonmark.clock.sources: `kvm` is there twice",
+        ] {
+            assert!(problems.contains(named), "{problems}");
+        }
+    }
+}
