@@ -63,6 +63,8 @@ pub struct Inputs<'a> {
     /// The fault program: given for a test image, none for a base image. Nothing else tells a
     /// test image from a base image.
     pub fault: Option<&'a [u8]>,
+    /// The program that sets up the network; it goes in where the spec asks for a network.
+    pub net: &'a [u8],
     /// The `[[file]]` contents, from [`Spec::load_files`].
     pub files: &'a [LoadedFile],
     /// The EFI stub; none is an image for direct boot alone, without [`UKI`] and [`DISK`].
@@ -141,6 +143,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
         check_program(initrd::FAULT_PROGRAM, fault)?;
     }
     let spec = inputs.spec;
+    if spec.wants_network() {
+        check_program(initrd::NET_PROGRAM, inputs.net)?;
+    }
     let tree = initrd::tree(inputs);
     let archive = cpio::write(&tree, spec.image.source_date_seconds())?;
     let compressed =

@@ -97,6 +97,12 @@ impl Entry {
         Self::of_root(Kind::CharacterDevice { major, minor }, permissions)
     }
 
+    /// A symbolic link to `target`; its permissions mean nothing to the kernel.
+    #[must_use]
+    pub fn symlink(target: &str) -> Self {
+        Self::of_root(Kind::Symlink(target.into()), 0o777)
+    }
+
     fn of_root(kind: Kind, permissions: u32) -> Self {
         Self {
             kind,

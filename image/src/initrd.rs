@@ -1,6 +1,6 @@
 //! What lies in the initrd: PID 1, its configuration, the modules, and the spec's own files.
 
-use noonmark_sync::config::{self, BootConfig, Service, Start};
+use noonmark_sync::config::{self, BootConfig, Service, Start, network};
 
 use crate::build::Inputs;
 use crate::cpio::{Entry, Kind, Tree};
@@ -13,6 +13,21 @@ pub const FAULT_PROGRAM: &str = "/noonmark-fault";
 
 /// The name of the service that runs it.
 pub const FAULT_SERVICE: &str = "noonmark-fault";
+
+/// Where the program is that sets up the network, in an image that has one.
+pub const NET_PROGRAM: &str = "/noonmark-net";
+
+/// The name of the service that runs it.
+pub const NET_SERVICE: &str = "noonmark-net";
+
+/// Where the NTP client is, in an image that has one.
+pub const NTP_PROGRAM: &str = "/noonmark-ntp";
+
+/// The name of the service that runs it.
+pub const NTP_SERVICE: &str = "noonmark-ntp";
+
+/// Where programs look for name servers; a link to what `noonmark-net` writes.
+pub const RESOLV_CONF_LINK: &str = "/etc/resolv.conf";
 
 /// Folders that PID 1 mounts something on, and their permissions.
 const MOUNT_POINTS: [(&str, u32); 5] = [
@@ -38,6 +53,11 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
     if let Some(fault) = inputs.fault {
         add(FAULT_PROGRAM, Entry::file(fault.to_vec(), 0o755));
     }
+    let spec = inputs.spec;
+    if spec.wants_network() {
+        add(NET_PROGRAM, Entry::file(inputs.net.to_vec(), 0o755));
+        add(RESOLV_CONF_LINK, Entry::symlink(network::RESOLV_CONF));
+    }
     for (module, path) in inputs.kernel.modules.iter().zip(module_paths(inputs)) {
         add(&path, Entry::file(module.bytes.clone(), 0o644));
     }
@@ -59,12 +79,19 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
 pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
     let spec = inputs.spec;
     let modules = inputs.kernel.modules.iter().zip(module_paths(inputs));
-    let fault = inputs.fault.map(|_| Service {
-        name: FAULT_SERVICE.into(),
-        exec: vec![FAULT_PROGRAM.into()],
+    let own = |name: &str, program: &str, capabilities: &[&str]| Service {
+        name: name.into(),
+        exec: vec![program.into()],
         start: Start::Boot,
-        capabilities: vec!["CAP_SYS_TIME".into()],
-    });
+        capabilities: capabilities.iter().map(|&name| name.into()).collect(),
+    };
+    let fault = inputs
+        .fault
+        .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &["CAP_SYS_TIME"]));
+    let net = spec
+        .wants_network()
+        .then(|| own(NET_SERVICE, NET_PROGRAM, &[]));
+    let own = fault.into_iter().chain(net);
     BootConfig {
         v: 1,
         hostname: spec.image.hostname.clone(),
@@ -78,11 +105,13 @@ pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         clock: spec.clock.clone(),
         status: spec.status.clone(),
         on_failure: spec.image.on_failure,
-        services: fault.into_iter().chain(spec.services.clone()).collect(),
         seed: spec.seed,
         sysctl: spec.sysctl.clone(),
         tmpfs: spec.tmpfs,
         mounts: spec.mounts.clone(),
+        network: spec.network.clone(),
+        ntp: spec.ntp.clone(),
+        services: own.chain(spec.services.clone()).collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::build::{Artifact, Inputs, cmdline};
 use crate::hash::Sha256Hex;
-use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM};
+use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM};
 use crate::modules::Resolution;
 
 /// The version of the format.
@@ -312,6 +312,9 @@ fn list_inputs(inputs: &Inputs<'_>) -> Vec<Input> {
     add(InputKind::Program, INIT_PROGRAM, inputs.init);
     if let Some(fault) = inputs.fault {
         add(InputKind::Program, FAULT_PROGRAM, fault);
+    }
+    if inputs.spec.wants_network() {
+        add(InputKind::Program, NET_PROGRAM, inputs.net);
     }
     if let Some(stub) = inputs.stub {
         add(InputKind::Stub, "linuxx64.efi.stub", &stub.bytes);

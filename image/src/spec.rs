@@ -5,12 +5,14 @@
 
 mod check;
 mod entries;
+mod network;
 mod raw;
 mod system;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
 use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
 use noonmark_sync::config::values::{SysctlName, SysctlValue};
 use noonmark_sync::config::{ClockConfig, FailureAction, Service, StatusConfig};
@@ -43,6 +45,10 @@ pub struct Spec {
     pub clock: ClockConfig,
     /// `[status]`
     pub status: StatusConfig,
+    /// `[network]`
+    pub network: NetworkConfig,
+    /// `[ntp]`
+    pub ntp: NtpConfig,
     /// `[[file]]`, in the file's order.
     pub files: Vec<FileSpec>,
     /// `[[service]]`, in the file's order.
@@ -257,6 +263,18 @@ impl Spec {
             .collect()
     }
 
+    /// Whether the image has a network, and the program that sets it up.
+    #[must_use]
+    pub fn wants_network(&self) -> bool {
+        !self.network.interface.is_empty()
+    }
+
+    /// Whether the image has the NTP client.
+    #[must_use]
+    pub fn wants_ntp(&self) -> bool {
+        !self.ntp.servers.is_empty()
+    }
+
     /// The kernel modules that the image should have, those of the clock's best source first.
     #[must_use]
     pub fn wanted_modules(&self) -> Vec<Wanted> {
@@ -284,6 +302,10 @@ impl Spec {
             list.push(wanted(name, "the status port".into(), None, true));
         }
         self.want_disks(&mut list);
+        if self.wants_network() {
+            let needed_by = "the network".to_string();
+            list.push(wanted("virtio_net", needed_by, Some("network"), true));
+        }
         let ModulesSpec { load, optional } = &self.modules;
         for (names, key, required) in [
             (load, "modules.load", true),

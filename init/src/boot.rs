@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
 use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
 use noonmark_sync::config::{BootConfig, ClockConfig, FailureAction, PATH as CONFIG, StatusConfig};
 use noonmark_sync::units::{Nanos, Raw, Utc};
@@ -119,6 +120,8 @@ pub fn fallback_config() -> BootConfig {
         clock: ClockConfig::default(),
         status: StatusConfig::default(),
         on_failure: FailureAction::default(),
+        network: NetworkConfig::default(),
+        ntp: NtpConfig::default(),
         services: Vec::new(),
         seed: SeedConfig {
             enabled: false,

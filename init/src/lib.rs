@@ -1,4 +1,4 @@
-//! What the guest's two programs are made of: PID 1 and the fault program.
+//! What the guest's programs are made of: PID 1, the fault program, and what sets up the network.
 //!
 //! PID 1 is a shell of I/O around [`noonmark_sync::engine::Engine`]: it turns what the kernel tells
 //! into the engine's inputs, carries out its actions, and reports. It has one thread and one loop;
@@ -12,6 +12,7 @@ pub mod clocks;
 pub mod discipline;
 pub mod eventlog;
 pub mod events;
+pub mod handover;
 pub mod kmsg;
 pub mod lines;
 pub mod modules;

@@ -18,7 +18,7 @@ use crate::stop::Stopping;
 use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
 use crate::vmclock::VmClock;
-use crate::{clocks, eventlog, power};
+use crate::{clocks, eventlog, handover, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
 /// PHC: the port's driver probes in the background, which takes over a second on an emulated
@@ -64,6 +64,7 @@ pub fn run(started: Started) -> ! {
     };
     power::set_failure_action(config.on_failure);
     boot::set_hostname(&config);
+    problems.extend(handover::write(&config).iter().map(ToString::to_string));
     match Pid1::new(started, config, listed, problems) {
         Ok(mut pid1) => pid1.run(),
         Err(error) => power::fail(format_args!("PID 1 can't start: {error}")),

@@ -2,14 +2,14 @@
 //! here, and nothing else: what the calls mean for the clock is decided by their callers.
 #![allow(
     unsafe_code,
-    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, the processor's counter and the child's side of fork have no safe wrapper"
+    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, packet sockets, the processor's counter and the child's side of fork have no safe wrapper"
 )]
 
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::ptr::NonNull;
@@ -244,6 +244,32 @@ pub fn counter() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, it touches no memory, and nothing in a
     // noonmark guest forbids it to programs (CR4.TSD).
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// A socket that sends and receives whole Ethernet frames on one interface (packet(7));
+/// non-blocking. Needs CAP_NET_RAW.
+pub fn packet_socket(interface_index: u32) -> Result<OwnedFd, Errno> {
+    let all = (libc::ETH_P_ALL as u16).to_be();
+    // SAFETY: `socket` takes no pointer and returns a new descriptor that nobody else owns;
+    // `sockaddr_ll` is plain integers, for which zero is a valid value, and `bind` reads no more of
+    // it than the length that it is given.
+    unsafe {
+        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // Protocol 0 receives nothing until the socket is bound to its interface.
+        let descriptor = match libc::socket(libc::AF_PACKET, kind, 0) {
+            -1 => return Err(last_errno()),
+            descriptor => OwnedFd::from_raw_fd(descriptor),
+        };
+        let mut address: libc::sockaddr_ll = mem::zeroed();
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = all;
+        address.sll_ifindex = i32::try_from(interface_index).map_err(|_| Errno::NODEV)?;
+        let length = mem::size_of_val(&address) as libc::socklen_t;
+        if libc::bind(descriptor.as_raw_fd(), (&raw const address).cast(), length) != 0 {
+            return Err(last_errno());
+        }
+        Ok(descriptor)
+    }
 }
 
 /// Blocks these signals for the process and makes a non-blocking descriptor that reads them.

@@ -2,6 +2,7 @@
 //!
 //! `image` writes it from `guest.toml`, `init` reads it. Defaults live here and nowhere else.
 
+pub mod network;
 pub mod settings;
 pub mod system;
 pub mod values;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::Source;
 use crate::units::{Nanos, Utc};
+use network::{NetworkConfig, NtpConfig};
 use system::{DataDisk, SeedConfig, TmpfsConfig};
 use values::{SysctlName, SysctlValue};
 
@@ -38,6 +40,12 @@ pub struct BootConfig {
     pub status: StatusConfig,
     /// What ends PID 1's own failure.
     pub on_failure: FailureAction,
+    /// The network; none unless asked for.
+    #[serde(default)]
+    pub network: NetworkConfig,
+    /// Time servers; none unless asked for.
+    #[serde(default)]
+    pub ntp: NtpConfig,
     /// Programs that PID 1 starts, in this order.
     pub services: Vec<Service>,
     /// Whether and how an instance is configured by a seed.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use noonmark_sync::config::network::{Interface, NetworkConfig, NtpConfig};
 use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
 use noonmark_sync::config::{
     BootConfig, ClockConfig, FailureAction, Module, Service, Start, StatusConfig,
@@ -297,6 +298,17 @@ fn the_boot_configuration_is_read_back_as_written() {
         clock: ClockConfig::default(),
         status: StatusConfig::default(),
         on_failure: FailureAction::PowerOff,
+        network: NetworkConfig {
+            interface: vec![Interface {
+                dhcp4: true,
+                addresses: vec!["192.0.2.7/24".parse().expect("an address")],
+                ..Interface::default()
+            }],
+        },
+        ntp: NtpConfig {
+            servers: vec!["192.0.2.1:1123".parse().expect("a server")],
+            ..NtpConfig::default()
+        },
         services: vec![Service {
             name: "web".into(),
             exec: vec!["/bin/web".into(), "-p".into(), "80".into()],

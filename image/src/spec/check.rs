@@ -18,7 +18,7 @@ use super::{
     Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, Image, InitrdSpec, KernelSource,
     KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
-use super::{entries, system};
+use super::{entries, network, system};
 
 /// 1980-01-01T00:00:00Z: a FAT file system can't say anything earlier.
 const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
@@ -31,6 +31,8 @@ pub(super) type Checked<T> = Result<T, TextError>;
 /// Makes a [`Spec`] of what was written.
 pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
     let vm = VmSpec::default();
+    let clock = clock(raw.clock, place)?;
+    let network = network::network(raw.network, place)?;
     let spec = Spec {
         image: image(raw.image, place)?,
         kernel: kernel(raw.kernel, place)?,
@@ -38,7 +40,9 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
             load: modules(raw.modules.load, "modules.load", place)?,
             optional: modules(raw.modules.optional, "modules.optional", place)?,
         },
-        clock: clock(raw.clock, place)?,
+        ntp: network::ntp(raw.ntp, &clock, &network, place)?,
+        clock,
+        network,
         status: StatusConfig {
             interval: number(
                 raw.status.interval_ms,

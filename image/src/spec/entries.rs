@@ -10,7 +10,10 @@ use toml::Spanned;
 use super::FileSpec;
 use super::check::{Checked, number, path, text};
 use super::raw::RawFile;
-use crate::initrd::{FAULT_PROGRAM, FAULT_SERVICE, INIT_PROGRAM};
+use crate::initrd::{
+    FAULT_PROGRAM, FAULT_SERVICE, INIT_PROGRAM, NET_PROGRAM, NET_SERVICE, NTP_PROGRAM, NTP_SERVICE,
+    RESOLV_CONF_LINK,
+};
 use crate::text::Place;
 
 /// Capabilities that a service may keep of those that PID 1 takes away.
@@ -20,12 +23,18 @@ const CAPABILITIES: [&str; 3] = ["CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_BOOT
 pub(super) const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
 
 /// Files that noonmark itself puts into the image.
-const OWN_FILES: [&str; 4] = [
+const OWN_FILES: [&str; 7] = [
     INIT_PROGRAM,
     noonmark_sync::config::PATH,
     FAULT_PROGRAM,
+    NET_PROGRAM,
+    NTP_PROGRAM,
     SEED_PROGRAM,
+    RESOLV_CONF_LINK,
 ];
+
+/// Services that noonmark itself puts into the image.
+const OWN_SERVICES: [&str; 3] = [FAULT_SERVICE, NET_SERVICE, NTP_SERVICE];
 
 pub(super) fn files(raw: Vec<RawFile>, place: &Place<'_>) -> Checked<Vec<FileSpec>> {
     let mut seen = BTreeSet::new();
@@ -89,7 +98,7 @@ pub(super) fn services(raw: Vec<Spanned<Service>>, place: &Place<'_>) -> Checked
                     "expected 1 to 64 letters, digits and `-_.@`".to_string(),
                 );
             }
-            if service.name == FAULT_SERVICE {
+            if OWN_SERVICES.contains(&service.name.as_str()) {
                 return bad("name", "the name of noonmark's own service".to_string());
             }
             if !seen.insert(service.name.clone()) {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use noonmark_sync::config::network::{Interface, Server};
 use noonmark_sync::config::system::FileSystem;
 use noonmark_sync::config::{FailureAction, Service};
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub(super) struct RawSpec {
     pub initrd: RawInitrd,
     pub budget: RawBudget,
     pub vm: RawVm,
+    pub network: RawNetwork,
+    pub ntp: RawNtp,
     pub file: Vec<RawFile>,
     pub service: Vec<Spanned<Service>>,
     pub seed: RawSeed,
@@ -94,6 +97,20 @@ pub(super) struct RawBudget {
 pub(super) struct RawVm {
     pub vcpus: Key<i64>,
     pub memory_mib: Key<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNetwork {
+    pub interface: Vec<Spanned<Interface>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNtp {
+    pub servers: Key<Vec<Spanned<Server>>>,
+    pub min_sources: Key<i64>,
+    pub max_distance_ms: Key<i64>,
 }
 
 #[derive(Debug, Deserialize)]

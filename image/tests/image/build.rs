@@ -77,6 +77,26 @@ fn a_base_image_has_neither_the_fault_program_nor_its_service() {
 }
 
 #[test]
+fn an_image_has_a_networks_program_only_where_a_network_is_asked_for() {
+    let with = spec("[[network.interface]]\ndhcp4 = true\n");
+    let tree = initrd(&build(&with, &program(b"init"), None));
+    assert!(tree.contains_key("noonmark-net"));
+    assert!(matches!(
+        &tree["etc/resolv.conf"].kind,
+        Kind::Symlink(target) if target == "/run/noonmark/resolv.conf"
+    ));
+    assert!(!tree.contains_key("noonmark-ntp"));
+    let services = boot_config(&tree).services;
+    assert_eq!(services.len(), 1);
+    assert_eq!(
+        (services[0].name.as_str(), services[0].start),
+        ("noonmark-net", Start::Boot)
+    );
+    let without = initrd(&build(&empty_spec(), &program(b"init"), None));
+    assert!(!without.contains_key("noonmark-net") && !without.contains_key("etc/resolv.conf"));
+}
+
+#[test]
 fn a_test_image_differs_from_a_base_image_in_the_fault_program_alone() {
     let spec = spec("[[service]]\nname = \"a\"\nexec = [\"/a\"]\n");
     let mut base = initrd(&build(&spec, &program(b"init"), None));

@@ -22,6 +22,7 @@ fn disk(spec: &Spec, init: &[u8], content: &[u8]) -> Vec<u8> {
         kernel: &kernel(),
         init: &program(init),
         fault: None,
+        net: &program(b"net"),
         files: &files,
         stub: Some(&stub()),
         provenance: &Provenance::default(),

@@ -46,6 +46,7 @@ fn build(init: &[u8], provenance: &Provenance) -> build::Outputs {
         kernel: &packaged_kernel(),
         init: &program(init),
         fault: None,
+        net: &program(b"net"),
         files: &[],
         stub: Some(&stub()),
         provenance,

@@ -54,6 +54,8 @@ fn every_key_is_in_the_projects_own_guest_toml() {
         "[file]",
         "[service]",
         "[mount]",
+        "[network.interface]",
+        "ntp",
     ];
     for section in sections {
         for key in known_keys(section) {
@@ -131,6 +133,66 @@ fn a_clock_may_be_left_to_a_program_that_starts_at_boot() {
          [[service]]\nname = \"chronyd\"\nexec = [\"/chronyd\"]\nstart = \"boot\"\n",
     );
     assert_eq!(spec.clock.sources, []);
+}
+
+#[test]
+fn a_network_brings_its_driver_and_ntp_its_servers() {
+    let spec = spec(
+        "[clock]\nsources = [\"kvm\", \"ntp\"]\n\
+         [[network.interface]]\ndhcp4 = true\n\
+         [ntp]\nservers = [\"pool.ntp.org\", \"192.0.2.1:1123\"]\nmax_distance_ms = 100\n",
+    );
+    assert!(spec.wants_network() && spec.wants_ntp());
+    assert!(spec.wanted_modules().iter().any(|m| m.name == "virtio_net"));
+    assert_eq!(spec.ntp.servers[1].port, 1123);
+    assert_eq!(spec.ntp.max_distance, Nanos::from_millis(100));
+    let none = empty_spec();
+    assert!(!none.wants_network() && !none.wants_ntp());
+    assert!(!none.wanted_modules().iter().any(|m| m.name == "virtio_net"));
+}
+
+#[test]
+fn a_network_that_could_not_work_is_refused() {
+    let interface = |rest: &str| format!("[[network.interface]]\n{rest}\n");
+    let network = "[[network.interface]]\ndhcp4 = true\n";
+    let ntp = "[ntp]\nservers = [\"a\"]\n";
+    let cases = [
+        (interface(""), "it gets no address"),
+        (
+            interface("dhcp4 = true\nname = \"lo\""),
+            "`lo`: expected an interface's name",
+        ),
+        (
+            interface("addresses = [\"192.0.2.7\"]"),
+            "with its prefix length",
+        ),
+        (
+            interface("dhcp4 = true\ngateway4 = \"192.0.2.1\""),
+            "needs an IPv4 address",
+        ),
+        (
+            interface("dhcp4 = true\nmtu = 100"),
+            "expected 576 to 65535",
+        ),
+        (interface("dhcp = true"), "did you mean `dhcp4`?"),
+        (
+            format!("{network}{network}"),
+            "the same interface is there twice",
+        ),
+        (
+            "[clock]\nsources = [\"ntp\"]\n".into(),
+            "needs time servers",
+        ),
+        (format!("{network}{ntp}"), "of no use without \"ntp\""),
+        (
+            format!("[clock]\nsources = [\"ntp\"]\n{ntp}"),
+            "a time server needs a network",
+        ),
+    ];
+    for (text, expected) in cases {
+        let message = error(&text);
+        assert!(message.contains(expected), "{text}: {message}");
+    }
 }
 
 #[test]

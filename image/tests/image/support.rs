@@ -267,6 +267,7 @@ pub fn try_build(
         kernel,
         init,
         fault,
+        net: &program(b"net"),
         files: &[],
         stub: Some(&stub()),
         provenance: &Provenance::default(),

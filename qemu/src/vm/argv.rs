@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use noonmark_sync::units::Utc;
 use noonmark_sync::{channel, record, testport};
 
-use super::config::{Boot, Config, Device, Rtc};
+use super::config::{Boot, Config, Device, Forward, Rtc};
 use crate::accel::Accelerator;
 
 /// The sockets that QEMU connects to, and the files that belong to one run.
@@ -135,6 +135,18 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
                 format!("pcie-root-port,id={id}-port,chassis={}", index + 1),
             );
             argv.pair("-device", format!("igb,id={id},bus={id}-port"));
+        }
+        Device::Net { forwards } => {
+            let mut network = format!("user,id=net{index},ipv6=off");
+            for Forward { host, guest } in forwards {
+                network += &format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+            }
+            argv.pair("-netdev", network);
+            // No boot by network, so no option ROM, which not every distribution has beside QEMU.
+            argv.pair(
+                "-device",
+                format!("virtio-net-pci,netdev=net{index},romfile="),
+            );
         }
         Device::Disk { path } => argv.disk(&format!("disk{index}"), path),
     }
@@ -288,6 +300,12 @@ mod tests {
                 },
                 Device::VmClock,
                 Device::Igb { id: "nic".into() },
+                Device::Net {
+                    forwards: vec![Forward {
+                        host: 8080,
+                        guest: 80,
+                    }],
+                },
                 Device::Disk {
                     path: "/i/seed.img".into(),
                 },
@@ -320,8 +338,10 @@ mod tests {
 -device vmclock
 -device pcie-root-port,id=nic-port,chassis=3
 -device igb,id=nic,bus=nic-port
--drive if=none,id=disk3,format=raw,readonly=on,file=/i/seed.img
--device virtio-blk-pci,drive=disk3";
+-netdev user,id=net3,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80
+-device virtio-net-pci,netdev=net3,romfile=
+-drive if=none,id=disk4,format=raw,readonly=on,file=/i/seed.img
+-device virtio-blk-pci,drive=disk4";
         assert_eq!(dump(&config), expected);
     }
 }

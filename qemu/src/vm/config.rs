@@ -1,9 +1,11 @@
 //! What a machine is made of: the input of [`crate::vm::argv`].
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use noonmark_sync::units::Utc;
+use thiserror::Error;
 
 use crate::accel::Accelerator;
 
@@ -78,11 +80,44 @@ pub enum Device {
         /// Its name in QMP, by which it can be unplugged.
         id: String,
     },
+    /// A virtio NIC in a network of QEMU's own, in which the host is 10.0.2.2 and hands out
+    /// addresses; nothing outside reaches the guest but what is forwarded.
+    Net {
+        /// Ports of the host's loopback that lead to the guest's.
+        forwards: Vec<Forward>,
+    },
     /// A raw disk image for virtio-blk, read-only.
     Disk {
         /// The image.
         path: PathBuf,
     },
+}
+
+/// A TCP port of the host's loopback that leads to one of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// On 127.0.0.1.
+    pub host: u16,
+    /// On whatever address the guest has.
+    pub guest: u16,
+}
+
+/// A text that is no [`Forward`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected HOST:GUEST, two TCP ports from 1 to 65535, e.g. 8080:80")]
+pub struct BadForward;
+
+impl FromStr for Forward {
+    type Err = BadForward;
+
+    fn from_str(text: &str) -> Result<Self, BadForward> {
+        let port = |text: &str| text.parse().ok().filter(|port: &u16| *port > 0);
+        let (host, guest) = text.split_once(':').ok_or(BadForward)?;
+        match (port(host), port(guest)) {
+            (Some(host), Some(guest)) => Ok(Self { host, guest }),
+            _ => Err(BadForward),
+        }
+    }
 }
 
 /// How long to wait for what; emulation gets more.

@@ -209,6 +209,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         kernel: &kernel,
         init: &programs.init,
         fault: (kind == Kind::Test).then_some(&programs.fault),
+        net: &programs.net,
         files: &files,
         stub: stub.as_ref(),
         provenance: &provenance,
@@ -235,6 +236,7 @@ impl Ingredients {
             builder.as_bytes(),
             &self.programs.init,
             &self.programs.fault,
+            &self.programs.net,
         ];
         parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));
         parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));

@@ -38,6 +38,8 @@ pub struct Programs {
     pub init: Vec<u8>,
     /// The program of test images that disturbs the clock.
     pub fault: Vec<u8>,
+    /// What sets up the network, of images that have one.
+    pub net: Vec<u8>,
 }
 
 /// Compiles what has changed and returns the programs.
@@ -78,6 +80,7 @@ pub fn build(workspace: &Workspace) -> Result<Programs> {
     Ok(Programs {
         init: program("noonmark-init")?,
         fault: program("noonmark-fault")?,
+        net: program("noonmark-net")?,
     })
 }
 

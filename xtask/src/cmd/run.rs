@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use noonmark_image::build::DISK;
+use noonmark_image::spec::Spec;
 use noonmark_qemu::firmware;
 use noonmark_qemu::signals;
-use noonmark_qemu::vm::config::{Boot, Config, Rtc};
+use noonmark_qemu::vm::config::{Boot, Config, Device, Forward, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::{Machine, PowerOff};
 use noonmark_sync::record::Record;
@@ -44,6 +45,9 @@ pub struct RunCommand {
     /// that noonmark carries along].
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
+    /// Let a TCP port of this host's loopback lead to one of the guest's; may be repeated.
+    #[arg(long, value_name = "HOST:GUEST")]
+    forward: Vec<Forward>,
     /// Show the guest's console.
     #[arg(long)]
     console: bool,
@@ -86,7 +90,7 @@ impl RunCommand {
                 rtc: Rtc::HostUtc,
                 time_channel: true,
                 test_port: false,
-                devices: Vec::new(),
+                devices: network(&image.spec, self.forward)?,
             },
         )?;
         if self.console {
@@ -138,5 +142,17 @@ impl RunCommand {
             PowerOff::Killed => "neither the guest nor QEMU ended in time; QEMU was killed",
         });
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The NIC of an image that has a network.
+fn network(spec: &Spec, forwards: Vec<Forward>) -> Result<Vec<Device>> {
+    match (spec.wants_network(), forwards.is_empty()) {
+        (true, _) => Ok(vec![Device::Net { forwards }]),
+        (false, true) => Ok(Vec::new()),
+        (false, false) => bail!(
+            "--forward leads nowhere: the image has no network; add [[network.interface]] with \
+             dhcp4 = true to its description"
+        ),
     }
 }

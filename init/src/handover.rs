@@ -1,0 +1,49 @@
+//! What PID 1 leaves in `/run/noonmark` for the image's own programs: their part of the
+//! configuration, as it is after everything that may change it at boot.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use noonmark_sync::config::BootConfig;
+use noonmark_sync::config::network::{NETWORK_FILE, NTP_FILE, Network};
+use serde_json::to_vec_pretty;
+use thiserror::Error;
+
+/// The folder. `/run` must be mounted.
+pub const FOLDER: &str = "/run/noonmark";
+
+/// A file that could not be left there.
+#[derive(Debug, Error)]
+#[error("{path}: {source}; the program that needs it will not work")]
+pub struct HandoverError {
+    path: &'static str,
+    source: io::Error,
+}
+
+/// Writes what the programs of this configuration need; what can't be written is told, and the
+/// rest is written all the same.
+#[must_use]
+pub fn write(config: &BootConfig) -> Vec<HandoverError> {
+    let network = Network {
+        hostname: config.hostname.clone(),
+        interface: config.network.interface.clone(),
+    };
+    let mut outcomes = vec![fs::create_dir_all(FOLDER).map_err(|source| HandoverError {
+        path: FOLDER,
+        source,
+    })];
+    if !config.network.interface.is_empty() {
+        outcomes.push(leave(NETWORK_FILE, to_vec_pretty(&network)));
+    }
+    if !config.ntp.servers.is_empty() {
+        outcomes.push(leave(NTP_FILE, to_vec_pretty(&config.ntp)));
+    }
+    outcomes.into_iter().filter_map(Result::err).collect()
+}
+
+fn leave(path: &'static str, json: serde_json::Result<Vec<u8>>) -> Result<(), HandoverError> {
+    json.map_err(io::Error::other)
+        .and_then(|json| fs::write(Path::new(path), json))
+        .map_err(|source| HandoverError { path, source })
+}
