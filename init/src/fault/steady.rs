@@ -64,7 +64,7 @@ pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
         .next()
         .ok_or_else(|| WatchError::NoReference(why_none(&problems)))?;
     let before = processes::list(Path::new(PROC));
-    let began = clocks::raw();
+    let (began, began_at) = (clocks::raw(), clocks::boottime());
     let mut offsets = Vec::with_capacity(count);
     let mut last = None;
     let mut failed = 0;
@@ -85,6 +85,7 @@ pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
     Ok(Steady {
         offsets_ns: offsets,
         failed,
+        began_at_ns: began_at,
         span_ns: span,
         processes: processes::since(&before, processes::list(Path::new(PROC))),
         // RAW has run since at the host's rate within its drift: some ppm, over the time since

@@ -1,9 +1,11 @@
 //! What `bench --json` writes: the same faults in the same guest, once with PID 1 keeping the
 //! clock and once with each peer.
 
+use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
+use super::steady::SteadyState;
 
 /// The format version of a bench.
 pub const VERSION: u32 = 1;
@@ -37,8 +39,42 @@ pub struct PeerRun {
     pub peer: String,
     /// The program's version.
     pub version: String,
-    /// What was measured.
+    /// What was measured of the faults.
     pub report: Report,
+    /// The packages that the program came from.
+    #[serde(default)]
+    pub packages: Vec<Package>,
+    /// Its settings: the arguments, and the configuration file where it has one.
+    #[serde(default)]
+    pub settings: String,
+    /// The clock when nobody disturbs it; none where that was not asked for.
+    #[serde(default)]
+    pub steady: Option<SteadyState>,
+    /// Boots with an RTC that was years off, one after the other.
+    #[serde(default)]
+    pub boots: Vec<FirstRead>,
+}
+
+/// A package whose program was part of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The SHA-256 of its file.
+    pub sha256: String,
+}
+
+/// What a program that was started at boot read on the guest's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstRead {
+    /// Truth minus what its first read said.
+    pub error_ns: Nanos,
+    /// When it read (`CLOCK_BOOTTIME`).
+    pub at_ns: Nanos,
+    /// From when on the clock was seen right (`CLOCK_BOOTTIME`); none where that took too long.
+    pub right_at_ns: Option<Nanos>,
 }
 
 /// A peer that was not run.

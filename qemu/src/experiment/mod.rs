@@ -9,10 +9,12 @@ pub mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod host;
+pub mod peer;
 pub mod plan;
 pub mod report;
 mod run;
 pub mod stats;
+pub mod steady;
 pub mod table;
 
 pub use run::{ExperimentError, Outcome, Progress, run};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use noonmark_sync::record::{Record, Status};
 use noonmark_sync::testport::{self, Request};
+use noonmark_sync::units::Nanos;
 
 use super::account::{Account, join};
 use super::evidence::Evidence;
@@ -80,6 +81,33 @@ pub enum ExperimentError {
         /// The answer's.
         got: u64,
     },
+    /// A peer's program is not running.
+    #[error(
+        "{peer}: the program that was to keep the guest's clock {what}; the guest's console:\n{console}"
+    )]
+    PeerEnded {
+        /// The peer.
+        peer: String,
+        /// What PID 1 says of it.
+        what: String,
+        /// The console's last lines.
+        console: String,
+    },
+    /// A peer did not bring the clock near the truth.
+    #[error(
+        "{peer}: the guest's clock was still off by {offset} {after:.0?} after the boot; the \
+         guest's console:\n{console}"
+    )]
+    PeerNeverRight {
+        /// The peer.
+        peer: String,
+        /// Truth minus clock.
+        offset: Nanos,
+        /// The time since QEMU's start.
+        after: Duration,
+        /// The console's last lines.
+        console: String,
+    },
 }
 
 /// Waits for the machine's first sync, does the plan's faults and measures. One more fault, the
@@ -113,7 +141,7 @@ pub fn run(
     Outcome { report, error }
 }
 
-fn blank_report(qemu: &str, vcpus: u32, plan: &Plan, accelerator: &Decision) -> Report {
+pub(super) fn blank_report(qemu: &str, vcpus: u32, plan: &Plan, accelerator: &Decision) -> Report {
     Report {
         v: VERSION,
         environment: Environment {
@@ -139,7 +167,7 @@ fn blank_report(qemu: &str, vcpus: u32, plan: &Plan, accelerator: &Decision) -> 
 }
 
 /// Lists what an error kept from being done.
-fn list_missing(report: &mut Report, plan: &Plan, error: &ExperimentError) {
+pub(super) fn list_missing(report: &mut Report, plan: &Plan, error: &ExperimentError) {
     let text = error.to_string();
     let why = text.lines().next().unwrap_or_default();
     for fault in &plan.faults {
@@ -351,8 +379,6 @@ impl Experiment<'_> {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_sync::units::Nanos;
-
     use super::*;
     use crate::accel::{Accelerator, Decision};
 

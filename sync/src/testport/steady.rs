@@ -31,6 +31,8 @@ pub struct Steady {
     pub offsets_ns: Vec<Nanos>,
     /// Readings that failed.
     pub failed: u32,
+    /// `CLOCK_BOOTTIME` before the first reading.
+    pub began_at_ns: Nanos,
     /// From before the first reading to after the last, by `CLOCK_MONOTONIC_RAW`.
     pub span_ns: Nanos,
     /// Every program that ran all the time; kernel threads are left out.

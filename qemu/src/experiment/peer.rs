@@ -1,0 +1,339 @@
+//! The experiment with a peer: PID 1 leaves the guest's clock alone, another program keeps it, and
+//! the same fault program disturbs and watches it.
+//!
+//! The truth that a peer has to come to is ptp_kvm's clock, as the fault program reads it; a host
+//! that doesn't offer that has nothing that a peer could follow either.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use noonmark_sync::record::{Event, Record};
+use noonmark_sync::testport::{self, Outcome as Answered, Request};
+use noonmark_sync::units::Nanos;
+
+use super::account::{Account, join};
+use super::bench::FirstRead;
+use super::fault::Fault;
+use super::host::Waiting;
+use super::plan::Plan;
+use super::report::{FaultReport, NotRun, Sample, Summary};
+use super::run::{ExperimentError, Outcome, Progress, blank_report, list_missing};
+use super::steady::{self, KeptBy, SteadyState, right_since};
+use crate::accel::Decision;
+use crate::hub::Feed;
+use crate::vm::error::MachineError;
+use crate::vm::machine::Machine;
+
+/// How long a clock is watched to find out whether it is right.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How far the clock may be off before a fault, as a share of the tolerance: what is left over from
+/// before is not taken for the fault's doing.
+const RIGHT_SHARE: i64 = 10;
+
+/// A pause before a fault is this many times the plan's: peers poll every few seconds, and a fault
+/// is to fall on no fixed phase of that.
+const PAUSE_FACTOR: u32 = 8;
+
+/// How often the observer tries to learn the clock's line while the peer still works at it.
+const TRIES: u32 = 4;
+
+/// Time between two of these.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Lines of the console that an error shows.
+const CONSOLE_LINES: usize = 15;
+
+/// A program that keeps the clock in place of PID 1.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// What messages call it.
+    pub name: String,
+    /// Its service in the guest.
+    pub service: String,
+    /// How long after the fault program's greeting it gets to settle.
+    pub warm_up: Duration,
+    /// How long from QEMU's start until the clock must have been right.
+    pub right_within: Duration,
+    /// How long after a fault the clock is watched.
+    pub recovery: Duration,
+}
+
+/// Starts a machine with the peer in it, whose RTC is right or not.
+pub type Boot<'a> = dyn FnMut() -> Result<Machine, MachineError> + 'a;
+
+/// Does the plan's faults. A clock that did not get right is not disturbed again: the next sample
+/// is taken in a fresh boot.
+///
+/// Whatever happens, what was measured until then is in the outcome's report, and what was not
+/// done is listed there with the reason.
+pub fn run(
+    boot: &mut Boot<'_>,
+    peer: &Peer,
+    plan: &Plan,
+    accelerator: &Decision,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Outcome {
+    let mut report = blank_report("", 0, plan, accelerator);
+    let mut guest = None;
+    let mut pause = plan.pauses();
+    let mut each = || -> Result<(), ExperimentError> {
+        for &fault in &plan.faults {
+            let index = report.faults.len();
+            report.faults.push(FaultReport {
+                fault: fault.to_string(),
+                family: fault.family(),
+                requested: plan.count,
+                samples: Vec::new(),
+                summary: Summary::default(),
+            });
+            for number in 1..=plan.count {
+                let here = match &mut guest {
+                    Some(guest) => guest,
+                    empty => {
+                        let new = Guest::boot(boot, peer)?;
+                        new.describe(&mut report);
+                        empty.insert(new)
+                    }
+                };
+                let sampled = here.sample(fault, plan, &mut pause)?;
+                report.host.qemu_waited_share = here.waiting.share();
+                let sample = match sampled {
+                    Ok(sample) => Sample { number, ..sample },
+                    Err(reason) => {
+                        let reason = &*reason;
+                        progress(Progress::Skipped { fault, reason });
+                        report.not_run.push(NotRun {
+                            fault: fault.to_string(),
+                            reason: reason.to_owned(),
+                        });
+                        break;
+                    }
+                };
+                if sample.recovered_ns.is_none() {
+                    guest = None;
+                }
+                progress(Progress::Sampled {
+                    fault,
+                    number,
+                    of: plan.count,
+                    sample: &sample,
+                });
+                let entry = &mut report.faults[index];
+                entry.samples.push(sample);
+                entry.summary = Summary::of(&entry.samples);
+            }
+        }
+        Ok(())
+    };
+    let error = each().err();
+    if let Some(error) = &error {
+        list_missing(&mut report, plan, error);
+    }
+    Outcome { report, error }
+}
+
+/// Boots once and watches the undisturbed clock for `span`.
+///
+/// # Errors
+/// Where the guest or the peer fails; the inner error says why the clock could not be watched.
+pub fn steady(
+    boot: &mut Boot<'_>,
+    peer: &Peer,
+    span: Duration,
+) -> Result<Result<SteadyState, steady::NotWatched>, ExperimentError> {
+    let mut guest = Guest::boot(boot, peer)?;
+    if let Err(why) = guest.wait_right(Nanos::from_micros(100))? {
+        return Ok(Err(why));
+    }
+    let warm_up = guest.greeted.elapsed();
+    let id = guest.next_id();
+    let seen = steady::watch(&mut guest.machine, id, span)?;
+    Ok(seen.map(|seen| SteadyState::of(seen, warm_up, KeptBy::Program(&peer.service))))
+}
+
+/// Boots once, and tells what a program that was started at boot read, and when the clock was
+/// right.
+///
+/// # Errors
+/// Where the guest or the peer fails; the inner error says why the clock could not be watched.
+pub fn first_read(
+    boot: &mut Boot<'_>,
+    peer: &Peer,
+    tolerance: Nanos,
+) -> Result<Result<FirstRead, steady::NotWatched>, ExperimentError> {
+    let mut guest = Guest::boot(boot, peer)?;
+    let mut first: Option<FirstRead> = None;
+    loop {
+        let seen = match guest.look()? {
+            Ok(seen) => seen,
+            Err(why) => return Ok(Err(why)),
+        };
+        let read = first.get_or_insert(FirstRead {
+            error_ns: seen.first_read_ns,
+            at_ns: seen.first_read_at_ns,
+            right_at_ns: None,
+        });
+        read.right_at_ns = right_since(&seen, tolerance);
+        let late = guest.machine.started().elapsed() > peer.right_within;
+        if read.right_at_ns.is_some() || late {
+            return Ok(Ok(*read));
+        }
+    }
+}
+
+/// A booted machine with the peer in it.
+struct Guest<'a> {
+    machine: Machine,
+    feed: Feed,
+    peer: &'a Peer,
+    /// When the fault program was ready.
+    greeted: Instant,
+    waiting: Waiting,
+    boot: noonmark_sync::record::Status,
+    requests: u64,
+}
+
+impl<'a> Guest<'a> {
+    fn boot(boot: &mut Boot<'_>, peer: &'a Peer) -> Result<Self, ExperimentError> {
+        let mut machine = boot()?;
+        let feed = machine.feed();
+        let deadline = machine.started() + machine.patience().boot();
+        let status = loop {
+            let awaited = "the first status record";
+            match machine.record(&feed, awaited, deadline)? {
+                Record::Status(status) => break status,
+                Record::Event(event) => alive(peer, &event.event, &machine)?,
+            }
+        };
+        let deadline = Instant::now() + machine.patience().sync();
+        let awaited = "the fault program's greeting";
+        while machine.test_answer(awaited, deadline)?.outcome != Answered::Ready {}
+        let pid = machine.pid();
+        Ok(Self {
+            machine,
+            feed,
+            peer,
+            greeted: Instant::now(),
+            waiting: Waiting::begin(pid),
+            boot: status,
+            requests: 0,
+        })
+    }
+
+    /// Writes down where the experiment takes place.
+    fn describe(&self, report: &mut super::report::Report) {
+        let environment = &mut report.environment;
+        environment.qemu = self.machine.qemu_version().to_owned();
+        environment.vcpus = self.machine.config().vcpus;
+        environment.kernel = Some(self.boot.kernel.clone());
+        environment.clocksource = Some(self.boot.clocksource.clone());
+        report.boot = Some(self.boot.boot);
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    /// Watches the clock for a moment.
+    fn look(&mut self) -> Result<Result<testport::Steady, steady::NotWatched>, ExperimentError> {
+        while let Ok(record) = self.feed.next(Instant::now()) {
+            if let Record::Event(event) = record {
+                alive(self.peer, &event.event, &self.machine)?;
+            }
+        }
+        let id = self.next_id();
+        steady::watch(&mut self.machine, id, LOOK)
+    }
+
+    /// Waits until the peer has settled and the clock is right.
+    fn wait_right(
+        &mut self,
+        limit: Nanos,
+    ) -> Result<Result<(), steady::NotWatched>, ExperimentError> {
+        // Counted anew for each fault: the boot is only the first of what may take long.
+        let began = Instant::now();
+        loop {
+            let seen = match self.look()? {
+                Ok(seen) => seen,
+                Err(why) => return Ok(Err(why)),
+            };
+            let offset = steady::largest(&seen.offsets_ns);
+            if self.greeted.elapsed() >= self.peer.warm_up && offset <= limit {
+                return Ok(Ok(()));
+            }
+            if began.elapsed() > self.peer.right_within {
+                return Err(ExperimentError::PeerNeverRight {
+                    peer: self.peer.name.clone(),
+                    offset,
+                    after: self.machine.started().elapsed(),
+                    console: self.machine.console_tail(CONSOLE_LINES).join("\n"),
+                });
+            }
+        }
+    }
+
+    /// Does one fault; the inner error says why it can't be done.
+    fn sample(
+        &mut self,
+        fault: Fault,
+        plan: &Plan,
+        pause: &mut impl FnMut() -> Duration,
+    ) -> Result<Result<Sample, String>, ExperimentError> {
+        let mut why = String::new();
+        for _ in 0..TRIES {
+            if let Err(why) = self.wait_right(Nanos(plan.tolerance.0 / RIGHT_SHARE))? {
+                return Ok(Err(why.to_string()));
+            }
+            thread::sleep(pause() * PAUSE_FACTOR);
+            match self.disturb(fault, plan)? {
+                Answered::Observed(observation) => {
+                    return Ok(Ok(join(&observation, &Account::default())));
+                }
+                Answered::Error(error) => why = error,
+                Answered::Ready | Answered::Steady(_) => {
+                    why = "the fault program started over in the middle of it".to_owned();
+                }
+            }
+            thread::sleep(TRY_AGAIN);
+        }
+        Ok(Err(why))
+    }
+
+    fn disturb(&mut self, fault: Fault, plan: &Plan) -> Result<Answered, ExperimentError> {
+        let id = self.next_id();
+        self.machine.send_test(&Request {
+            v: 1,
+            id,
+            fault: fault.request(),
+            tolerance_ns: plan.tolerance,
+            settle_ns: plan.settle,
+            deadline_ms: u64::try_from(self.peer.recovery.as_millis()).unwrap_or(u64::MAX),
+        })?;
+        let deadline = Instant::now() + self.peer.recovery + self.machine.patience().answer();
+        let awaited = "the fault program's answer";
+        let answer = self.machine.test_answer(awaited, deadline)?;
+        if answer.id == id {
+            return Ok(answer.outcome);
+        }
+        Err(ExperimentError::WrongAnswer {
+            expected: id,
+            got: answer.id,
+        })
+    }
+}
+
+/// Fails where an event says that the peer's program is not running.
+fn alive(peer: &Peer, event: &Event, machine: &Machine) -> Result<(), ExperimentError> {
+    match event {
+        Event::Service { name, what } if *name == peer.service && !what.starts_with("started") => {
+            Err(ExperimentError::PeerEnded {
+                peer: peer.name.clone(),
+                what: what.clone(),
+                console: machine.console_tail(CONSOLE_LINES).join("\n"),
+            })
+        }
+        _ => Ok(()),
+    }
+}
