@@ -1,6 +1,8 @@
 //! What `bench --json` writes: the same faults in the same guest, once with PID 1 keeping the
 //! clock and once with each peer.
 
+pub mod table;
+
 use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,9 @@ pub struct Bench {
     pub v: u32,
     /// What kind of file it is.
     pub kind: Kind,
+    /// How long a clock was watched after each fault.
+    #[serde(default)]
+    pub deadline_ns: Nanos,
     /// One for each peer, in the order in which they were run; noonmark's own is the first.
     pub runs: Vec<PeerRun>,
     /// Peers that were asked for and not run.
@@ -89,10 +94,11 @@ pub struct MissingPeer {
 impl Bench {
     /// A bench of these runs.
     #[must_use]
-    pub fn new(runs: Vec<PeerRun>, missing: Vec<MissingPeer>) -> Self {
+    pub fn new(deadline: Nanos, runs: Vec<PeerRun>, missing: Vec<MissingPeer>) -> Self {
         Self {
             v: VERSION,
             kind: Kind::Bench,
+            deadline_ns: deadline,
             runs,
             missing,
         }

@@ -44,13 +44,14 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Lines of the console that an error shows.
 const CONSOLE_LINES: usize = 15;
 
-/// A program that keeps the clock in place of PID 1.
+/// What keeps the clock of a guest.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// What messages call it.
     pub name: String,
-    /// Its service in the guest.
-    pub service: String,
+    /// The service that does it, whose process has the same name; none where PID 1 does it itself,
+    /// so that its steady state and its boots are measured in just the same way.
+    pub service: Option<String>,
     /// How long after the fault program's greeting it gets to settle.
     pub warm_up: Duration,
     /// How long from QEMU's start until the clock must have been right.
@@ -149,7 +150,11 @@ pub fn steady(
     let warm_up = guest.greeted.elapsed();
     let id = guest.next_id();
     let seen = steady::watch(&mut guest.machine, id, span)?;
-    Ok(seen.map(|seen| SteadyState::of(seen, warm_up, KeptBy::Program(&peer.service))))
+    let kept_by = peer
+        .service
+        .as_deref()
+        .map_or(KeptBy::Init, KeptBy::Program);
+    Ok(seen.map(|seen| SteadyState::of(seen, warm_up, kept_by)))
 }
 
 /// Boots once, and tells what a program that was started at boot read, and when the clock was
@@ -327,7 +332,9 @@ impl<'a> Guest<'a> {
 /// Fails where an event says that the peer's program is not running.
 fn alive(peer: &Peer, event: &Event, machine: &Machine) -> Result<(), ExperimentError> {
     match event {
-        Event::Service { name, what } if *name == peer.service && !what.starts_with("started") => {
+        Event::Service { name, what }
+            if peer.service.as_ref() == Some(name) && !what.starts_with("started") =>
+        {
             Err(ExperimentError::PeerEnded {
                 peer: peer.name.clone(),
                 what: what.clone(),
