@@ -4,5 +4,6 @@ pub mod image;
 mod init;
 pub mod kernel;
 pub mod packages;
+pub mod peer;
 mod provenance;
 pub mod stub;

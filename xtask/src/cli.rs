@@ -24,6 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Recover(cmd::recover::RecoverCommand),
+    Bench(cmd::bench::BenchCommand),
     Image(cmd::image::ImageCommand),
     Run(cmd::run::RunCommand),
     Status(cmd::status::StatusCommand),
@@ -46,6 +47,7 @@ impl Command {
         match self {
             Self::Image(command) => command.run(&workspace),
             Self::Recover(command) => command.run(&workspace),
+            Self::Bench(command) => command.run(&workspace),
             Self::Run(command) => command.run(&workspace),
             Self::Status(command) => command.run(),
             Self::TimeServer(command) => command.run(),

@@ -1,8 +1,9 @@
 //! The commands, one a file.
 
+pub mod bench;
 pub mod image;
 pub mod lock;
-mod options;
+pub mod options;
 pub mod recover;
 pub mod reproduce;
 pub mod run;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: noonmark's command line. This file only dispatches and prints the error.
 
+mod bench;
 mod build;
 mod cli;
 mod cmd;

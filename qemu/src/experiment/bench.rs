@@ -19,7 +19,7 @@ pub struct Bench {
     pub v: u32,
     /// What kind of file it is.
     pub kind: Kind,
-    /// How long a clock was watched after each fault.
+    /// How long a clock was watched after each fault; 0 where nobody told.
     #[serde(default)]
     pub deadline_ns: Nanos,
     /// One for each peer, in the order in which they were run; noonmark's own is the first.
@@ -91,14 +91,30 @@ pub struct MissingPeer {
     pub reason: String,
 }
 
+impl PeerRun {
+    /// A run of faults, with nothing else told yet.
+    #[must_use]
+    pub fn new(peer: &str, version: &str, report: Report) -> Self {
+        Self {
+            peer: peer.to_owned(),
+            version: version.to_owned(),
+            report,
+            packages: Vec::new(),
+            settings: String::new(),
+            steady: None,
+            boots: Vec::new(),
+        }
+    }
+}
+
 impl Bench {
     /// A bench of these runs.
     #[must_use]
-    pub fn new(deadline: Nanos, runs: Vec<PeerRun>, missing: Vec<MissingPeer>) -> Self {
+    pub fn new(runs: Vec<PeerRun>, missing: Vec<MissingPeer>) -> Self {
         Self {
             v: VERSION,
             kind: Kind::Bench,
-            deadline_ns: deadline,
+            deadline_ns: Nanos::ZERO,
             runs,
             missing,
         }

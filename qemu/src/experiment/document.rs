@@ -138,14 +138,7 @@ mod tests {
         let read = Document::parse(&text).unwrap();
         assert_eq!(read, Document::Report(Box::new(report.clone())));
 
-        let bench = Bench::new(
-            vec![PeerRun {
-                peer: "chronyd poll 1".into(),
-                version: "4.3".into(),
-                report,
-            }],
-            vec![],
-        );
+        let bench = Bench::new(vec![PeerRun::new("chronyd poll 1", "4.3", report)], vec![]);
         let text = serde_json::to_vec_pretty(&bench).unwrap();
         let read = Document::parse(&text).unwrap();
         assert_eq!(read.runs()[0].0, "chronyd poll 1");

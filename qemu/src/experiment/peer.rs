@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use noonmark_sync::record::{Event, Record};
+use noonmark_sync::record::{Event, Record, Status};
 use noonmark_sync::testport::{self, Outcome as Answered, Request};
 use noonmark_sync::units::Nanos;
 
@@ -16,9 +16,9 @@ use super::bench::FirstRead;
 use super::fault::Fault;
 use super::host::Waiting;
 use super::plan::Plan;
-use super::report::{FaultReport, NotRun, Sample, Summary};
+use super::report::{FaultReport, NotRun, Report, Sample, Summary};
 use super::run::{ExperimentError, Outcome, Progress, blank_report, list_missing};
-use super::steady::{self, KeptBy, SteadyState, right_since};
+use super::steady::{self, KeptBy, NotWatched, SteadyState, right_since};
 use crate::accel::Decision;
 use crate::hub::Feed;
 use crate::vm::error::MachineError;
@@ -134,7 +134,8 @@ pub fn run(
     Outcome { report, error }
 }
 
-/// Boots once and watches the undisturbed clock for `span`.
+/// Boots once and watches the undisturbed clock for `span`; where that takes place is written to
+/// `report`.
 ///
 /// # Errors
 /// Where the guest or the peer fails; the inner error says why the clock could not be watched.
@@ -142,8 +143,10 @@ pub fn steady(
     boot: &mut Boot<'_>,
     peer: &Peer,
     span: Duration,
-) -> Result<Result<SteadyState, steady::NotWatched>, ExperimentError> {
+    report: &mut Report,
+) -> Result<Result<SteadyState, NotWatched>, ExperimentError> {
     let mut guest = Guest::boot(boot, peer)?;
+    guest.describe(report);
     if let Err(why) = guest.wait_right(Nanos::from_micros(100))? {
         return Ok(Err(why));
     }
@@ -157,17 +160,18 @@ pub fn steady(
     Ok(seen.map(|seen| SteadyState::of(seen, warm_up, kept_by)))
 }
 
-/// Boots once, and tells what a program that was started at boot read, and when the clock was
-/// right.
+/// Boots once, and tells what a program that was started at boot read, and when the clock was right
+/// within the report's tolerance.
 ///
 /// # Errors
 /// Where the guest or the peer fails; the inner error says why the clock could not be watched.
 pub fn first_read(
     boot: &mut Boot<'_>,
     peer: &Peer,
-    tolerance: Nanos,
-) -> Result<Result<FirstRead, steady::NotWatched>, ExperimentError> {
+    report: &mut Report,
+) -> Result<Result<FirstRead, NotWatched>, ExperimentError> {
     let mut guest = Guest::boot(boot, peer)?;
+    guest.describe(report);
     let mut first: Option<FirstRead> = None;
     loop {
         let seen = match guest.look()? {
@@ -179,7 +183,7 @@ pub fn first_read(
             at_ns: seen.first_read_at_ns,
             right_at_ns: None,
         });
-        read.right_at_ns = right_since(&seen, tolerance);
+        read.right_at_ns = right_since(&seen, report.tolerance_ns);
         let late = guest.machine.started().elapsed() > peer.right_within;
         if read.right_at_ns.is_some() || late {
             return Ok(Ok(*read));
@@ -195,7 +199,8 @@ struct Guest<'a> {
     /// When the fault program was ready.
     greeted: Instant,
     waiting: Waiting,
-    boot: noonmark_sync::record::Status,
+    /// Its first status record.
+    status: Status,
     requests: u64,
 }
 
@@ -221,19 +226,19 @@ impl<'a> Guest<'a> {
             peer,
             greeted: Instant::now(),
             waiting: Waiting::begin(pid),
-            boot: status,
+            status,
             requests: 0,
         })
     }
 
     /// Writes down where the experiment takes place.
-    fn describe(&self, report: &mut super::report::Report) {
+    fn describe(&self, report: &mut Report) {
         let environment = &mut report.environment;
         environment.qemu = self.machine.qemu_version().to_owned();
         environment.vcpus = self.machine.config().vcpus;
-        environment.kernel = Some(self.boot.kernel.clone());
-        environment.clocksource = Some(self.boot.clocksource.clone());
-        report.boot = Some(self.boot.boot);
+        environment.kernel = Some(self.status.kernel.clone());
+        environment.clocksource = Some(self.status.clocksource.clone());
+        report.boot = Some(self.status.boot);
     }
 
     fn next_id(&mut self) -> u64 {
@@ -242,7 +247,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Watches the clock for a moment.
-    fn look(&mut self) -> Result<Result<testport::Steady, steady::NotWatched>, ExperimentError> {
+    fn look(&mut self) -> Result<Result<testport::Steady, NotWatched>, ExperimentError> {
         while let Ok(record) = self.feed.next(Instant::now()) {
             if let Record::Event(event) = record {
                 alive(self.peer, &event.event, &self.machine)?;
@@ -253,10 +258,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits until the peer has settled and the clock is right.
-    fn wait_right(
-        &mut self,
-        limit: Nanos,
-    ) -> Result<Result<(), steady::NotWatched>, ExperimentError> {
+    fn wait_right(&mut self, limit: Nanos) -> Result<Result<(), NotWatched>, ExperimentError> {
         // Counted anew for each fault: the boot is only the first of what may take long.
         let began = Instant::now();
         loop {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::init::{self, Programs};
 use super::kernel::{self, Chosen};
 use super::packages::Pins;
+use super::peer::Peer;
 use super::{provenance, stub};
 use crate::host::needs::{self, Need};
 use crate::progress;
@@ -34,6 +35,8 @@ pub enum Kind {
     Base,
     /// The same with the program that disturbs the clock.
     Test,
+    /// A test image whose clock this peer keeps, not PID 1.
+    Peer(&'static Peer),
 }
 
 impl Kind {
@@ -42,6 +45,7 @@ impl Kind {
         match self {
             Self::Base => "base",
             Self::Test => "test",
+            Self::Peer(peer) => peer.name,
         }
     }
 }
@@ -91,6 +95,8 @@ struct Ingredients {
     kernel: Chosen,
     /// The package of systemd's EFI stub; none where no disk is to be made.
     stub: Option<PackageId>,
+    /// The packages of the peer's program, where there is a peer.
+    peer: Option<(&'static Peer, Vec<PackageId>)>,
 }
 
 /// Builds the image into its folder, or finds that it is there already.
@@ -154,7 +160,14 @@ fn gather(workspace: &Workspace, order: &Order<'_>) -> Result<Ingredients> {
     let spec_file = order.spec_file;
     let text = fs::read_to_string(spec_file)
         .with_context(|| format!("cannot read {}", spec_file.display()))?;
-    let spec = Spec::parse(&text, spec_file)?;
+    let mut spec = Spec::parse(&text, spec_file)?;
+    let peer = match order.kind {
+        Kind::Peer(peer) => {
+            peer.adapt(&mut spec);
+            Some((peer, peer.choose(workspace)?))
+        }
+        Kind::Base | Kind::Test => None,
+    };
     let base = spec_file.parent().unwrap_or(Path::new("."));
     let files = spec.load_files(base)?;
     let pins = Pins::beside(spec_file, order.locked)?;
@@ -184,6 +197,7 @@ fn gather(workspace: &Workspace, order: &Order<'_>) -> Result<Ingredients> {
         programs: programs?,
         kernel,
         stub,
+        peer,
     })
 }
 
@@ -192,11 +206,15 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         spec,
         file,
         text,
-        files,
+        mut files,
         programs,
         kernel,
         stub,
+        peer,
     } = ingredients;
+    if let Some((peer, packages)) = &peer {
+        files.extend(peer.unpack(workspace, packages)?);
+    }
     let stub = stub
         .map(|stub| stub::unpack(workspace, &stub))
         .transpose()?;
@@ -208,7 +226,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         spec: &spec,
         kernel: &kernel,
         init: &programs.init,
-        fault: (kind == Kind::Test).then_some(&programs.fault),
+        fault: (kind != Kind::Base).then_some(&programs.fault),
         net: &programs.net,
         files: &files,
         stub: stub.as_ref(),
@@ -238,6 +256,8 @@ impl Ingredients {
             &self.programs.fault,
             &self.programs.net,
         ];
+        let packages = self.peer.iter().flat_map(|(_, packages)| packages);
+        parts.extend(packages.map(|package| package.sha256.0.as_slice()));
         parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));
         parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));
         Ok(Sha256Hex::of_parts(&parts))

@@ -44,6 +44,15 @@ pub struct Pins {
 }
 
 impl Pins {
+    /// None at all: what the cache has is taken, else the newest.
+    pub fn none() -> Self {
+        Self {
+            file: PathBuf::new(),
+            lock: Lock::default(),
+            demanded: false,
+        }
+    }
+
     /// The pins of the lock beside a spec; none where there is no lock and none is demanded.
     ///
     /// # Errors

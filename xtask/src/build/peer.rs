@@ -10,6 +10,7 @@ use noonmark_image::deb::{Deb, PackageId};
 use noonmark_image::lock::Role;
 use noonmark_image::program;
 use noonmark_image::spec::{Budget, FileSpec, LoadedFile, Spec};
+use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
 use noonmark_sync::config::{Service, Start};
 
 use super::packages::{self, Pins, Wanted};
@@ -194,6 +195,9 @@ impl Peer {
     pub fn adapt(&self, spec: &mut Spec) {
         spec.clock.sources.clear();
         spec.modules.load.insert(0, DRIVER.to_owned());
+        spec.network = NetworkConfig::default();
+        spec.ntp = NtpConfig::default();
+        spec.mounts.clear();
         spec.files.clear();
         spec.services = vec![Service {
             name: self.service().to_owned(),

@@ -135,7 +135,7 @@ fn tell(step: &Step, progress: &Progress<'_>) {
 }
 
 /// Fails now rather than after the experiment, when its report can't be put where it is wanted.
-fn check_folder(file: &Path) -> Result<()> {
+pub(super) fn check_folder(file: &Path) -> Result<()> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -162,7 +162,7 @@ fn write_json(report: &Report, file: &Path) -> Result<()> {
 }
 
 /// A span of time on the command line: `50ms`, `1.5s`.
-fn span(text: &str) -> Result<Nanos, String> {
+pub(super) fn span(text: &str) -> Result<Nanos, String> {
     let parsed: SignedDuration = text
         .parse()
         .map_err(|_| "expected a span of time such as 50ms or 1.5s".to_owned())?;

@@ -18,11 +18,10 @@ const NOTHING_TO_SAY: &str = "-";
 #[must_use]
 pub fn render(bench: &Bench) -> String {
     let mut text = environment(bench);
-    for table in [faults(bench), steady(bench), boots(bench)] {
-        if let Some(table) = table {
-            text.push('\n');
-            text.push_str(&lines(&table));
-        }
+    let tables = [faults(bench), steady(bench), boots(bench)];
+    for table in tables.into_iter().flatten() {
+        text.push('\n');
+        text.push_str(&lines(&table));
     }
     let gaps: Vec<String> = not_run(bench);
     if !gaps.is_empty() {
@@ -262,47 +261,23 @@ fn lines(table: &Table) -> String {
 mod tests {
     use super::super::MissingPeer;
     use super::*;
-    use crate::experiment::fault::Family;
+    use crate::experiment::fixture;
     use crate::experiment::host::Host;
-    use crate::experiment::report::{Environment, NotRun, Report, Sample, VERSION};
+    use crate::experiment::report::{NotRun, Sample};
     use crate::experiment::steady::Cost;
 
     fn run(peer: &str, times_us: &[Option<i64>]) -> PeerRun {
-        let sample = |time: &Option<i64>| Sample {
-            recovered_ns: time.map(Nanos::from_micros),
-            ..Sample::default()
-        };
-        let samples: Vec<Sample> = times_us.iter().map(sample).collect();
-        let fault = FaultReport {
-            fault: "step:-1h".into(),
-            family: Family::Step,
+        let samples: Vec<Sample> = times_us.iter().copied().map(fixture::sample).collect();
+        let mut report = fixture::report();
+        report.boot = None;
+        report.host = Host::default();
+        report.faults = vec![FaultReport {
             requested: 2,
             summary: Summary::of(&samples),
             samples,
-        };
-        PeerRun {
-            peer: peer.into(),
-            version: "4.3-2".into(),
-            report: Report {
-                v: VERSION,
-                environment: Environment::default(),
-                tolerance_ns: Nanos::from_millis(1),
-                boot: None,
-                faults: vec![fault],
-                not_run: vec![],
-                first: None,
-                max_recovery_ns: Nanos::from_millis(50),
-                seed: 1,
-                noonmark: "0.1.0".into(),
-                sources: vec![],
-                init: None,
-                host: Host::default(),
-            },
-            packages: vec![],
-            settings: String::new(),
-            steady: None,
-            boots: vec![],
-        }
+            ..fixture::fault("step:-1h", &[])
+        }];
+        PeerRun::new(peer, "4.3-2", report)
     }
 
     fn bench() -> Bench {
@@ -330,7 +305,10 @@ mod tests {
             peer: "phc2sys".into(),
             reason: "there is no network".into(),
         };
-        Bench::new(Nanos::from_secs(15), vec![ours, slow, never], vec![missing])
+        Bench {
+            deadline_ns: Nanos::from_secs(15),
+            ..Bench::new(vec![ours, slow, never], vec![missing])
+        }
     }
 
     #[test]

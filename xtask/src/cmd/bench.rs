@@ -1,0 +1,245 @@
+//! `bench`: what `recover` measures, with other programs in PID 1's place, side by side.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use noonmark_image::output;
+use noonmark_qemu::experiment::bench::{Bench, MissingPeer, Package, PeerRun, table};
+use noonmark_qemu::experiment::fault::Fault;
+use noonmark_qemu::experiment::plan::Plan;
+use noonmark_sync::units::Nanos;
+
+use crate::bench::{Guest, Measuring};
+use crate::build::image::{self, Kind, Order};
+use crate::build::peer::{PEERS, Peer};
+use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
+use crate::cmd::recover::{check_folder, span};
+use crate::host::lock;
+use crate::progress;
+use crate::workspace::Workspace;
+
+/// What `--fault` is where it is not given.
+const FAULTS: [&str; 2] = ["date:2023-03-01T12:30", "step:+500ms"];
+
+/// Our own name in the table.
+const OURS: &str = "noonmark";
+
+/// Compares PID 1 with chronyd and phc2sys: the same kernel, machine, faults and observer.
+///
+/// Each peer runs in a guest of its own, in which PID 1 leaves the clock alone. Their packages are
+/// fetched and unpacked like the kernel; nothing is installed. A peer follows the host's clock as
+/// /dev/ptp0, so that on a host without ptp_kvm only noonmark itself is measured.
+///
+/// Exit status 0 if all that was asked for was measured, whatever came of it, 1 if something was
+/// not; what was not is listed with the reason, and the rest is measured all the same.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: cargo xtask bench --peer phc2sys --count 5 --steady 60s --json bench.json"
+)]
+pub struct BenchCommand {
+    /// A peer to compare with; may be given several times [default: all of them].
+    #[arg(long = "peer", value_name = "NAME",
+          value_parser = PossibleValuesParser::new(PEERS.map(|peer| peer.name)))]
+    peers: Vec<String>,
+    /// A fault to do, as in `recover` [default: date:2023-03-01T12:30, step:+500ms].
+    #[arg(long = "fault", value_name = "NAME")]
+    faults: Vec<Fault>,
+    /// Samples of each fault; 0 leaves the faults out.
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(..=100_000))]
+    count: u32,
+    /// How long a clock is watched after a fault; one that is not right by then has not recovered.
+    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = deadline)]
+    deadline: Nanos,
+    /// Watch each clock undisturbed for this long as well: its error, and what keeping it costs.
+    #[arg(long, value_name = "SPAN", value_parser = steady)]
+    steady: Option<Nanos>,
+    /// Boot each guest this often with an RTC of 2001, and tell what a program that was started at
+    /// boot read on the clock.
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(..=10_000))]
+    boots: u32,
+    /// Write what was measured as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Of the random pauses between the samples; the same seed gives the same pauses.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    spec: SpecFile,
+    #[command(flatten)]
+    machine: MachineOptions,
+}
+
+impl BenchCommand {
+    pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        if let Some(file) = &self.json {
+            check_folder(file)?;
+        }
+        let mut missing = Vec::new();
+        let (measuring, guests) = self.prepare(workspace, &mut missing)?;
+        let mut runs = Vec::new();
+        for guest in &guests {
+            runs.push(measuring.run(guest, &mut missing)?);
+        }
+        let bench = Bench {
+            deadline_ns: self.deadline,
+            ..Bench::new(runs, missing)
+        };
+        print!("{}", table::render(&bench));
+        if let Some(file) = &self.json {
+            let mut text = serde_json::to_vec_pretty(&bench)?;
+            text.push(b'\n');
+            output::write_file(file, &text)?;
+        }
+        let whole = |run: &PeerRun| run.report.not_run.is_empty();
+        let all = bench.missing.is_empty() && bench.runs.iter().all(whole);
+        Ok(if all {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// Builds every guest before the first one is booted: a build beside a guest would be measured
+    /// with it. A peer that can't be had goes to `missing`.
+    fn prepare(
+        &self,
+        workspace: &Workspace,
+        missing: &mut Vec<MissingPeer>,
+    ) -> Result<(Measuring, Vec<Guest>)> {
+        let _lock = lock::acquire(workspace)?;
+        let host = self.machine.host(workspace)?;
+        let spec_file = self.spec.path(workspace);
+        let build = |kind: Kind| {
+            image::build(
+                workspace,
+                &Order {
+                    spec_file: &spec_file,
+                    kind,
+                    folder: &image::default_folder(workspace, kind),
+                    locked: false,
+                },
+            )
+        };
+        let ours = build(Kind::Test)?;
+        let measuring = Measuring {
+            size: self.machine.size(&ours.spec.vm),
+            host,
+            plan: Plan {
+                count: self.count,
+                seed: self.seed,
+                ..Plan::new(self.chosen_faults()?)
+            },
+            recovery: duration(self.deadline),
+            steady: self.steady.map(duration),
+            boots: self.boots,
+        };
+        let mut guests = vec![Guest {
+            title: OURS,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot: direct_boot(&ours)?,
+            peer: None,
+            packages: Vec::new(),
+        }];
+        for peer in self.chosen_peers() {
+            let built = peer
+                .choose(workspace)
+                .and_then(|packages| Ok((direct_boot(&build(Kind::Peer(peer))?)?, packages)));
+            match built {
+                Ok((boot, packages)) => guests.push(Guest {
+                    title: peer.title,
+                    version: version(peer, &packages),
+                    boot,
+                    peer: Some(peer),
+                    packages: packages.into_iter().map(package).collect(),
+                }),
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    progress::note(format!("{}: not run: {reason}", peer.name));
+                    missing.push(MissingPeer {
+                        peer: peer.title.to_owned(),
+                        reason,
+                    });
+                }
+            }
+        }
+        Ok((measuring, guests))
+    }
+
+    fn chosen_faults(&self) -> Result<Vec<Fault>> {
+        if self.count == 0 {
+            return Ok(Vec::new());
+        }
+        if !self.faults.is_empty() {
+            return Ok(self.faults.clone());
+        }
+        let faults = FAULTS.iter().map(|name| name.parse());
+        Ok(faults.collect::<Result<_, _>>()?)
+    }
+
+    fn chosen_peers(&self) -> impl Iterator<Item = &'static Peer> {
+        let named = |peer: &&Peer| self.peers.iter().any(|name| name == peer.name);
+        PEERS
+            .iter()
+            .filter(move |peer| self.peers.is_empty() || named(peer))
+    }
+}
+
+/// The version of the package that has the program.
+fn version(peer: &Peer, packages: &[noonmark_image::deb::PackageId]) -> String {
+    let own = packages.iter().find(|id| id.package == peer.package);
+    own.map_or_else(String::new, |id| format!("{} {}", id.package, id.version))
+}
+
+fn package(id: noonmark_image::deb::PackageId) -> Package {
+    Package {
+        name: id.package,
+        version: id.version,
+        sha256: id.sha256.to_string(),
+    }
+}
+
+/// The observer spins for as long, so it takes no more than a minute.
+fn deadline(text: &str) -> Result<Nanos, String> {
+    within(text, Nanos::from_millis(100), Nanos::from_secs(60))
+}
+
+fn steady(text: &str) -> Result<Nanos, String> {
+    within(text, Nanos::from_secs(1), Nanos::from_secs(86_400))
+}
+
+fn within(text: &str, shortest: Nanos, longest: Nanos) -> Result<Nanos, String> {
+    let parsed = span(text)?;
+    if (shortest..=longest).contains(&parsed) {
+        return Ok(parsed);
+    }
+    Err(format!("expected {shortest} to {longest}"))
+}
+
+fn duration(span: Nanos) -> Duration {
+    Duration::from_nanos(u64::try_from(span.0).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_faults_have_names_that_parse() {
+        for name in FAULTS {
+            assert!(name.parse::<Fault>().is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_one_that_the_observer_takes() {
+        assert_eq!(deadline("15s"), Ok(Nanos::from_secs(15)));
+        assert!(deadline("61s").is_err() && deadline("1ms").is_err());
+        assert!(steady("10m").is_ok() && steady("2d").is_err());
+    }
+}
