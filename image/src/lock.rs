@@ -1,6 +1,10 @@
 //! `guest.lock`: the distribution's packages that an image was made of, so that the next build
 //! takes the same ones or says that it can't.
+//!
+//! Machines of different releases take their packages from different suites, so one lock can have
+//! the packages of several, and each machine goes by those of its own.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -28,8 +32,8 @@ pub struct LockedPackage {
     pub role: Role,
     /// The package that the spec names, from which this one followed; e.g. a metapackage.
     pub requested: String,
-    /// The suite that the spec names; none is the machine's own.
-    pub suite: Option<String>,
+    /// The distribution and suite that it is of, e.g. `debian bookworm-backports`.
+    pub suite: String,
     /// The package itself.
     pub id: PackageId,
 }
@@ -50,8 +54,15 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LockMismatch {
     /// The lock has none of this name.
-    #[error("guest.lock has no package `{0}`; run `cargo xtask lock` to take it in")]
-    Unlocked(String),
+    #[error(
+        "guest.lock has no package `{package}` of {suite}; run `cargo xtask lock` to take it in"
+    )]
+    Unlocked {
+        /// The package.
+        package: String,
+        /// The distribution and suite.
+        suite: String,
+    },
     /// Another version.
     #[error(
         "guest.lock has {package} {locked}, but this is {found}; run `cargo xtask lock` to take \
@@ -100,7 +111,7 @@ struct RawPackage {
     size: u64,
     role: Role,
     requested: String,
-    suite: Option<String>,
+    suite: String,
 }
 
 impl Lock {
@@ -138,28 +149,41 @@ impl Lock {
         Self { packages }
     }
 
-    /// The packages for this role that followed from what the spec names now; empty where the spec
-    /// has changed since.
+    /// The packages for this role that followed from what the spec names now, of this distribution
+    /// and suite; empty where the spec has changed since, or the lock is of other releases.
     #[must_use]
-    pub fn of(&self, role: Role, requested: &str, suite: Option<&str>) -> Vec<&LockedPackage> {
+    pub fn of(&self, role: Role, requested: &str, suite: &str) -> Vec<&LockedPackage> {
         self.packages
             .iter()
-            .filter(|p| p.role == role && p.requested == requested && p.suite.as_deref() == suite)
+            .filter(|p| p.role == role && p.requested == requested && p.suite == suite)
             .collect()
     }
 
-    /// Whether a package is the one that the lock has.
+    /// The distributions and suites of which it has what the spec names for this role.
+    #[must_use]
+    pub fn suites(&self, role: Role, requested: &str) -> BTreeSet<&str> {
+        self.packages
+            .iter()
+            .filter(|p| p.role == role && p.requested == requested)
+            .map(|p| p.suite.as_str())
+            .collect()
+    }
+
+    /// Whether a package of this distribution and suite is the one that the lock has.
     ///
     /// # Errors
     /// How it differs.
-    pub fn check(&self, role: Role, found: &PackageId) -> Result<(), LockMismatch> {
+    pub fn check(&self, role: Role, suite: &str, found: &PackageId) -> Result<(), LockMismatch> {
         let locked = self
             .packages
             .iter()
-            .filter(|p| p.role == role)
+            .filter(|p| p.role == role && p.suite == suite)
             .map(|p| &p.id)
             .find(|id| id.package == found.package && id.architecture == found.architecture)
-            .ok_or_else(|| LockMismatch::Unlocked(found.package.clone()))?;
+            .ok_or_else(|| LockMismatch::Unlocked {
+                package: found.package.clone(),
+                suite: suite.to_owned(),
+            })?;
         if locked.version != found.version {
             return Err(LockMismatch::Version {
                 package: found.package.clone(),
@@ -182,7 +206,8 @@ impl Lock {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut text = format!(
-            "# The packages that the image is made of. `cargo xtask lock` writes this file.\n\
+            "# The packages that the image is made of, by release of the machine that builds it.\n\
+             # `cargo xtask lock` writes this file.\n\
              version = {VERSION}\n"
         );
         let quoted = |value: &str| toml::Value::from(value).to_string();
@@ -204,9 +229,7 @@ impl Lock {
             line("size", id.size.to_string());
             line("role", quoted(role));
             line("requested", quoted(&package.requested));
-            if let Some(suite) = &package.suite {
-                line("suite", quoted(suite));
-            }
+            line("suite", quoted(&package.suite));
         }
         text
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use noonmark_tests::{not_run, xtask};
+use noonmark_tests::{not_run, workspace_root, xtask};
 
 /// Runs `cargo xtask` and returns what it said on standard error, after checking that it failed.
 fn refused(arguments: &[&str]) -> String {
@@ -23,7 +23,10 @@ fn run(arguments: &[&str]) -> Output {
         .expect("cargo xtask runs")
 }
 
+/// A spec beside the checkout's lock, so that nobody is asked for newer packages.
 fn spec(folder: &Path, text: &str) -> String {
+    let lock = "guest.lock";
+    fs::copy(workspace_root().join(lock), folder.join(lock)).expect("the checkout's lock");
     let path = folder.join("guest.toml");
     fs::write(&path, text).expect("a writable folder");
     path.to_str().expect("a path in UTF-8").to_owned()
@@ -86,6 +89,16 @@ fn a_module_that_the_kernel_lacks_is_named() {
         &spec(folder.path(), "[modules]\nload = [\"no_such_module\"]\n"),
     ]);
     assert!(told.contains("no_such_module"), "{told}");
+}
+
+#[test]
+fn a_pin_that_is_demanded_and_not_there_is_told_with_the_suite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "[kernel]\npackage = \"linux-image-rt-amd64\"\nsuite = \"another-suite\"\n";
+    let told = refused(&["image", "--locked", "--spec", &spec(folder.path(), text)]);
+    for part in ["guest.lock", "another-suite", "linux-image-rt-amd64"] {
+        assert!(told.contains(part), "no `{part}` in: {told}");
+    }
 }
 
 #[test]

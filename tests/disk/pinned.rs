@@ -23,10 +23,8 @@ fn spec_with(folder: &Path, content: &[u8]) -> String {
     let spec = folder.join("guest.toml");
     fs::write(&spec, text).expect("a writable folder");
     fs::write(folder.join("motd"), content).expect("a writable folder");
-    let pins = workspace_root().join("guest.lock");
-    if pins.exists() {
-        fs::copy(pins, folder.join("guest.lock")).expect("a writable folder");
-    }
+    let lock = "guest.lock";
+    fs::copy(workspace_root().join(lock), folder.join(lock)).expect("the checkout's lock");
     spec.to_str().expect("a path in UTF-8").to_owned()
 }
 

@@ -42,6 +42,15 @@ impl Workspace {
         })
     }
 
+    /// A checkout in a folder of a test.
+    #[cfg(test)]
+    pub fn of_test(root: &Path) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            state: root.join("target/noonmark"),
+        }
+    }
+
     /// The checkout's top folder.
     pub fn root(&self) -> &Path {
         &self.root

@@ -11,7 +11,7 @@ fn package(name: &str, version: &str) -> LockedPackage {
     LockedPackage {
         role: Role::Kernel,
         requested: "linux-image-cloud-amd64".into(),
-        suite: None,
+        suite: "debian bookworm".into(),
         id: PackageId {
             package: name.into(),
             version: version.into(),
@@ -30,7 +30,8 @@ fn parse(text: &str) -> Result<Lock, String> {
 fn a_lock_is_text_that_a_person_can_read() {
     let lock = Lock::new(vec![package("linux-image-6.1.0-9-cloud-amd64", "6.1.1-1")]);
     let expected = "\
-# The packages that the image is made of. `cargo xtask lock` writes this file.
+# The packages that the image is made of, by release of the machine that builds it.
+# `cargo xtask lock` writes this file.
 version = 1
 
 [[package]]
@@ -41,6 +42,7 @@ sha256 = \"HASH\"
 size = 26713492
 role = \"kernel\"
 requested = \"linux-image-cloud-amd64\"
+suite = \"debian bookworm\"
 ";
     let hash = Sha256Hex::of(b"6.1.1-1").to_string();
     assert_eq!(lock.to_toml(), expected.replace("HASH", &hash));
@@ -50,9 +52,12 @@ requested = \"linux-image-cloud-amd64\"
 fn a_package_is_checked_by_version_and_hash() {
     let locked = package("linux-image-6.1", "6.1.1-1");
     let lock = Lock::new(vec![locked.clone()]);
-    assert_eq!(lock.check(Role::Kernel, &locked.id), Ok(()));
+    assert_eq!(
+        lock.check(Role::Kernel, "debian bookworm", &locked.id),
+        Ok(())
+    );
     let message = |role, id: &PackageId| {
-        lock.check(role, id)
+        lock.check(role, "debian bookworm", id)
             .expect_err("another package")
             .to_string()
     };
@@ -65,17 +70,38 @@ fn a_package_is_checked_by_version_and_hash() {
     let mut changed = locked.id.clone();
     changed.sha256 = Sha256Hex::of(b"changed on its way");
     assert!(message(Role::Kernel, &changed).contains("changed on its way, or rebuilt"));
-    let unlocked = "guest.lock has no package `linux-image-6.1`";
+    let unlocked = "guest.lock has no package `linux-image-6.1` of debian bookworm";
     assert!(message(Role::Stub, &locked.id).starts_with(unlocked));
 }
 
 #[test]
-fn packages_are_found_by_what_the_spec_asks_for() {
-    let lock = Lock::new(vec![package("a", "1"), package("b", "1")]);
-    let found = |requested, suite| lock.of(Role::Kernel, requested, suite).len();
-    assert_eq!(found("linux-image-cloud-amd64", None), 2);
-    assert_eq!(found("linux-image-amd64", None), 0);
-    assert_eq!(found("linux-image-cloud-amd64", Some("sid")), 0);
+fn each_release_finds_its_own_packages_by_what_the_spec_asks_for() {
+    let newer = |name: &str| LockedPackage {
+        suite: "debian trixie".into(),
+        ..package(name, "2")
+    };
+    let lock = Lock::new(vec![package("a", "1"), package("b", "1"), newer("a")]);
+    let found = |requested, suite| -> Vec<&str> {
+        let found = lock.of(Role::Kernel, requested, suite);
+        found.iter().map(|p| p.id.version.as_str()).collect()
+    };
+    assert_eq!(
+        found("linux-image-cloud-amd64", "debian bookworm"),
+        ["1", "1"]
+    );
+    assert_eq!(found("linux-image-cloud-amd64", "debian trixie"), ["2"]);
+    assert_eq!(found("linux-image-cloud-amd64", "debian sid"), [""; 0]);
+    assert_eq!(found("linux-image-amd64", "debian bookworm"), [""; 0]);
+    assert_eq!(
+        Vec::from_iter(lock.suites(Role::Kernel, "linux-image-cloud-amd64")),
+        ["debian bookworm", "debian trixie"]
+    );
+    let trixies = newer("a").id;
+    assert_eq!(lock.check(Role::Kernel, "debian trixie", &trixies), Ok(()));
+    assert!(
+        lock.check(Role::Kernel, "debian bookworm", &trixies)
+            .is_err()
+    );
 }
 
 #[test]
@@ -97,7 +123,7 @@ fn a_broken_lock_is_told_with_place_and_key() {
         .replace("sha256 = \"", "sha256 = \"x");
     let message = parse(&text).expect_err("a bad hash");
     assert!(
-        message.starts_with("guest.lock:8:10: `package[0].sha256`: `x"),
+        message.starts_with("guest.lock:9:10: `package[0].sha256`: `x"),
         "{message}"
     );
     assert!(message.ends_with("is no SHA-256; expected 64 lower-case hexadecimal digits"));
@@ -108,7 +134,7 @@ proptest! {
     fn what_is_written_reads_back(
         name in "\\PC{1,30}",
         version in "\\PC{1,30}",
-        suite in proptest::option::of("\\PC{1,30}"),
+        suite in "\\PC{1,30}",
         size in 0_u64..1 << 62,
     ) {
         let mut one = package(&name, &version);

@@ -17,7 +17,7 @@ use crate::progress;
 use crate::workspace::Workspace;
 
 /// Ubuntu's kernel for virtual machines, which stands in for Debian's there.
-const UBUNTU_KERNEL_PACKAGE: &str = "linux-image-virtual";
+pub const UBUNTU_KERNEL_PACKAGE: &str = "linux-image-virtual";
 
 /// A kernel that has been chosen, but need not have been unpacked.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub fn wanted<'a>(
         suite,
         follow: carries_kernel,
     };
-    let is_default = name == DEFAULT_KERNEL_PACKAGE && suite.is_none();
+    let is_default = name == DEFAULT_KERNEL_PACKAGE;
     // A machine without APT is no Ubuntu; what it lacks is told when the package is fetched.
     let is_ubuntu = Distribution::of_machine().is_ok_and(|machine| machine.id == "ubuntu");
     if is_default && is_ubuntu && !packages::exists(workspace, name, suite)? {

@@ -1,8 +1,8 @@
 //! Fetches the packages that go into an image: one package with those of its dependencies that
 //! carry the files wanted, kept in the cache, and remembered, so that the next build asks nobody.
 //!
-//! Which version is taken: the one that `guest.lock` pins; without a pin, the one that was taken
-//! the last time; without that, the newest.
+//! Which version is taken: the one that `guest.lock` pins for the suite; without a pin, the one that
+//! was taken the last time; without that, the newest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use noonmark_image::hash::Sha256Hex;
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
 
-use crate::host::apt::{Apt, Package};
+use crate::host::apt::{Apt, Distribution, Package};
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -31,6 +31,19 @@ pub struct Wanted<'a> {
     pub suite: Option<&'a str>,
     /// Tells by their names which dependencies are taken too.
     pub follow: fn(&str) -> bool,
+}
+
+impl Wanted<'_> {
+    /// The distribution and suite that it is taken from: `debian bookworm`.
+    ///
+    /// # Errors
+    ///
+    /// This machine has no APT, or doesn't say what it is.
+    pub fn origin(&self) -> Result<String> {
+        let machine = Distribution::of_machine()?;
+        let suite = self.suite.unwrap_or(&machine.codename);
+        Ok(format!("{} {suite}", machine.id))
+    }
 }
 
 /// The versions that a build is to take.
@@ -78,6 +91,30 @@ impl Pins {
             demanded,
         })
     }
+
+    fn of(&self, wanted: Wanted<'_>) -> Result<Vec<LockedPackage>> {
+        let pinned = self
+            .lock
+            .of(wanted.role, wanted.name, &wanted.origin()?)
+            .into_iter();
+        Ok(pinned.cloned().collect())
+    }
+
+    /// That there is no pin, and for whom there are some.
+    fn lacks(&self, wanted: Wanted<'_>) -> Result<String> {
+        let others = Vec::from_iter(self.lock.suites(wanted.role, wanted.name));
+        Ok(format!(
+            "{} has no pin for {} of {}{}; take it in with `cargo xtask lock`",
+            self.file.display(),
+            wanted.name,
+            wanted.origin()?,
+            if others.is_empty() {
+                String::new()
+            } else {
+                format!(", only of {}", others.join(", "))
+            }
+        ))
+    }
 }
 
 /// The lock of a spec: `guest.lock` beside `guest.toml`.
@@ -91,19 +128,21 @@ pub fn lock_file(spec_file: &Path) -> PathBuf {
 ///
 /// There is no such package, no way to the archive, or it has not what is demanded.
 pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<Vec<LockedPackage>> {
-    let pinned = pins.lock.of(wanted.role, wanted.name, wanted.suite);
+    let pinned = pins.of(wanted)?;
     if pinned.is_empty() {
         if pins.demanded {
-            bail!(
-                "--locked: {} has no pin for {}; take it in with `cargo xtask lock`",
-                pins.file.display(),
-                wanted.name
-            );
+            bail!("--locked: {}", pins.lacks(wanted)?);
         }
-        let memory = memory(workspace, wanted, "");
-        return recall(workspace, &memory).map_or_else(|| newest(workspace, wanted, &memory), Ok);
+        let memory = memory(workspace, wanted, "")?;
+        if let Some(packages) = recall(workspace, &memory) {
+            return Ok(packages);
+        }
+        // What is pinned for others is meant to be pinned; what is pinned for nobody is not.
+        if !pins.lock.suites(wanted.role, wanted.name).is_empty() {
+            progress::note(format!("{}; taking the newest", pins.lacks(wanted)?));
+        }
+        return newest(workspace, wanted, &memory);
     }
-    let pinned: Vec<LockedPackage> = pinned.into_iter().cloned().collect();
     if is_cached(workspace, &pinned) {
         return Ok(pinned);
     }
@@ -113,7 +152,7 @@ pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<V
         return Ok(pinned);
     }
     // What stands in for these pins; another lock is tried anew.
-    let memory = memory(workspace, wanted, &fingerprint(&pinned));
+    let memory = memory(workspace, wanted, &fingerprint(&pinned))?;
     let packages = match recall(workspace, &memory) {
         Some(packages) => packages,
         None => match take_pinned(workspace, wanted, pins, &pinned) {
@@ -141,15 +180,14 @@ pub fn cached(
     wanted: Wanted<'_>,
     pins: &Pins,
 ) -> Option<Vec<LockedPackage>> {
-    let pinned = pins.lock.of(wanted.role, wanted.name, wanted.suite);
-    let pinned: Vec<LockedPackage> = pinned.into_iter().cloned().collect();
+    let pinned = pins.of(wanted).ok()?;
     if pinned.is_empty() {
-        return recall(workspace, &memory(workspace, wanted, ""));
+        return recall(workspace, &memory(workspace, wanted, "").ok()?);
     }
     if is_cached(workspace, &pinned) {
         return Some(pinned);
     }
-    let memory = memory(workspace, wanted, &fingerprint(&pinned));
+    let memory = memory(workspace, wanted, &fingerprint(&pinned)).ok()?;
     recall(workspace, &memory).filter(|_| !pins.demanded)
 }
 
@@ -160,7 +198,7 @@ pub fn cached(
 /// There is no such package, or no way to the archive.
 pub fn update(workspace: &Workspace, wanted: Wanted<'_>) -> Result<Vec<LockedPackage>> {
     Apt::open(workspace, wanted.suite)?.update()?;
-    newest(workspace, wanted, &memory(workspace, wanted, ""))
+    newest(workspace, wanted, &memory(workspace, wanted, "")?)
 }
 
 /// Whether the archive has the package at all.
@@ -208,7 +246,7 @@ fn newest(workspace: &Workspace, wanted: Wanted<'_>, memory: &Path) -> Result<Ve
             .iter()
             .map(|package| {
                 let id = download(workspace, &apt, &package.name, &package.version)?;
-                Ok(locked(wanted, id))
+                locked(wanted, id)
             })
             .collect()
     };
@@ -245,7 +283,7 @@ fn take_pinned(
                 )
             })
         })?;
-        pins.lock.check(wanted.role, &found)?;
+        pins.lock.check(wanted.role, &wanted.origin()?, &found)?;
     }
     Ok(())
 }
@@ -301,13 +339,13 @@ fn download(workspace: &Workspace, apt: &Apt, name: &str, version: &str) -> Resu
     Ok(id)
 }
 
-fn locked(wanted: Wanted<'_>, id: PackageId) -> LockedPackage {
-    LockedPackage {
+fn locked(wanted: Wanted<'_>, id: PackageId) -> Result<LockedPackage> {
+    Ok(LockedPackage {
         role: wanted.role,
         requested: wanted.name.to_owned(),
-        suite: wanted.suite.map(str::to_owned),
+        suite: wanted.origin()?,
         id,
-    }
+    })
 }
 
 fn is_cached(workspace: &Workspace, packages: &[LockedPackage]) -> bool {
@@ -325,13 +363,13 @@ fn recall(workspace: &Workspace, memory: &Path) -> Option<Vec<LockedPackage>> {
     is_cached(workspace, &packages).then_some(packages)
 }
 
-fn memory(workspace: &Workspace, wanted: Wanted<'_>, instead_of: &str) -> PathBuf {
-    let suite = wanted.suite.unwrap_or("machine").replace('/', "_");
+fn memory(workspace: &Workspace, wanted: Wanted<'_>, instead_of: &str) -> Result<PathBuf> {
+    let suite = wanted.origin()?.replace([' ', '/'], "_");
     let separator = if instead_of.is_empty() { "" } else { "-" };
-    folder(workspace).join(format!(
+    Ok(folder(workspace).join(format!(
         "{}@{suite}{separator}{instead_of}.lock",
         wanted.name
-    ))
+    )))
 }
 
 fn folder(workspace: &Workspace) -> PathBuf {
@@ -353,4 +391,30 @@ fn versions(packages: &[LockedPackage]) -> String {
         .map(|package| format!("{} {}", package.id.package, package.id.version))
         .collect();
     versions.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cached_package_that_is_not_the_pinned_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = Workspace::of_test(folder.path());
+        let id = PackageId {
+            package: "linux".to_owned(),
+            version: "1:6.1-1".to_owned(),
+            architecture: "amd64".to_owned(),
+            sha256: Sha256Hex::of(b"what was pinned"),
+            size: 15,
+        };
+        let file = path(&workspace, &id);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "what was pinned").unwrap();
+        assert_eq!(read(&workspace, &id).unwrap(), b"what was pinned");
+        fs::write(&file, "something other").unwrap();
+        let told = read(&workspace, &id).unwrap_err().to_string();
+        assert!(told.contains("linux_1%3a6.1-1_amd64.deb"), "{told}");
+        assert!(told.contains(&id.sha256.to_string()), "{told}");
+    }
 }

@@ -1,29 +1,40 @@
 //! `lock`: pins the newest packages that an image can be made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use noonmark_image::lock::{Lock, LockedPackage};
+use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
-use noonmark_image::spec::{KernelSource, Spec};
+use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
 
+use crate::build::kernel::UBUNTU_KERNEL_PACKAGE;
+use crate::build::packages::Wanted;
 use crate::build::{kernel, packages, stub};
 use crate::cmd::options::SpecFile;
+use crate::host::apt::Distribution;
 use crate::host::lock;
 use crate::workspace::Workspace;
 
 /// Writes guest.lock: the newest kernel and EFI stub of the archive, with their hashes.
 ///
 /// A build takes the packages of the lock as long as the archive has them; `image --locked` takes
-/// no others.
+/// no others. A lock can hold the packages of several releases; a machine goes by those of its own,
+/// and those of others stay as they are.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo xtask lock && cargo xtask image --locked")]
+#[command(
+    after_help = "Examples: cargo xtask lock && cargo xtask image --locked\n          \
+                        cargo xtask lock --release bookworm --release trixie"
+)]
 pub struct LockCommand {
     #[command(flatten)]
     spec: SpecFile,
+    /// For machines of which release of this distribution; may be given several times [default:
+    /// this machine's own].
+    #[arg(long, value_name = "CODENAME")]
+    release: Vec<String>,
 }
 
 impl LockCommand {
@@ -39,12 +50,11 @@ impl LockCommand {
             .ok()
             .and_then(|text| Lock::parse(&text, &file).ok())
             .unwrap_or_default();
-        let mut newest = packages::update(workspace, stub::WANTED)?;
-        if let KernelSource::Package { name, suite } = &spec.kernel.source {
-            let wanted = kernel::wanted(workspace, name, suite.as_deref())?;
-            newest.extend(packages::update(workspace, wanted)?);
+        let mut newest = Vec::new();
+        for release in self.releases()? {
+            newest.extend(of_release(workspace, &spec, release.as_deref())?);
         }
-        let after = Lock::new(newest);
+        let after = Lock::new(merged(&before, newest, &spec.kernel.source));
         output::write_file(&file, after.to_toml().as_bytes())?;
         let changes = changes(&before, &after);
         println!(
@@ -62,6 +72,64 @@ impl LockCommand {
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// The releases to pin for; none stands for the machine's own.
+    fn releases(&self) -> Result<Vec<Option<String>>> {
+        if self.release.is_empty() {
+            return Ok(vec![None]);
+        }
+        let own = Distribution::of_machine()?.codename;
+        Ok(self
+            .release
+            .iter()
+            .map(|release| Some(release.clone()).filter(|release| *release != own))
+            .collect())
+    }
+}
+
+/// The newest packages for machines of one release.
+fn of_release(
+    workspace: &Workspace,
+    spec: &Spec,
+    release: Option<&str>,
+) -> Result<Vec<LockedPackage>> {
+    let stub = Wanted {
+        suite: release,
+        ..stub::WANTED
+    };
+    let mut newest = packages::update(workspace, stub)?;
+    if let KernelSource::Package { name, suite } = &spec.kernel.source {
+        let wanted = kernel::wanted(workspace, name, suite.as_deref().or(release))?;
+        newest.extend(packages::update(workspace, wanted)?);
+    }
+    Ok(newest)
+}
+
+/// The new packages, and of the old ones those that are for other releases and that the spec still
+/// asks for.
+fn merged(before: &Lock, newest: Vec<LockedPackage>, kernel: &KernelSource) -> Vec<LockedPackage> {
+    let still_wanted = |package: &LockedPackage| match (package.role, kernel) {
+        (Role::Stub, _) => true,
+        // With a suite of its own it is the same for all machines.
+        (Role::Kernel, KernelSource::Package { name, suite: None }) => {
+            package.requested == *name
+                || (name == DEFAULT_KERNEL_PACKAGE && package.requested == UBUNTU_KERNEL_PACKAGE)
+        }
+        (Role::Kernel | Role::Peer, _) => false,
+    };
+    let renewed: BTreeSet<(Role, String)> = newest
+        .iter()
+        .map(|package| (package.role, package.suite.clone()))
+        .collect();
+    let kept = before
+        .packages
+        .iter()
+        .filter(|package| !renewed.contains(&(package.role, package.suite.clone())))
+        .filter(|package| still_wanted(package))
+        .cloned();
+    let mut packages: Vec<LockedPackage> = kept.collect();
+    packages.extend(newest);
+    packages
 }
 
 /// A line for each package that came, went or changed.
@@ -69,21 +137,24 @@ fn changes(before: &Lock, after: &Lock) -> Vec<String> {
     let versions = |lock: &Lock| -> BTreeMap<String, String> {
         lock.packages
             .iter()
-            .map(|LockedPackage { id, .. }| {
+            .map(|LockedPackage { id, suite, .. }| {
                 let hash = &id.sha256.to_string()[..12];
-                (id.package.clone(), format!("{} ({hash})", id.version))
+                (
+                    format!("{suite}: {}", id.package),
+                    format!("{} ({hash})", id.version),
+                )
             })
             .collect()
     };
     let (before, after) = (versions(before), versions(after));
-    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     names
         .into_iter()
         .filter_map(|name| match (before.get(name), after.get(name)) {
             (Some(old), Some(new)) if old == new => None,
-            (Some(old), Some(new)) => Some(format!("{name}: {old} -> {new}")),
-            (Some(old), None) => Some(format!("{name}: {old} left out")),
-            (None, Some(new)) => Some(format!("{name}: {new} taken in")),
+            (Some(old), Some(new)) => Some(format!("{name} {old} -> {new}")),
+            (Some(old), None) => Some(format!("{name} {old} left out")),
+            (None, Some(new)) => Some(format!("{name} {new} taken in")),
             (None, None) => None,
         })
         .collect()
@@ -93,24 +164,27 @@ fn changes(before: &Lock, after: &Lock) -> Vec<String> {
 mod tests {
     use noonmark_image::deb::PackageId;
     use noonmark_image::hash::Sha256Hex;
-    use noonmark_image::lock::Role;
 
     use super::*;
 
-    fn lock(packages: &[(&str, &str)]) -> Lock {
-        let packages = packages.iter().map(|(name, version)| LockedPackage {
-            role: Role::Kernel,
-            requested: "linux".to_owned(),
-            suite: None,
+    fn package(role: Role, requested: &str, suite: &str, version: &str) -> LockedPackage {
+        LockedPackage {
+            role,
+            requested: requested.to_owned(),
+            suite: suite.to_owned(),
             id: PackageId {
-                package: (*name).to_owned(),
-                version: (*version).to_owned(),
+                package: requested.to_owned(),
+                version: version.to_owned(),
                 architecture: "amd64".to_owned(),
                 sha256: Sha256Hex([0xab; 32]),
                 size: 1,
             },
-        });
-        Lock::new(packages.collect())
+        }
+    }
+
+    fn lock(packages: &[(&str, &str)]) -> Lock {
+        let package = |(name, version): &(&str, &str)| package(Role::Kernel, name, "d s", version);
+        Lock::new(packages.iter().map(package).collect())
     }
 
     #[test]
@@ -120,11 +194,55 @@ mod tests {
         assert_eq!(
             changes(&before, &after),
             [
-                "b: 1 (abababababab) -> 2 (abababababab)",
-                "c: 1 (abababababab) left out",
-                "d: 1 (abababababab) taken in",
+                "d s: b 1 (abababababab) -> 2 (abababababab)",
+                "d s: c 1 (abababababab) left out",
+                "d s: d 1 (abababababab) taken in",
             ]
         );
         assert_eq!(changes(&after, &after), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn other_releases_keep_their_packages_as_long_as_the_spec_asks_for_them() {
+        let kernel = |suite, version| package(Role::Kernel, DEFAULT_KERNEL_PACKAGE, suite, version);
+        let stub = |suite, version| package(Role::Stub, "systemd-boot-efi", suite, version);
+        let before = Lock::new(vec![
+            kernel("debian bookworm", "1"),
+            stub("debian bookworm", "1"),
+            kernel("debian trixie", "1"),
+            stub("debian trixie", "1"),
+        ]);
+        let after = |newest, kernel: &KernelSource| -> Vec<(Role, String, String)> {
+            let mut merged: Vec<_> = merged(&before, newest, kernel)
+                .into_iter()
+                .map(|package| (package.role, package.suite, package.id.version))
+                .collect();
+            merged.sort();
+            merged
+        };
+        let told = |role, suite: &str, version: &str| (role, suite.to_owned(), version.to_owned());
+        let named = |name: &str, suite: Option<&str>| KernelSource::Package {
+            name: name.to_owned(),
+            suite: suite.map(str::to_owned),
+        };
+        let newest = vec![kernel("debian trixie", "2"), stub("debian trixie", "2")];
+        assert_eq!(
+            after(newest, &named(DEFAULT_KERNEL_PACKAGE, None)),
+            [
+                told(Role::Kernel, "debian bookworm", "1"),
+                told(Role::Kernel, "debian trixie", "2"),
+                told(Role::Stub, "debian bookworm", "1"),
+                told(Role::Stub, "debian trixie", "2"),
+            ]
+        );
+        let sid = named(DEFAULT_KERNEL_PACKAGE, Some("sid"));
+        assert_eq!(
+            after(vec![kernel("debian sid", "3")], &sid),
+            [
+                told(Role::Kernel, "debian sid", "3"),
+                told(Role::Stub, "debian bookworm", "1"),
+                told(Role::Stub, "debian trixie", "1"),
+            ]
+        );
     }
 }
