@@ -1,6 +1,6 @@
 //! What lies in the initrd: PID 1, its configuration, the modules, and the spec's own files.
 
-use noonmark_sync::config::{self, BootConfig, Service, Start, network};
+use noonmark_sync::config::{self, BootConfig, Capability, Service, Start, network};
 
 use crate::build::Inputs;
 use crate::cpio::{Entry, Kind, Tree};
@@ -79,18 +79,17 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
 pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
     let spec = inputs.spec;
     let modules = inputs.kernel.modules.iter().zip(module_paths(inputs));
-    let own = |name: &str, program: &str, capabilities: &[&str]| Service {
-        name: name.into(),
-        exec: vec![program.into()],
+    let own = |name: &str, program: &str, capabilities: &[Capability]| Service {
         start: Start::Boot,
-        capabilities: capabilities.iter().map(|&name| name.into()).collect(),
+        capabilities: capabilities.to_vec(),
+        ..Service::new(name, vec![program.into()])
     };
     let fault = inputs
         .fault
-        .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &["CAP_SYS_TIME"]));
+        .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &[Capability::SYS_TIME]));
     let net = spec
         .wants_network()
-        .then(|| own(NET_SERVICE, NET_PROGRAM, &[]));
+        .then(|| own(NET_SERVICE, NET_PROGRAM, &[Capability::NET_ADMIN]));
     let own = fault.into_iter().chain(net);
     BootConfig {
         v: 1,
@@ -105,6 +104,7 @@ pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         clock: spec.clock.clone(),
         status: spec.status.clone(),
         on_failure: spec.image.on_failure,
+        lock_modules: spec.modules.lock,
         seed: spec.seed,
         sysctl: spec.sysctl.clone(),
         tmpfs: spec.tmpfs,

@@ -121,12 +121,14 @@ pub enum KernelSource {
 }
 
 /// `[modules]`: kernel modules beyond those that noonmark itself needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModulesSpec {
     /// Modules that must be there, else the build fails; underscores, as in `/proc/modules`.
     pub load: Vec<String>,
     /// Modules that are taken where the kernel has them.
     pub optional: Vec<String>,
+    /// Whether no module can be loaded any more once these are in.
+    pub lock: bool,
 }
 
 /// `[[file]]`: a file of the host that goes into the image.
@@ -306,7 +308,7 @@ impl Spec {
             let needed_by = "the network".to_string();
             list.push(wanted("virtio_net", needed_by, Some("network"), true));
         }
-        let ModulesSpec { load, optional } = &self.modules;
+        let ModulesSpec { load, optional, .. } = &self.modules;
         for (names, key, required) in [
             (load, "modules.load", true),
             (optional, "modules.optional", false),

@@ -122,6 +122,7 @@ pub fn fallback_config() -> BootConfig {
         on_failure: FailureAction::default(),
         network: NetworkConfig::default(),
         ntp: NtpConfig::default(),
+        lock_modules: true,
         services: Vec::new(),
         seed: SeedConfig {
             enabled: false,

@@ -19,6 +19,15 @@ use network::{NetworkConfig, NtpConfig};
 use system::{DataDisk, SeedConfig, TmpfsConfig};
 use values::{SysctlName, SysctlValue};
 
+mod capability;
+mod service;
+
+pub use capability::{Capability, UnknownCapability};
+pub use service::{
+    ByteSize, OnDisruption, OnStartTimeout, Output, Restart, Service, ServiceError, ServiceSignal,
+    Start,
+};
+
 /// Where the initrd keeps it.
 pub const PATH: &str = "/noonmark.json";
 
@@ -46,7 +55,11 @@ pub struct BootConfig {
     /// Time servers; none unless asked for.
     #[serde(default)]
     pub ntp: NtpConfig,
+    /// Whether no module can be loaded once those of the list are in (`kernel.modules_disabled`).
+    #[serde(default = "yes")]
+    pub lock_modules: bool,
     /// Programs that PID 1 starts, in this order.
+    #[serde(default)]
     pub services: Vec<Service>,
     /// Whether and how an instance is configured by a seed.
     #[serde(default)]
@@ -105,32 +118,8 @@ pub enum FailureAction {
     Halt,
 }
 
-/// `[[service]]`: a program that PID 1 starts and reaps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    /// Its name in logs and records.
-    pub name: String,
-    /// Absolute path of the program, then its arguments.
-    pub exec: Vec<String>,
-    /// When it is started.
-    #[serde(default)]
-    pub start: Start,
-    /// Capabilities it keeps of those that are otherwise taken away: `CAP_SYS_TIME`,
-    /// `CAP_SYS_MODULE`, `CAP_SYS_BOOT`.
-    #[serde(default)]
-    pub capabilities: Vec<String>,
-}
-
-/// The moment from which a service may run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// As soon as the modules are in.
-    Boot,
-    /// Once the clock is right.
-    #[default]
-    ClockSynced,
+fn yes() -> bool {
+    true
 }
 
 impl Default for ClockConfig {

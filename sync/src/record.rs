@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::sample::{Method, Source};
 use crate::units::{Nanos, Ppb, Utc};
 
+mod service;
+
+pub use service::{ServiceState, ServiceStatus};
+
 /// The status port's name on the virtio-serial bus.
 pub const PORT: &str = "noonmark.status";
 
@@ -105,6 +109,9 @@ pub struct Status {
     /// What came of looking for a seed.
     #[serde(default)]
     pub seed: Seed,
+    /// The services, in the configuration's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceStatus>,
 }
 
 /// A setting, and who had the last word on it.

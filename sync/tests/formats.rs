@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use noonmark_sync::config::network::{Interface, NetworkConfig, NtpConfig};
 use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
 use noonmark_sync::config::{
-    BootConfig, ClockConfig, FailureAction, Module, Service, Start, StatusConfig,
+    BootConfig, Capability, ClockConfig, FailureAction, Module, OnDisruption, OnStartTimeout,
+    Output, Restart, Service, ServiceSignal, Start, StatusConfig,
 };
 use noonmark_sync::record::{
     Alert, Boot, Cause, Command, DetectedBy, Effective, Event, EventRecord, Origin, Record,
-    Recovery, Seed, SeedState, Shutdown, SourceStatus, State, Status, Topic, Usage,
+    Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown, SourceStatus, State, Status,
+    Topic, Usage,
 };
 use noonmark_sync::sample::{Method, Source};
 use noonmark_sync::testport::{Answer, Fault, Observation, Outcome, Request, TracePoint};
@@ -105,6 +107,26 @@ fn the_status_record() {
             ignored: vec!["packages: no package manager".into()],
             problem: None,
         },
+        services: vec![
+            ServiceStatus {
+                name: "web".into(),
+                state: ServiceState::Running,
+                pid: Some(71),
+                restarts: 2,
+                last_exit: Some("killed by signal 9".into()),
+                memory_kib: Some(640),
+                oom_kills: 1,
+            },
+            ServiceStatus {
+                name: "log".into(),
+                state: ServiceState::Waiting,
+                pid: None,
+                restarts: 0,
+                last_exit: None,
+                memory_kib: None,
+                oom_kills: 0,
+            },
+        ],
     };
     is_written_as(
         &Record::Status(status),
@@ -122,7 +144,11 @@ fn the_status_record() {
             r#""kernel":"6.1.0-44-cloud-amd64","clocksource":"kvm-clock","#,
             r#""config":{"hostname":{"value":"sundial","origin":"seed"}},"#,
             r#""seed":{"state":"applied","device":"vda","instance_id":"i-1","#,
-            r#""ignored":["packages: no package manager"]}}"#,
+            r#""ignored":["packages: no package manager"]},"#,
+            r#""services":["#,
+            r#"{"name":"web","state":"running","pid":71,"restarts":2,"#,
+            r#""last_exit":"killed by signal 9","memory_kib":640,"oom_kills":1},"#,
+            r#"{"name":"log","state":"waiting"}]}"#,
         ),
     );
 }
@@ -309,11 +335,18 @@ fn the_boot_configuration_is_read_back_as_written() {
             servers: vec!["192.0.2.1:1123".parse().expect("a server")],
             ..NtpConfig::default()
         },
+        lock_modules: true,
         services: vec![Service {
-            name: "web".into(),
-            exec: vec!["/bin/web".into(), "-p".into(), "80".into()],
-            start: Start::ClockSynced,
-            capabilities: vec![],
+            env: BTreeMap::from([("PORT".into(), "80".into())]),
+            user: 1_000,
+            start_timeout_s: Some(30),
+            on_start_timeout: OnStartTimeout::Start,
+            restart: Restart::OnFailure,
+            on_disruption: OnDisruption::Signal(ServiceSignal::Hup),
+            capabilities: vec![Capability::SYS_TIME],
+            memory_max: Some("64M".parse().expect("a size")),
+            output: Output::Port("log".into()),
+            ..Service::new("web", vec!["/bin/web".into(), "-p".into()])
         }],
         seed: SeedConfig::default(),
         sysctl: BTreeMap::from([(

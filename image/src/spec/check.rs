@@ -39,6 +39,7 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
         modules: ModulesSpec {
             load: modules(raw.modules.load, "modules.load", place)?,
             optional: modules(raw.modules.optional, "modules.optional", place)?,
+            lock: raw.modules.lock.unwrap_or(true),
         },
         ntp: network::ntp(raw.ntp, &clock, &network, place)?,
         clock,

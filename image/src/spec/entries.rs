@@ -10,14 +10,14 @@ use toml::Spanned;
 use super::FileSpec;
 use super::check::{Checked, number, path, text};
 use super::raw::RawFile;
-use crate::initrd::{
-    FAULT_PROGRAM, FAULT_SERVICE, INIT_PROGRAM, NET_PROGRAM, NET_SERVICE, NTP_PROGRAM, NTP_SERVICE,
-    RESOLV_CONF_LINK,
-};
+use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK};
 use crate::text::Place;
 
-/// Capabilities that a service may keep of those that PID 1 takes away.
-const CAPABILITIES: [&str; 3] = ["CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_BOOT"];
+/// How the names of services that noonmark itself adds begin.
+const OWN_SERVICES: &str = "noonmark-";
+
+/// How many services an image may have: the status record with all of them fits a line.
+const SERVICES_MAX: usize = 256;
 
 /// Folders over which PID 1 mounts; a file of the image there would be hidden.
 pub(super) const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
@@ -32,9 +32,6 @@ const OWN_FILES: [&str; 7] = [
     SEED_PROGRAM,
     RESOLV_CONF_LINK,
 ];
-
-/// Services that noonmark itself puts into the image.
-const OWN_SERVICES: [&str; 3] = [FAULT_SERVICE, NET_SERVICE, NTP_SERVICE];
 
 pub(super) fn files(raw: Vec<RawFile>, place: &Place<'_>) -> Checked<Vec<FileSpec>> {
     let mut seen = BTreeSet::new();
@@ -79,6 +76,16 @@ fn guest_path(path: &str) -> Result<(), &'static str> {
 }
 
 pub(super) fn services(raw: Vec<Spanned<Service>>, place: &Place<'_>) -> Checked<Vec<Service>> {
+    if let Some(first_too_many) = raw.get(SERVICES_MAX) {
+        return Err(place.error(
+            Some(first_too_many.span()),
+            "service",
+            format!(
+                "there are {} services; at most {SERVICES_MAX} are started",
+                raw.len()
+            ),
+        ));
+    }
     let mut seen = BTreeSet::new();
     raw.into_iter()
         .map(|raw| {
@@ -87,41 +94,14 @@ pub(super) fn services(raw: Vec<Spanned<Service>>, place: &Place<'_>) -> Checked
             let bad = |key: &str, problem: String| {
                 Err(place.error(Some(span.clone()), format!("service.{key}"), problem))
             };
-            let good_name = (1..=64).contains(&service.name.len())
-                && service
-                    .name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
-            if !good_name {
-                return bad(
-                    "name",
-                    "expected 1 to 64 letters, digits and `-_.@`".to_string(),
-                );
+            if let Err(error) = service.check() {
+                return bad(error.key, error.problem);
             }
-            if OWN_SERVICES.contains(&service.name.as_str()) {
-                return bad("name", "the name of noonmark's own service".to_string());
+            if service.name.starts_with(OWN_SERVICES) {
+                return bad("name", "the name of noonmark's own service".into());
             }
             if !seen.insert(service.name.clone()) {
                 return bad("name", format!("there are two services `{}`", service.name));
-            }
-            if !service.exec.first().is_some_and(|p| p.starts_with('/')) {
-                return bad(
-                    "exec",
-                    "expected the program's absolute path, then its arguments".to_string(),
-                );
-            }
-            if service.exec.iter().any(|word| word.contains('\0')) {
-                return bad("exec", "a NUL byte can't be in an argument".to_string());
-            }
-            if let Some(unknown) = service
-                .capabilities
-                .iter()
-                .find(|name| !CAPABILITIES.contains(&name.as_str()))
-            {
-                return bad(
-                    "capabilities",
-                    format!("unknown `{unknown}`; expected {}", CAPABILITIES.join(", ")),
-                );
             }
             Ok(service)
         })

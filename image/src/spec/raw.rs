@@ -62,6 +62,7 @@ pub(super) struct RawKernel {
 pub(super) struct RawModules {
     pub load: Vec<Spanned<String>>,
     pub optional: Vec<Spanned<String>>,
+    pub lock: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

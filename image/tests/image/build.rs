@@ -5,7 +5,7 @@ use noonmark_image::compress;
 use noonmark_image::cpio::{self, Kind, Tree};
 use noonmark_image::fat;
 use noonmark_image::{disk, uki};
-use noonmark_sync::config::{BootConfig, PATH, Start};
+use noonmark_sync::config::{BootConfig, Capability, PATH, Start};
 
 use crate::support::{
     RELEASE, build, bzimage, dynamic_program, empty_spec, kernel, program, spec, try_build,
@@ -105,7 +105,7 @@ fn a_test_image_differs_from_a_base_image_in_the_fault_program_alone() {
     let service = test_config.services.remove(0);
     assert_eq!(service.exec, ["/noonmark-fault"]);
     assert_eq!(service.start, Start::Boot);
-    assert_eq!(service.capabilities, ["CAP_SYS_TIME"]);
+    assert_eq!(service.capabilities, [Capability::SYS_TIME]);
     assert_eq!(test_config, base_config);
     for tree in [&mut base, &mut test] {
         tree.remove("noonmark.json");

@@ -249,8 +249,24 @@ fn what_could_not_work_in_the_guest_is_refused() {
             "expected the program's absolute path",
         ),
         (
-            service("exec = [\"/a\"]\ncapabilities = [\"CAP_NET_RAW\"]"),
-            "unknown `CAP_NET_RAW`; expected CAP_SYS_TIME, CAP_SYS_MODULE, CAP_SYS_BOOT",
+            service("exec = [\"/a\"]\ncapabilities = [\"CAP_TIME\"]"),
+            "unknown capability `CAP_TIME`; expected a name of capabilities(7)",
+        ),
+        (
+            service("exec = [\"/a\"]\nmemory_max = \"lots\""),
+            "`lots`: expected a size like `64M`",
+        ),
+        (
+            service("exec = [\"/a\"]\nmemory_max = true"),
+            "a size like \"64M\", or a number of bytes",
+        ),
+        (
+            service("exec = [\"/a\"]\non_disruption = \"stop\""),
+            "expected `keep`, `freeze` or `signal:NAME`",
+        ),
+        (
+            service("exec = [\"/a\"]\nstop_timeout_s = 700"),
+            "700: expected 0 to 600",
         ),
         (
             "[[service]]\nname = \"noonmark-fault\"\nexec = [\"/a\"]\n".into(),

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::Engine;
 use crate::record::{Boot, Seed, Status, Usage, VERSION};
@@ -9,8 +10,8 @@ use crate::units::{Nanos, Raw, Utc};
 
 impl Engine {
     /// The status at `now`. The shell fills in what the engine can't know: `seq`, `time_ns`,
-    /// `uptime_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel`,
-    /// `clocksource`, `config` and `seed` are empty.
+    /// `uptime_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel`, `clocksource`, `config`, `seed` and
+    /// `services` are empty.
     #[must_use]
     pub fn status(&self, now: Raw) -> Status {
         let followed = self.ladder.followed();
@@ -46,6 +47,7 @@ impl Engine {
             clocksource: String::new(),
             config: BTreeMap::new(),
             seed: Seed::default(),
+            services: Vec::new(),
         }
     }
 
