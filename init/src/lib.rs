@@ -23,6 +23,7 @@ pub mod ports;
 pub mod power;
 pub mod report;
 pub mod rtc;
+pub mod seed;
 pub mod services;
 pub mod signals;
 pub mod status;
