@@ -110,7 +110,11 @@ fn files_outside_a_seeds_reach_and_rights_that_it_may_not_give_are_refused() {
 
 #[test]
 fn a_truncated_volume_is_refused_or_no_seed_and_never_half_read() {
-    let content = [b"#cloud-config\nhostname: x\n# ".as_slice(), &[b'x'; 20_000]].concat();
+    let content = [
+        b"#cloud-config\nhostname: x\n# ".as_slice(),
+        &[b'x'; 20_000],
+    ]
+    .concat();
     for whole in [seed(&content), unpack(ISO)] {
         for length in [100, 512, 3000, 10_000, 34_000, 60_000] {
             let cut = &whole[..length.min(whole.len() - 1)];

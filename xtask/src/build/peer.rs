@@ -11,7 +11,7 @@ use noonmark_image::lock::Role;
 use noonmark_image::program;
 use noonmark_image::spec::{Budget, FileSpec, LoadedFile, Spec};
 use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
-use noonmark_sync::config::{Service, Start};
+use noonmark_sync::config::{Capability, Service, Start};
 
 use super::packages::{self, Pins, Wanted};
 use crate::workspace::Workspace;
@@ -199,14 +199,14 @@ impl Peer {
         spec.ntp = NtpConfig::default();
         spec.mounts.clear();
         spec.files.clear();
+        let exec = [format!("/{}", self.program)]
+            .into_iter()
+            .chain(self.arguments.iter().map(|&word| word.to_owned()))
+            .collect();
         spec.services = vec![Service {
-            name: self.service().to_owned(),
-            exec: [format!("/{}", self.program)]
-                .into_iter()
-                .chain(self.arguments.iter().map(|&word| word.to_owned()))
-                .collect(),
             start: Start::Boot,
-            capabilities: vec!["CAP_SYS_TIME".to_owned()],
+            capabilities: vec![Capability::SYS_TIME],
+            ..Service::new(self.service(), exec)
         }];
         spec.budget = Budget::default();
     }
@@ -254,7 +254,7 @@ mod tests {
                 (&*service.name, service.start),
                 (peer.service(), Start::Boot)
             );
-            assert_eq!(service.capabilities, ["CAP_SYS_TIME"]);
+            assert_eq!(service.capabilities, [Capability::SYS_TIME]);
         }
     }
 
