@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use noonmark_image::spec::VmSpec;
 use noonmark_qemu::experiment::bench::{MissingPeer, Package, PeerRun};
+use noonmark_qemu::experiment::evidence::Evidence;
 use noonmark_qemu::experiment::peer::{self, Peer as Keeper};
 use noonmark_qemu::experiment::plan::Plan;
 use noonmark_qemu::experiment::{self, Outcome, Progress};
@@ -35,6 +36,8 @@ pub struct Guest {
     pub version: String,
     /// What it boots.
     pub boot: Boot,
+    /// The hashes of what it is booted from.
+    pub evidence: Evidence,
     /// The program; none is PID 1 itself.
     pub peer: Option<&'static Peer>,
     /// Where the program comes from.

@@ -25,6 +25,7 @@ pub struct Cli {
 pub enum Command {
     Recover(cmd::recover::RecoverCommand),
     Bench(cmd::bench::BenchCommand),
+    Report(cmd::report::ReportCommand),
     Image(cmd::image::ImageCommand),
     Run(cmd::run::RunCommand),
     Status(cmd::status::StatusCommand),
@@ -48,6 +49,7 @@ impl Command {
             Self::Image(command) => command.run(&workspace),
             Self::Recover(command) => command.run(&workspace),
             Self::Bench(command) => command.run(&workspace),
+            Self::Report(command) => command.run(),
             Self::Run(command) => command.run(&workspace),
             Self::Status(command) => command.run(),
             Self::TimeServer(command) => command.run(),

@@ -1,10 +1,13 @@
 //! The commands, one a file.
 
 pub mod bench;
+mod evidence;
 pub mod image;
 pub mod lock;
 pub mod options;
+pub mod outputs;
 pub mod recover;
+pub mod report;
 pub mod reproduce;
 pub mod run;
 pub mod seed;

@@ -5,11 +5,14 @@
 //! also grown by more than is worth a word. A fault that always recovered before and no longer
 //! does counts as worse without a test.
 
+mod text;
+
 use noonmark_sync::units::Nanos;
 
 use super::document::Document;
 use super::report::{Report, Sample, Summary};
 use super::stats::{chance_of_longer, growth, holm, smallest_chance};
+pub use text::render;
 
 /// When a difference counts.
 #[derive(Clone, Copy, Debug, PartialEq)]

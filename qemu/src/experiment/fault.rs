@@ -47,6 +47,21 @@ pub enum Family {
     Combined,
 }
 
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 9] = [
+        Self::Step,
+        Self::Skew,
+        Self::Pause,
+        Self::Restore,
+        Self::Migrate,
+        Self::SourceLoss,
+        Self::Liar,
+        Self::Storm,
+        Self::Combined,
+    ];
+}
+
 /// A name that is no fault's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {

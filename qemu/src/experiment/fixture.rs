@@ -7,6 +7,7 @@ use noonmark_sync::units::Nanos;
 use super::evidence::Evidence;
 use super::fault::Family;
 use super::host::Host;
+use super::limits::Limits;
 use super::report::{Environment, FaultReport, FirstSample, Report, Sample, Summary, VERSION};
 
 /// One sample of a clock that recovered after so many microseconds, or did not.
@@ -94,5 +95,6 @@ pub fn report() -> Report {
             ..Host::default()
         },
         evidence: Evidence::default(),
+        limits: Limits::default(),
     }
 }

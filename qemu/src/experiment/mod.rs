@@ -8,7 +8,11 @@ pub mod evidence;
 pub mod fault;
 #[cfg(test)]
 mod fixture;
+pub mod gate;
 pub mod host;
+pub mod html;
+pub mod junit;
+pub mod limits;
 pub mod peer;
 pub mod plan;
 pub mod report;

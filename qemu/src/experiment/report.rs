@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::Evidence;
 use super::fault::Family;
 use super::host::Host;
+use super::limits::Limits;
 use super::stats::percentile;
 
 /// The report's format version.
@@ -47,6 +48,9 @@ pub struct Report {
     /// When it was measured and what exactly ran; empty in reports of earlier versions.
     #[serde(default)]
     pub evidence: Evidence,
+    /// The limits beside `max_recovery_ns` that it was held to.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Where a report was measured.
@@ -177,21 +181,6 @@ pub struct NotRun {
     pub reason: String,
 }
 
-/// Whether a run passes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Every sample that was asked for was taken and recovered in time.
-    Passed {
-        /// All samples, the first after boot included.
-        samples: u32,
-    },
-    /// Not so.
-    Failed {
-        /// Why, one clause for each reason.
-        reasons: Vec<String>,
-    },
-}
-
 impl Summary {
     /// The figures of these samples.
     #[must_use]
@@ -204,55 +193,6 @@ impl Summary {
             p50_ns: percentile(&times, 50),
             p99_ns: percentile(&times, 99),
             max_ns: times.last().copied(),
-        }
-    }
-}
-
-impl Report {
-    /// Whether every sample was taken and recovered within [`Report::max_recovery_ns`].
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        let mut reasons = Vec::new();
-        let mut samples = 0;
-        let mut judge = |name: &str, taken: &[Sample]| {
-            samples += u32::try_from(taken.len()).unwrap_or(u32::MAX);
-            let lost = taken.iter().filter(|s| s.recovered_ns.is_none()).count();
-            if lost > 0 {
-                reasons.push(format!("{name}: {lost} of {} did not recover", taken.len()));
-            }
-            let limit = self.max_recovery_ns;
-            let over = |s: &&Sample| s.recovered_ns.is_some_and(|took| took > limit);
-            let late = taken.iter().filter(over).count();
-            if late > 0 {
-                reasons.push(format!(
-                    "{name}: {late} of {} took longer than {limit}",
-                    taken.len()
-                ));
-            }
-            for sample in taken {
-                for violation in &sample.violations {
-                    reasons.push(format!("{name}, sample {}: {violation}", sample.number));
-                }
-            }
-        };
-        if let Some(first) = &self.first {
-            let name = format!("{} (first after boot)", first.fault);
-            judge(&name, std::slice::from_ref(&first.sample));
-        }
-        for fault in &self.faults {
-            judge(&fault.fault, &fault.samples);
-        }
-        if !self.not_run.is_empty() {
-            let names: Vec<&str> = self.not_run.iter().map(|gap| &*gap.fault).collect();
-            reasons.push(format!("not run, or not to the end: {}", names.join(", ")));
-        }
-        if samples == 0 && reasons.is_empty() {
-            reasons.push("no sample was taken".to_owned());
-        }
-        if reasons.is_empty() {
-            Verdict::Passed { samples }
-        } else {
-            Verdict::Failed { reasons }
         }
     }
 }
@@ -298,6 +238,7 @@ mod tests {
             init: None,
             host: Host::default(),
             evidence: Evidence::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -308,33 +249,6 @@ mod tests {
         assert_eq!(summary.p50_ns, Some(Nanos::from_micros(400)));
         assert_eq!(summary.max_ns, Some(Nanos::from_micros(600)));
         assert_eq!(Summary::of(&[]).p50_ns, None);
-    }
-
-    #[test]
-    fn a_run_passes_only_if_all_recovered_in_time_and_all_ran() {
-        let good = report(vec![sample(Some(600)), sample(Some(50_000))]);
-        assert_eq!(good.verdict(), Verdict::Passed { samples: 2 });
-
-        let failed = |report: Report| matches!(report.verdict(), Verdict::Failed { .. });
-        assert!(failed(report(vec![
-            sample(Some(600)),
-            sample(Some(50_001))
-        ])));
-        assert!(failed(report(vec![sample(Some(600)), sample(None)])));
-        assert!(failed(report(vec![])));
-
-        let mut cold = good.clone();
-        cold.first = Some(FirstSample {
-            fault: "step:-1h".into(),
-            sample: sample(None),
-        });
-        assert!(failed(cold));
-        let mut gap = good;
-        gap.not_run.push(NotRun {
-            fault: "step:+1h".into(),
-            reason: "the guest went down".into(),
-        });
-        assert!(failed(gap));
     }
 
     #[test]
@@ -353,7 +267,9 @@ mod tests {
             r#""seed":1,"noonmark":"0.1.0","sources":[],"init":null,"#,
             r#""host":{"kernel":null,"cpu":null,"cpus":null,"qemu_waited_share":null},"#,
             r#""evidence":{"measured_at":null,"manifest_sha256":null,"kernel_sha256":null,"#,
-            r#""initrd_sha256":null,"qemu_sha256":null,"firmware_sha256":null}}"#
+            r#""initrd_sha256":null,"qemu_sha256":null,"firmware_sha256":null},"#,
+            r#""limits":{"default":{"p50_ns":null,"p99_ns":null,"max_recovery_ns":null,"#,
+            r#""residual_ns":null,"unrecovered":null},"family":{},"fault":{}}}"#
         );
         assert_eq!(text, expected);
     }

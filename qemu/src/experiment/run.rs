@@ -11,6 +11,7 @@ use super::account::{Account, join};
 use super::evidence::Evidence;
 use super::fault::Fault;
 use super::host::{Host, Waiting};
+use super::limits::Limits;
 use super::plan::Plan;
 use super::report::{
     Environment, FaultReport, FirstSample, NotRun, Report, Sample, Summary, VERSION,
@@ -163,6 +164,7 @@ pub(super) fn blank_report(qemu: &str, vcpus: u32, plan: &Plan, accelerator: &De
         init: None,
         host: Host::here(),
         evidence: Evidence::default(),
+        limits: Limits::default(),
     }
 }
 

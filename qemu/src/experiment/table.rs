@@ -8,7 +8,9 @@ use noonmark_sync::record::{Cause, DetectedBy};
 use noonmark_sync::units::Nanos;
 use serde::Serialize;
 
-use super::report::{Report, Sample, Summary, Verdict};
+use super::gate::Verdict;
+use super::limits::Limits;
+use super::report::{Report, Sample, Summary};
 
 /// The whole report as text: where it was measured, a table of the faults, what was not run, and
 /// the verdict. Ends with a line's end.
@@ -18,23 +20,25 @@ pub fn render(report: &Report) -> String {
     text.push('\n');
     text.push_str(&table(report));
     text.push('\n');
-    for gap in &report.not_run {
-        line(
-            &mut text,
-            format_args!("not run: {}: {}", gap.fault, gap.reason),
-        );
-    }
     match report.verdict() {
         Verdict::Passed { samples } => line(
             &mut text,
             format_args!(
-                "passed: {samples} of {samples} recovered within {}",
-                report.max_recovery_ns
+                "passed: {samples} of {samples} recovered within {}{}",
+                report.max_recovery_ns,
+                if report.limits == Limits::default() {
+                    ""
+                } else {
+                    ", or within the limits given for it"
+                }
             ),
         ),
-        Verdict::Failed { reasons } => {
-            for reason in reasons {
-                line(&mut text, format_args!("failed: {reason}"));
+        Verdict::Failed { .. } => {
+            for failure in report.failures() {
+                line(&mut text, format_args!("failed: {}", failure.reason));
+                for replay in failure.replays {
+                    line(&mut text, format_args!("  again: {replay}"));
+                }
             }
         }
     }
@@ -46,7 +50,8 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{arguments}");
 }
 
-fn environment(report: &Report) -> String {
+/// Where it was measured, in a few lines.
+pub(super) fn environment(report: &Report) -> String {
     let at = &report.environment;
     let unknown = || "unknown".to_owned();
     let mut text = String::new();
@@ -110,8 +115,8 @@ fn environment(report: &Report) -> String {
 }
 
 fn table(report: &Report) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header([
+    let mut table = blank();
+    table.set_header([
         "fault",
         "recovered",
         "p50",
@@ -138,6 +143,18 @@ fn table(report: &Report) -> String {
     for column in table.column_iter_mut().skip(1).take(6) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    lines(&table)
+}
+
+/// A table without lines or borders.
+pub(super) fn blank() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table
+}
+
+/// A table's text, without spaces at either end of a line.
+pub(super) fn lines(table: &Table) -> String {
     let mut text = String::new();
     for row in table.lines() {
         // The library pads each cell on both sides, the outermost ones too.
@@ -206,7 +223,7 @@ fn kinds<T: Ord + Copy + Serialize>(seen: &[Option<T>]) -> String {
 }
 
 /// The word that the report's JSON has for it.
-fn word(value: &impl Serialize) -> String {
+pub(super) fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         _ => "?".to_owned(),
@@ -242,6 +259,7 @@ passed: 3 of 3 recovered within 50.000 ms
     fn what_failed_and_what_was_not_run_is_said() {
         let mut report = report();
         report.faults[0].samples[0].recovered_ns = None;
+        report.faults[0].samples[0].replay = "cargo xtask recover --fault step:-1h".into();
         report.not_run.push(NotRun {
             fault: "step:+1h".into(),
             reason: "the guest's kernel panicked".into(),
@@ -252,13 +270,11 @@ passed: 3 of 3 recovered within 50.000 ms
             "{text}"
         );
         assert!(
-            text.contains("not run: step:+1h: the guest's kernel panicked\n"),
+            text.contains("  again: cargo xtask recover --fault step:-1h\n"),
             "{text}"
         );
-        assert!(
-            text.ends_with("failed: not run, or not to the end: step:+1h\n"),
-            "{text}"
-        );
+        let gap = "failed: step:+1h: not run, or not to the end: the guest's kernel panicked\n";
+        assert!(text.ends_with(gap), "{text}");
         assert!(!text.contains("passed"), "{text}");
     }
 }

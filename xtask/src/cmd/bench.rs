@@ -1,14 +1,13 @@
 //! `bench`: what `recover` measures, with other programs in PID 1's place, side by side.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use noonmark_image::output;
 use noonmark_qemu::experiment::bench::{Bench, MissingPeer, Package, PeerRun, table};
+use noonmark_qemu::experiment::document::Document;
 use noonmark_qemu::experiment::fault::Fault;
 use noonmark_qemu::experiment::plan::Plan;
 use noonmark_sync::units::Nanos;
@@ -16,8 +15,10 @@ use noonmark_sync::units::Nanos;
 use crate::bench::{Guest, Measuring};
 use crate::build::image::{self, Kind, Order};
 use crate::build::peer::{PEERS, Peer};
+use crate::cmd::evidence;
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
-use crate::cmd::recover::{check_folder, span};
+use crate::cmd::outputs::Outputs;
+use crate::cmd::recover::span;
 use crate::host::lock;
 use crate::progress;
 use crate::workspace::Workspace;
@@ -38,7 +39,7 @@ const OURS: &str = "noonmark";
 /// not; what was not is listed with the reason, and the rest is measured all the same.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: cargo xtask bench --peer phc2sys --count 5 --steady 60s --json bench.json"
+    after_help = "Example: cargo xtask bench --peer phc2sys --count 5 --steady 60s --html bench.html"
 )]
 pub struct BenchCommand {
     /// A peer to compare with; may be given several times [default: all of them].
@@ -63,9 +64,8 @@ pub struct BenchCommand {
     #[arg(long, value_name = "N", default_value_t = 0,
           value_parser = clap::value_parser!(u32).range(..=10_000))]
     boots: u32,
-    /// Write what was measured as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
     /// Of the random pauses between the samples; the same seed gives the same pauses.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -77,27 +77,23 @@ pub struct BenchCommand {
 
 impl BenchCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        if let Some(file) = &self.json {
-            check_folder(file)?;
-        }
+        self.outputs.check()?;
         let mut missing = Vec::new();
         let (measuring, guests) = self.prepare(workspace, &mut missing)?;
         let mut runs = Vec::new();
         for guest in &guests {
-            runs.push(measuring.run(guest, &mut missing)?);
+            let mut run = measuring.run(guest, &mut missing)?;
+            run.report.evidence = guest.evidence.clone();
+            runs.push(run);
         }
         let bench = Bench {
             deadline_ns: self.deadline,
             ..Bench::new(runs, missing)
         };
         print!("{}", table::render(&bench));
-        if let Some(file) = &self.json {
-            let mut text = serde_json::to_vec_pretty(&bench)?;
-            text.push(b'\n');
-            output::write_file(file, &text)?;
-        }
         let whole = |run: &PeerRun| run.report.not_run.is_empty();
         let all = bench.missing.is_empty() && bench.runs.iter().all(whole);
+        self.outputs.write(&Document::Bench(bench))?;
         Ok(if all {
             ExitCode::SUCCESS
         } else {
@@ -127,6 +123,14 @@ impl BenchCommand {
             )
         };
         let ours = build(Kind::Test)?;
+        let mut guests = vec![Guest {
+            title: OURS,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot: direct_boot(&ours)?,
+            evidence: evidence::of_direct_boot(&host.qemu, &ours)?,
+            peer: None,
+            packages: Vec::new(),
+        }];
         let measuring = Measuring {
             size: self.machine.size(&ours.spec.vm),
             host,
@@ -139,22 +143,16 @@ impl BenchCommand {
             steady: self.steady.map(duration),
             boots: self.boots,
         };
-        let mut guests = vec![Guest {
-            title: OURS,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot: direct_boot(&ours)?,
-            peer: None,
-            packages: Vec::new(),
-        }];
         for peer in self.chosen_peers() {
             let built = peer
                 .choose(workspace)
-                .and_then(|packages| Ok((direct_boot(&build(Kind::Peer(peer))?)?, packages)));
+                .and_then(|packages| Ok((build(Kind::Peer(peer))?, packages)));
             match built {
-                Ok((boot, packages)) => guests.push(Guest {
+                Ok((image, packages)) => guests.push(Guest {
                     title: peer.title,
                     version: version(peer, &packages),
-                    boot,
+                    boot: direct_boot(&image)?,
+                    evidence: evidence::of_direct_boot(&measuring.host.qemu, &image)?,
                     peer: Some(peer),
                     packages: packages.into_iter().map(package).collect(),
                 }),

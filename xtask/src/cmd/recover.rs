@@ -1,15 +1,16 @@
 //! `recover`: the main job. Boots a test image, disturbs its clock, measures how it gets right again.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use jiff::SignedDuration;
-use noonmark_image::output;
+use noonmark_qemu::experiment::document::Document;
 use noonmark_qemu::experiment::fault::Fault;
+use noonmark_qemu::experiment::gate::Verdict;
 use noonmark_qemu::experiment::plan::Plan;
-use noonmark_qemu::experiment::report::{Report, Verdict};
+use noonmark_qemu::experiment::report::Report;
 use noonmark_qemu::experiment::{self, Progress, table};
 use noonmark_qemu::vm::config::{Config, Rtc};
 use noonmark_qemu::vm::machine::Machine;
@@ -17,7 +18,9 @@ use noonmark_sync::record::Record;
 use noonmark_sync::units::Nanos;
 
 use crate::build::image::Kind;
+use crate::cmd::evidence;
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
+use crate::cmd::outputs::{self, Outputs};
 use crate::progress::{self, Step};
 use crate::status::text;
 use crate::workspace::Workspace;
@@ -25,11 +28,11 @@ use crate::workspace::Workspace;
 /// Boots the guest, scrambles its clock, and measures how long it takes to be right again.
 ///
 /// Builds the image first where it is stale, and installs what is missing. Exit status 1 if a
-/// sample did not recover, or took longer than --max-recovery.
+/// sample did not recover, took longer than --max-recovery, or missed a limit of --limits.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: cargo xtask recover --fault date:2023-03-01T12:30 --fault step:-1h \
-                        --count 20 --json report.json"
+                        --count 20 --json report.json --html report.html"
 )]
 pub struct RecoverCommand {
     /// A fault to do; may be given several times. `date:2023-03-01T12:30` sets the guest's clock as
@@ -44,9 +47,12 @@ pub struct RecoverCommand {
     /// The gate: the longest time to recover that passes.
     #[arg(long, value_name = "SPAN", default_value = "50ms", value_parser = span)]
     max_recovery: Nanos,
-    /// Write the report as JSON.
+    /// Limits for each fault or family, in TOML: p50, p99, max_recovery, residual, unrecovered under
+    /// [default], [family.NAME] or [fault."NAME"]; the most specific counts.
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    limits: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
     /// Of the random pauses between the samples; the same seed gives the same pauses.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -58,9 +64,9 @@ pub struct RecoverCommand {
 
 impl RecoverCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        if let Some(file) = &self.json {
-            check_folder(file)?;
-        }
+        self.outputs.check()?;
+        let limits = self.limits.as_deref().map(outputs::limits).transpose()?;
+        let limits = limits.unwrap_or_default();
         let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Test)?;
         let size = self.machine.size(&image.spec.vm);
         let faults = if self.faults.is_empty() {
@@ -74,6 +80,12 @@ impl RecoverCommand {
             max_recovery: self.max_recovery,
             ..Plan::new(faults)
         };
+        for name in limits.unused(&plan.faults) {
+            progress::note(format!(
+                "limits: {name} is not among the faults of this run"
+            ));
+        }
+        let evidence = evidence::of_direct_boot(&host.qemu, &image)?;
         let step = progress::step("the guest boots");
         let mut machine = Machine::start(
             &host.qemu,
@@ -94,14 +106,18 @@ impl RecoverCommand {
         });
         step.vanish();
         drop(machine);
-        print!("{}", table::render(&outcome.report));
-        if let Some(file) = &self.json {
-            write_json(&outcome.report, file)?;
-        }
+        let report = Report {
+            evidence,
+            limits,
+            ..outcome.report
+        };
+        let verdict = report.verdict();
+        print!("{}", table::render(&report));
+        self.outputs.write(&Document::Report(Box::new(report)))?;
         if let Some(error) = outcome.error {
             return Err(error).context("the experiment did not get to its end");
         }
-        Ok(match outcome.report.verdict() {
+        Ok(match verdict {
             Verdict::Passed { .. } => ExitCode::SUCCESS,
             Verdict::Failed { .. } => ExitCode::FAILURE,
         })
@@ -132,33 +148,6 @@ fn tell(step: &Step, progress: &Progress<'_>) {
             progress::note(format!("{fault}: not run: {reason}"))
         }
     }
-}
-
-/// Fails now rather than after the experiment, when its report can't be put where it is wanted.
-pub(super) fn check_folder(file: &Path) -> Result<()> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if file.is_dir() || !folder.is_dir() {
-        bail!(
-            "--json {}: {}",
-            file.display(),
-            if file.is_dir() {
-                "this is a folder; name a file".to_owned()
-            } else {
-                format!("there is no folder {}", folder.display())
-            }
-        );
-    }
-    Ok(())
-}
-
-fn write_json(report: &Report, file: &Path) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(report).context("the report has no JSON form")?;
-    text.push(b'\n');
-    output::write_file(file, &text)?;
-    Ok(())
 }
 
 /// A span of time on the command line: `50ms`, `1.5s`.
