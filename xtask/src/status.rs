@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod example;
+pub mod live;
+mod plot;
 pub mod prometheus;
 pub mod text;
 

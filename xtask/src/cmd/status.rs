@@ -12,22 +12,23 @@ use noonmark_qemu::port::StatusPort;
 use noonmark_qemu::registry::{self, RunningVm};
 use noonmark_sync::record::{Command, Record, Status, Topic};
 
+use crate::status::live::{Screen, View};
 use crate::status::{prometheus, text};
 
 /// A guest sends a record every second, unless its image says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Events that the live view keeps on the screen.
-const EVENTS_SHOWN: usize = 8;
-
-/// The terminal's control sequence (ECMA-48, EL) that clears the rest of a line.
+/// The terminal's control sequences (ECMA-48, EL and ED) that clear the rest of a line, and of the
+/// screen.
 const CLEAR_TO_LINE_END: &str = "\u{1b}[K";
+const CLEAR_TO_SCREEN_END: &str = "\u{1b}[J";
 
 /// Tells how a running guest's clock is.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask status --watch")]
 pub struct StatusCommand {
-    /// Keep telling until the guest ends or Ctrl-C.
+    /// Keep telling until the guest ends or Ctrl-C: on a terminal as a live view with a plot of the
+    /// offset, else line by line.
     #[arg(long)]
     watch: bool,
     /// How to tell: text for people, json for programs (the record itself), prometheus for a
@@ -59,7 +60,7 @@ impl StatusCommand {
         port.send(&Command::Get(Topic::Status))?;
         match (self.watch, self.format) {
             (false, format) => once(&mut port, format)?,
-            (true, Format::Text) if io::stdout().is_terminal() => live(&mut port)?,
+            (true, Format::Text) if is_screen() => live(&mut port)?,
             (true, format) => stream(&mut port, format)?,
         }
         Ok(ExitCode::SUCCESS)
@@ -132,41 +133,37 @@ fn stream(port: &mut StatusPort, format: Format) -> Result<()> {
     }
 }
 
-/// A screen that is kept up to date in place, with the latest events below.
+/// A screen that is kept up to date in place.
 fn live(port: &mut StatusPort) -> Result<()> {
     let terminal = Term::stdout();
-    let mut events: Vec<String> = Vec::new();
+    let mut view = View::default();
     let mut shown = 0;
-    let mut status = next_status(port)?;
     loop {
-        let width = usize::from(terminal.size().1);
-        let mut lines: Vec<String> = text::screen(&status).lines().map(str::to_owned).collect();
-        lines.push(String::new());
-        lines.extend(events.iter().cloned());
+        view.take(port.next(Instant::now() + PATIENCE)?);
+        let (rows, columns) = terminal.size();
+        let lines = view.frame(Screen {
+            columns: columns.into(),
+            rows: rows.into(),
+            colours: console::colors_enabled(),
+        });
         // One write, so that the screen is never seen half drawn.
         let mut frame = String::new();
         for line in &lines {
-            // A line that wraps would spoil the count of lines to go back.
-            frame += &console::truncate_str(line, width.saturating_sub(1), "~");
+            frame += line;
             frame += CLEAR_TO_LINE_END;
             frame.push('\n');
         }
+        frame += CLEAR_TO_SCREEN_END;
         terminal.move_cursor_up(shown)?;
         terminal.write_str(&frame)?;
         shown = lines.len();
-        match port.next(Instant::now() + PATIENCE)? {
-            Record::Status(newer) => status = newer,
-            Record::Event(event) => {
-                events.push(format!(
-                    "{}  {}",
-                    event.uptime_ns,
-                    text::event(&event.event)
-                ));
-                let surplus = events.len().saturating_sub(EVENTS_SHOWN);
-                events.drain(..surplus);
-            }
-        }
     }
+}
+
+/// Whether standard output is a screen on which one can go back.
+fn is_screen() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !dumb
 }
 
 fn json(record: &Record) -> Result<String> {
