@@ -53,10 +53,13 @@ pub enum UkiError {
     Stub(String),
     /// The kernel can't be started by firmware.
     #[error(
-        "the kernel has no EFI stub (CONFIG_EFI_STUB), so that no firmware can start it; take \
-         another kernel, or boot directly"
+        "kernel {release} has no EFI stub (CONFIG_EFI_STUB), so that no firmware can start it; \
+         take another kernel, or boot directly"
     )]
-    KernelWithoutEfiStub,
+    KernelWithoutEfiStub {
+        /// The kernel's release.
+        release: String,
+    },
     /// The whole is larger than PE can be.
     #[error("the unified kernel image is larger than the 4 GiB of a PE file")]
     TooLarge,
@@ -113,7 +116,9 @@ pub struct Parts<'a> {
 pub fn assemble(stub: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>, UkiError> {
     let has_efi_stub = crate::bzimage::BzImage::parse(parts.kernel).is_ok_and(|k| k.has_efi_stub);
     if !has_efi_stub {
-        return Err(UkiError::KernelWithoutEfiStub);
+        return Err(UkiError::KernelWithoutEfiStub {
+            release: parts.release.to_owned(),
+        });
     }
     // The kernel is last: older stubs let it unpack in place, over what comes after it.
     let contents = [

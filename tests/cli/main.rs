@@ -92,6 +92,38 @@ fn a_module_that_the_kernel_lacks_is_named() {
 }
 
 #[test]
+fn a_kernel_that_firmware_can_not_start_is_named_and_nothing_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "[kernel]\nimage = \"no-stub\"\nmodules = \"modules\"\n\
+                [clock]\nsources = [\"host\"]\n";
+    let spec = spec(folder.path(), text);
+    // A bzImage that says its release and is no PE program (Documentation/arch/x86/boot.rst).
+    let mut kernel = vec![0; 0x1000];
+    for (at, bytes) in [
+        (0x202, b"HdrS".as_slice()),
+        (0x206, &[0x0f, 0x02]),
+        (0x20e, &[0, 0x3]),
+        (0x236, &[1]),
+        (0x500, b"6.1.0-9-test (builder) #1 SMP\0"),
+    ] {
+        kernel[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    fs::write(folder.path().join("no-stub"), kernel).expect("a writable folder");
+    let modules = folder.path().join("modules");
+    fs::create_dir(&modules).expect("a writable folder");
+    let builtin = "kernel/virtio_pci.ko\nkernel/virtio_console.ko\n";
+    fs::write(modules.join("modules.builtin"), builtin).expect("a writable folder");
+    let out = folder.path().join("out");
+    let path = out.to_str().expect("a path in UTF-8");
+    let told = refused(&["image", "--spec", &spec, "--out", path]);
+    assert!(
+        told.contains("no-stub") && told.contains("CONFIG_EFI_STUB"),
+        "{told}"
+    );
+    assert!(!out.exists(), "something was written");
+}
+
+#[test]
 fn a_pin_that_is_demanded_and_not_there_is_told_with_the_suite() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "[kernel]\npackage = \"linux-image-rt-amd64\"\nsuite = \"another-suite\"\n";

@@ -90,7 +90,7 @@ fn a_kernel_that_firmware_can_not_start_is_refused() {
     assert!(
         error
             .to_string()
-            .starts_with("the kernel has no EFI stub (CONFIG_EFI_STUB)")
+            .starts_with("kernel 6.1.0-9-test has no EFI stub (CONFIG_EFI_STUB)")
     );
 }
 

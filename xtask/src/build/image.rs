@@ -8,11 +8,12 @@ use std::thread;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
-use noonmark_image::build::{self, Inputs, Outputs};
+use noonmark_image::build::{self, BuildError, Inputs, Outputs};
 use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::output;
-use noonmark_image::spec::{LoadedFile, Spec};
+use noonmark_image::spec::{KernelSource, LoadedFile, Spec};
+use noonmark_image::uki::Stub;
 use noonmark_qemu::signals::{self, CleanupGuard};
 use serde::{Deserialize, Serialize};
 
@@ -231,13 +232,32 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         files: &files,
         stub: stub.as_ref(),
         provenance: &provenance,
-    })?;
+    })
+    .map_err(|error| named(error, &spec, stub.as_ref()))?;
     step.done(format!(
         "built the {} image with kernel {}",
         kind.name(),
         kernel.release
     ));
     Ok((spec, outputs))
+}
+
+/// An error of the unified kernel image with the files that it is made of: the error itself knows
+/// their bytes only.
+fn named(error: BuildError, spec: &Spec, stub: Option<&Stub>) -> anyhow::Error {
+    if !matches!(error, BuildError::Uki(_)) {
+        return error.into();
+    }
+    let kernel = match &spec.kernel.source {
+        KernelSource::Package { name, .. } => format!("package {name}"),
+        KernelSource::Files { image, .. } => image.display().to_string(),
+    };
+    let stub = stub.and_then(|stub| stub.package.as_ref()).map_or_else(
+        || "no package".to_owned(),
+        |package| format!("{} {}", package.package, package.version),
+    );
+    let what = format!("the kernel of {kernel} and the EFI stub of {stub} make no boot program");
+    anyhow::Error::from(error).context(what)
 }
 
 impl Ingredients {
