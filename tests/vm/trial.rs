@@ -8,7 +8,7 @@ use noonmark_sync::sample::Source;
 use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
-use crate::{boot, hostile, lifetime, recovery};
+use crate::{bench, boot, hostile, lifetime, recovery};
 
 /// What a test does on a platform.
 type Body = fn(&Platform, &Images) -> Result<()>;
@@ -82,6 +82,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "survives_garbage_on_every_port",
         On::Every,
         hostile::survives_garbage_on_every_port,
+    ),
+    (
+        "a_peer_is_measured_beside_pid_1",
+        On::Following(Follows::Kvm),
+        bench::a_peer_is_measured_beside_pid_1,
     ),
     ("needs_no_listener", On::First, hostile::needs_no_listener),
     (
