@@ -43,6 +43,7 @@ pub fn render(document: &Document) -> Result<String, PlotError> {
                 h1 { (title) }
                 @if let Some((_, ours)) = runs.first() {
                     (verdict(ours))
+                    (page::load(ours))
                 }
                 (page::legend(&runs))
                 (page::overview(&runs))

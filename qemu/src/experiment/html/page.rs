@@ -14,6 +14,18 @@ pub type Run<'a> = (&'a str, &'a Report);
 /// So many traces of a run are drawn for a fault; more would make a large page and a black plot.
 const TRACES_MAX: usize = 24;
 
+/// That the host had other work, where the figures show it.
+pub fn load(report: &Report) -> Markup {
+    html! {
+        @if report.host.was_busy() && let Some(share) = report.host.qemu_waited_share {
+            p.note {
+                "The host was busy: QEMU waited for a processor during "
+                (format!("{:.0}", share * 100.0)) " % of the time, and the times below include it."
+            }
+        }
+    }
+}
+
 /// Which colour is whose; nothing where there is only one.
 pub fn legend(runs: &[Run<'_>]) -> Markup {
     html! {
@@ -162,7 +174,7 @@ pub fn fault(name: &str, runs: &[Run<'_>]) -> Result<Markup, PlotError> {
             div.plots {
                 @if let Some(svg) = error {
                     figure {
-                        (PreEscaped(svg))
+                        div role="img" aria-label={ (name) ": error against time" } { (PreEscaped(svg)) }
                         figcaption {
                             "The error against the time since the fault, either way, of " (shown)
                             " of " (taken) " samples; the grey line is the tolerance, " (tolerance) "."
@@ -171,7 +183,9 @@ pub fn fault(name: &str, runs: &[Run<'_>]) -> Result<Markup, PlotError> {
                 }
                 @if let Some(svg) = distribution {
                     figure {
-                        (PreEscaped(svg))
+                        div role="img" aria-label={ (name) ": share recovered against time" } {
+                            (PreEscaped(svg))
+                        }
                         figcaption { "The share of the samples that had recovered after each time." }
                     }
                 }
