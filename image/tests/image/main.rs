@@ -11,6 +11,7 @@ mod manifest;
 mod modules;
 mod output;
 mod program;
+mod reference;
 mod spec;
 mod support;
 mod uki;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::support::{empty_spec, spec};
 
-const COMMENTED: &str = include_str!("../../../guest.toml");
+pub const COMMENTED: &str = include_str!("../../../guest.toml");
 
 /// The error of a spec, without its file.
 fn error(text: &str) -> String {
@@ -35,55 +35,6 @@ fn a_spec_that_says_nothing_has_the_documented_defaults() {
         panic!("expected a package");
     };
     assert_eq!((name.as_str(), suite), ("linux-image-cloud-amd64", None));
-}
-
-#[test]
-fn every_key_is_in_the_projects_own_guest_toml() {
-    spec(COMMENTED);
-    let sections = [
-        "image",
-        "kernel",
-        "modules",
-        "clock",
-        "status",
-        "seed",
-        "tmpfs",
-        "initrd",
-        "budget",
-        "vm",
-        "[file]",
-        "[service]",
-        "[mount]",
-        "[network.interface]",
-        "ntp",
-    ];
-    for section in sections {
-        for key in known_keys(section) {
-            let line = |line: &str| {
-                let line = line.trim_start_matches('#').trim_start();
-                line.strip_prefix(&key)
-                    .is_some_and(|rest| rest.trim_start().starts_with('='))
-            };
-            let described = COMMENTED.lines().any(line);
-            assert!(described, "guest.toml does not mention {section} {key}");
-        }
-    }
-}
-
-/// The keys of a section, as the parser itself lists them when it meets one that it doesn't know.
-fn known_keys(section: &str) -> Vec<String> {
-    let message = error(&format!("[{section}]\n\"?\" = 0\n"));
-    let keys: Vec<_> = message
-        .split_once("expected")
-        .expect("a list of keys")
-        .1
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .map(String::from)
-        .collect();
-    assert!(!keys.is_empty(), "no keys in: {message}");
-    keys
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod bad;
 mod disks;
 mod good;
+mod reference;
 
 use std::fs;
 use std::path::Path;
