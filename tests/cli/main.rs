@@ -71,6 +71,16 @@ fn an_unknown_fault_is_told_with_the_known_ones() {
 }
 
 #[test]
+fn an_unknown_peer_is_told_with_the_known_ones() {
+    let told = refused(&["bench", "--peer", "ntpd"]);
+    for part in ["ntpd", "chronyd-fast", "phc2sys"] {
+        assert!(told.contains(part), "no `{part}` in: {told}");
+    }
+    let told = refused(&["bench", "--deadline", "5m"]);
+    assert!(told.contains("5m") && told.contains("60"), "{told}");
+}
+
+#[test]
 fn a_port_that_is_no_socket_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("port");

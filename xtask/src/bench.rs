@@ -68,9 +68,11 @@ impl Measuring {
         let step = progress::step(format!("{}: the guest boots", guest.title));
         let mut gap = |reason: String| {
             progress::note(format!("{}: not run: {reason}", guest.title));
+            // The guest's console has just been shown.
+            let line = reason.lines().next().unwrap_or_default();
             missing.push(MissingPeer {
                 peer: guest.title.to_owned(),
-                reason,
+                reason: line.to_owned(),
             });
         };
         let outcome = self.faults(guest, &step)?;

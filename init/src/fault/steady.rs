@@ -27,7 +27,7 @@ pub enum WatchError {
     )]
     Request,
     /// There is nothing to compare with.
-    #[error("the guest has no ptp_kvm, so there is no clock to compare its own with: {0}")]
+    #[error("the guest has no ptp_kvm to compare its clock with: {0}")]
     NoReference(String),
     /// It can be read, but not well enough.
     #[error("ptp_kvm answered {0} of {1} readings by PTP_SYS_OFFSET_PRECISE; all others failed")]
@@ -127,7 +127,7 @@ fn sleep_until(due: Raw) {
 
 fn why_none(problems: &[String]) -> String {
     if problems.is_empty() {
-        "its driver did not load, or the host doesn't offer it".into()
+        "it takes KVM, and a host whose own clocksource is the TSC".into()
     } else {
         problems.join("; ")
     }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_machine_without_ptp_kvm_is_told_so() {
         let error = why_none(&[]);
-        assert!(error.contains("did not load"), "{error}");
+        assert!(error.contains("clocksource"), "{error}");
         let error = why_none(&["/dev/ptp0 (KVM virtual PTP): Permission denied".into()]);
         assert!(error.contains("/dev/ptp0"), "{error}");
     }

@@ -178,12 +178,19 @@ pub fn first_read(
             Ok(seen) => seen,
             Err(why) => return Ok(Err(why)),
         };
+        let new = first.is_none();
         let read = first.get_or_insert(FirstRead {
             error_ns: seen.first_read_ns,
             at_ns: seen.first_read_at_ns,
             right_at_ns: None,
         });
-        read.right_at_ns = right_since(&seen, report.tolerance_ns);
+        let since = right_since(&seen, report.tolerance_ns);
+        // Right at its first read, and at every one since: then it was never seen wrong.
+        let never_wrong = new && read.error_ns.abs() <= report.tolerance_ns;
+        read.right_at_ns = match since {
+            Some(since) if never_wrong && since == seen.began_at_ns => Some(read.at_ns),
+            since => since,
+        };
         let late = guest.machine.started().elapsed() > peer.right_within;
         if read.right_at_ns.is_some() || late {
             return Ok(Ok(*read));
@@ -201,6 +208,8 @@ struct Guest<'a> {
     waiting: Waiting,
     /// Its first status record.
     status: Status,
+    /// What became of the peer's program, once it is no longer running.
+    ended: Option<String>,
     requests: u64,
 }
 
@@ -209,11 +218,12 @@ impl<'a> Guest<'a> {
         let mut machine = boot()?;
         let feed = machine.feed();
         let deadline = machine.started() + machine.patience().boot();
+        let mut ended = None;
         let status = loop {
             let awaited = "the first status record";
             match machine.record(&feed, awaited, deadline)? {
                 Record::Status(status) => break status,
-                Record::Event(event) => alive(peer, &event.event, &machine)?,
+                Record::Event(event) => ended = ended.or(end_of(peer, &event.event)),
             }
         };
         let deadline = Instant::now() + machine.patience().sync();
@@ -227,6 +237,7 @@ impl<'a> Guest<'a> {
             greeted: Instant::now(),
             waiting: Waiting::begin(pid),
             status,
+            ended,
             requests: 0,
         })
     }
@@ -248,13 +259,22 @@ impl<'a> Guest<'a> {
 
     /// Watches the clock for a moment.
     fn look(&mut self) -> Result<Result<testport::Steady, NotWatched>, ExperimentError> {
+        let id = self.next_id();
+        let seen = steady::watch(&mut self.machine, id, LOOK)?;
         while let Ok(record) = self.feed.next(Instant::now()) {
             if let Record::Event(event) = record {
-                alive(self.peer, &event.event, &self.machine)?;
+                self.ended = self.ended.take().or(end_of(self.peer, &event.event));
             }
         }
-        let id = self.next_id();
-        steady::watch(&mut self.machine, id, LOOK)
+        match &self.ended {
+            // Without a reference a peer ends too, and the lack is what is worth telling.
+            Some(what) if seen.is_ok() => Err(ExperimentError::PeerEnded {
+                peer: self.peer.name.clone(),
+                what: what.clone(),
+                console: self.machine.console_tail(CONSOLE_LINES).join("\n"),
+            }),
+            _ => Ok(seen),
+        }
     }
 
     /// Waits until the peer has settled and the clock is right.
@@ -331,18 +351,14 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// Fails where an event says that the peer's program is not running.
-fn alive(peer: &Peer, event: &Event, machine: &Machine) -> Result<(), ExperimentError> {
+/// What became of the peer's program, where an event tells that it is not running.
+fn end_of(peer: &Peer, event: &Event) -> Option<String> {
     match event {
         Event::Service { name, what }
             if peer.service.as_ref() == Some(name) && !what.starts_with("started") =>
         {
-            Err(ExperimentError::PeerEnded {
-                peer: peer.name.clone(),
-                what: what.clone(),
-                console: machine.console_tail(CONSOLE_LINES).join("\n"),
-            })
+            Some(what.clone())
         }
-        _ => Ok(()),
+        _ => None,
     }
 }

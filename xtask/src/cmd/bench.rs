@@ -159,9 +159,11 @@ impl BenchCommand {
                 Err(error) => {
                     let reason = format!("{error:#}");
                     progress::note(format!("{}: not run: {reason}", peer.name));
+                    // What the package manager printed besides has just been shown.
+                    let line = reason.lines().next().unwrap_or_default();
                     missing.push(MissingPeer {
                         peer: peer.title.to_owned(),
-                        reason,
+                        reason: line.to_owned(),
                     });
                 }
             }
