@@ -313,6 +313,25 @@ pub fn schedule_fifo(priority: i32) -> Result<(), Errno> {
     }
 }
 
+/// Runs this process as an ordinary one again.
+pub fn schedule_ordinary() -> Result<(), Errno> {
+    // SAFETY: as in `schedule_fifo`; the priority of an ordinary process is 0.
+    let result = unsafe {
+        let param: libc::sched_param = mem::zeroed();
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            libc::SCHED_OTHER,
+            &raw const param,
+        )
+    };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
 /// Starts `command` in a session of its own, with no signal blocked, on all processors, without the
 /// capabilities in `dropped`.
 pub fn spawn(command: &mut Command, dropped: CapabilitySet) -> io::Result<Child> {

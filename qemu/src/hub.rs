@@ -4,7 +4,7 @@
 //! One thread, one `poll`. Nobody can make it wait: a subscriber that does not read is dropped, a
 //! command that the guest does not take is dropped once too many wait.
 
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -80,6 +80,9 @@ struct Control {
     feeds: Vec<SyncSender<Record>>,
     closed: bool,
     stop: bool,
+    /// The port's end is no end of the machine: another port will come.
+    held: bool,
+    next_port: Option<UnixStream>,
     garbage: u64,
 }
 
@@ -110,7 +113,7 @@ impl Hub {
         });
         let server = Server {
             shared: Arc::clone(&shared),
-            port,
+            port: Some(port),
             listener,
             from_guest: LineBuffer::default(),
             to_guest: Outbox::new(COMMAND_BYTES_MAX),
@@ -148,6 +151,23 @@ impl Hub {
         Ok(())
     }
 
+    /// From now on the port's end is no end of the machine: it moves to another QEMU, whose port
+    /// comes by [`Hub::replace`]. Until then commands wait.
+    pub fn hold(&self) {
+        self.shared.lock().held = true;
+    }
+
+    /// Goes on with the port of another QEMU, in which the same guest runs.
+    ///
+    /// # Errors
+    /// Where the system refuses to make the socket non-blocking.
+    pub fn replace(&self, port: UnixStream) -> io::Result<()> {
+        port.set_nonblocking(true)?;
+        self.shared.lock().next_port = Some(port);
+        self.shared.wake();
+        Ok(())
+    }
+
     /// Lines from the guest that were no record.
     #[must_use]
     pub fn garbage(&self) -> u64 {
@@ -175,7 +195,8 @@ struct Subscriber {
 
 struct Server {
     shared: Arc<Shared>,
-    port: UnixStream,
+    /// None between two QEMUs.
+    port: Option<UnixStream>,
     listener: UnixListener,
     from_guest: LineBuffer,
     to_guest: Outbox,
@@ -185,7 +206,11 @@ struct Server {
 
 impl Server {
     fn run(mut self) {
-        while self.take_orders() && self.turn().is_ok() {}
+        while self.take_orders() {
+            if self.turn().is_err() && !self.let_go() {
+                break;
+            }
+        }
         let mut control = self.shared.lock();
         control.closed = true;
         control.feeds.clear();
@@ -197,7 +222,25 @@ impl Server {
         for command in control.commands.drain(..) {
             self.to_guest.push(&command);
         }
-        !control.stop
+        let stop = control.stop;
+        let next = control.next_port.take();
+        if next.is_some() {
+            control.held = false;
+        }
+        drop(control);
+        if let Some(next) = next {
+            // What the guest said before it moved comes first; half a line is gone on with.
+            while matches!(self.read_port(), Ok(true)) {}
+            self.port = Some(next);
+        }
+        !stop
+    }
+
+    /// Lets go of a port that has ended; false where that is the machine's end.
+    fn let_go(&mut self) -> bool {
+        self.port = None;
+        let control = self.shared.lock();
+        control.held || control.next_port.is_some()
     }
 
     /// Waits for something to do and does it. An error ends the hub: the port is closed.
@@ -209,7 +252,9 @@ impl Server {
         if ready.port {
             self.read_port()?;
         }
-        self.to_guest.flush(&mut self.port)?;
+        if let Some(port) = &mut self.port {
+            self.to_guest.flush(port)?;
+        }
         for (subscriber, readable) in self.subscribers.iter_mut().zip(ready.subscribers) {
             if readable {
                 subscriber.read(&mut self.to_guest);
@@ -230,7 +275,6 @@ impl Server {
         };
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.shared.wake.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.port.as_fd(), interest(&self.to_guest)),
             PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
         ];
         fds.extend(
@@ -238,6 +282,10 @@ impl Server {
                 .iter()
                 .map(|s| PollFd::from_borrowed_fd(s.stream.as_fd(), interest(&s.to))),
         );
+        if let Some(port) = &self.port {
+            let flags = interest(&self.to_guest);
+            fds.push(PollFd::from_borrowed_fd(port.as_fd(), flags));
+        }
         loop {
             match rustix::event::poll(&mut fds, None) {
                 Ok(_) => break,
@@ -250,15 +298,23 @@ impl Server {
                 .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
         };
         Ok(Ready {
-            port: readable(&fds[1]),
-            listener: readable(&fds[2]),
-            subscribers: fds[3..].iter().map(readable).collect(),
+            port: self.port.is_some() && fds.last().is_some_and(readable),
+            listener: readable(&fds[1]),
+            subscribers: fds[2..2 + self.subscribers.len()]
+                .iter()
+                .map(readable)
+                .collect(),
         })
     }
 
-    fn read_port(&mut self) -> io::Result<()> {
+    /// Reads the port once and hands its records on; false where nothing was there. An error is
+    /// the port's end.
+    fn read_port(&mut self) -> io::Result<bool> {
+        let Some(port) = &mut self.port else {
+            return Ok(false);
+        };
         let before = self.from_guest.oversized();
-        let open = read_into(&mut self.port, &mut self.from_guest)?;
+        let read = read_into(port, &mut self.from_guest)?;
         let mut garbage = self.from_guest.oversized() - before;
         while let Some(mut line) = self.from_guest.pop() {
             let Ok(record) = serde_json::from_slice::<Record>(&line) else {
@@ -281,10 +337,10 @@ impl Server {
             });
         }
         self.shared.lock().garbage += garbage;
-        if open {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
+        match read {
+            Read::Bytes => Ok(true),
+            Read::Nothing => Ok(false),
+            Read::End => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -319,7 +375,10 @@ struct Ready {
 impl Subscriber {
     /// Passes on what is a command; what is none is dropped here and never bothers the guest.
     fn read(&mut self, to_guest: &mut Outbox) {
-        if !matches!(read_into(&mut self.stream, &mut self.from), Ok(true)) {
+        if matches!(
+            read_into(&mut self.stream, &mut self.from),
+            Ok(Read::End) | Err(_)
+        ) {
             self.doomed = true;
         }
         while let Some(mut line) = self.from.pop() {
@@ -335,17 +394,24 @@ impl Subscriber {
     }
 }
 
-/// Reads once; false at the stream's end.
-fn read_into(stream: &mut UnixStream, buffer: &mut LineBuffer) -> io::Result<bool> {
+/// What one read came to.
+enum Read {
+    Bytes,
+    Nothing,
+    End,
+}
+
+/// Reads once.
+fn read_into(stream: &mut UnixStream, buffer: &mut LineBuffer) -> io::Result<Read> {
     let mut chunk = [0; 16 * 1024];
     match stream.read(&mut chunk) {
-        Ok(0) => Ok(false),
+        Ok(0) => Ok(Read::End),
         Ok(count) => {
             buffer.push(&chunk[..count]);
-            Ok(true)
+            Ok(Read::Bytes)
         }
         Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(true),
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Read::Nothing),
             _ => Err(error),
         },
     }

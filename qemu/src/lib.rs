@@ -5,6 +5,7 @@ pub mod experiment;
 pub mod firmware;
 pub mod hub;
 pub mod lines;
+pub mod manner;
 mod outbox;
 pub mod port;
 pub mod program;

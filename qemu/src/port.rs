@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use noonmark_sync::record::{Command, Record};
-use noonmark_sync::testport::{Answer, Request};
+use noonmark_sync::testport::{Answer, Query, Request};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -199,6 +199,14 @@ impl TestPort {
     /// Where the other side is gone or stuck.
     pub fn send(&self, request: &Request) -> Result<(), PortError> {
         self.0.send(request)
+    }
+
+    /// Sends a question.
+    ///
+    /// # Errors
+    /// As [`TestPort::send`].
+    pub fn ask(&self, query: &Query) -> Result<(), PortError> {
+        self.0.send(query)
     }
 
     /// Lines so far that were no answer.

@@ -240,6 +240,11 @@ impl Qmp {
         serde_json::from_value(answer).map_err(|error| QmpError::Strange(error.to_string()))
     }
 
+    /// Drops the kept events of this name, so that the next one is one to come.
+    pub fn forget(&mut self, name: &str) {
+        self.events.retain(|event| event.name != name);
+    }
+
     /// The next event of this name, one that is kept or one to come; others stay kept.
     ///
     /// # Errors

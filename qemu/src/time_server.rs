@@ -4,14 +4,15 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use noonmark_sync::channel::{self, Decoder, Request};
 use noonmark_sync::units::Utc;
 
+use crate::manner::{Manner, Said};
 use crate::port::{self, PortError};
 
 /// How often a server looks whether it is to stop.
@@ -58,30 +59,43 @@ pub fn host_utc() -> Utc {
 pub struct TimeServer {
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
+    manner: Arc<Mutex<Manner>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TimeServer {
-    /// Starts to answer on `stream` by `clock`.
+    /// Starts to answer on `stream` by the host's clock, honestly.
     ///
     /// # Errors
     /// Where the system refuses a thread or a deadline.
-    pub fn start(
+    pub fn start(stream: UnixStream) -> io::Result<Self> {
+        Self::start_with(stream, host_utc)
+    }
+
+    fn start_with(
         stream: UnixStream,
         mut clock: impl FnMut() -> Utc + Send + 'static,
     ) -> io::Result<Self> {
         prepare(&stream)?;
         let counts = Arc::new(Counts::default());
         let stop = Arc::new(AtomicBool::new(false));
+        let manner = Arc::new(Mutex::new(Manner::Honest));
         let (counted, stopped) = (Arc::clone(&counts), Arc::clone(&stop));
+        let asked = Arc::clone(&manner);
         let thread = thread::Builder::new()
             .name("time-server".to_owned())
-            .spawn(move || answer_all(&stream, &mut clock, &stopped, &counted))?;
+            .spawn(move || answer_all(&stream, &mut clock, &asked, &stopped, &counted))?;
         Ok(Self {
             counts,
             stop,
+            manner,
             thread: Some(thread),
         })
+    }
+
+    /// Answers in this manner from the next request on.
+    pub fn set_manner(&self, manner: Manner) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
     }
 
     /// What it has done so far.
@@ -114,10 +128,11 @@ pub fn serve(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), PortError> {
     let mut stream = port::connect(path)?;
+    let manner = Mutex::new(Manner::Honest);
     loop {
         prepare(&stream).map_err(PortError::Write)?;
         progress(Progress::Connected);
-        answer_all(&stream, &mut clock, stop, counts);
+        answer_all(&stream, &mut clock, &manner, stop, counts);
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -154,6 +169,7 @@ fn prepare(stream: &UnixStream) -> io::Result<()> {
 fn answer_all(
     mut stream: &UnixStream,
     clock: &mut impl FnMut() -> Utc,
+    manner: &Mutex<Manner>,
     stop: &AtomicBool,
     counts: &Counts,
 ) {
@@ -180,8 +196,13 @@ fn answer_all(
             let Some(request) = request else {
                 break;
             };
-            let answer = channel::answer(&request, t2, clock());
-            if stream.write_all(&answer).is_err() {
+            let manner = *manner.lock().unwrap_or_else(PoisonError::into_inner);
+            let said = manner.answer(&request, t2, clock);
+            let written = match said {
+                Said::Frame(frame) => stream.write_all(&frame),
+                Said::Nothing => Ok(()),
+            };
+            if written.is_err() {
                 return;
             }
             counts.answered.fetch_add(1, Ordering::Relaxed);
@@ -226,7 +247,7 @@ mod tests {
     #[test]
     fn an_answer_carries_receipt_and_sending_in_that_order() {
         let (guest, host) = UnixStream::pair().unwrap();
-        let server = TimeServer::start(host, ticking()).unwrap();
+        let server = TimeServer::start_with(host, ticking()).unwrap();
         let first = ask(&guest, 5);
         assert_eq!((first.sequence, first.t1), (5, Raw(77)));
         assert!(first.t2 < first.t3, "{first:?}");
@@ -239,7 +260,7 @@ mod tests {
     #[test]
     fn garbage_is_counted_and_what_follows_it_answered() {
         let (guest, host) = UnixStream::pair().unwrap();
-        let server = TimeServer::start(host, ticking()).unwrap();
+        let server = TimeServer::start_with(host, ticking()).unwrap();
         (&guest).write_all(&[0xAA; 1000]).unwrap();
         (&guest).write_all(&request(1).encode()[..20]).unwrap();
         assert_eq!(ask(&guest, 9).sequence, 9);

@@ -3,6 +3,7 @@
 
 mod steady;
 mod trace;
+mod vigil;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,13 +13,14 @@ pub use steady::{ProcessCost, READINGS_MAX, SPAN_MAX_MS, Steady, Watch};
 use serde::{Deserialize, Serialize};
 
 pub use trace::{POINTS_MAX, TracePoint, Tracer};
+pub use vigil::{Ask, Clocks, Query, STRETCHES_MAX, Stretch, Vigil};
 
-use crate::units::{Nanos, Utc};
+use crate::units::{Nanos, Ppb, Utc};
 
 /// The port's name on the virtio-serial bus.
 pub const PORT: &str = "noonmark.test";
 
-/// One line from the host.
+/// A fault that the host asks for, in one line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -44,6 +46,10 @@ pub enum Fault {
     Set(Utc),
     /// `clock_settime(CLOCK_REALTIME)` to now plus this, as `date -s '+1 hour'` does.
     Shift(Nanos),
+    /// `adjtimex` with `ADJ_FREQUENCY`: this frequency, +-500 ppm.
+    Frequency(Ppb),
+    /// `adjtimex` with `ADJ_TICK`: microseconds between two ticks of 1/100 s, 9000..=11000.
+    Tick(i64),
     /// Nothing: the observer alone, to learn its noise.
     None,
     /// Nothing: the clock is compared with the host's for a while. Tolerance, settling time and
@@ -73,6 +79,12 @@ pub enum Outcome {
     Observed(Observation),
     /// A [`Fault::Watch`] was done.
     Steady(Steady),
+    /// The guest's clocks.
+    Time(Clocks),
+    /// What a vigil saw.
+    Kept(Vigil),
+    /// The order was carried out.
+    Done,
     /// It could not be done; why.
     Error(String),
 }
@@ -94,6 +106,10 @@ pub struct Observation {
     pub residual_ns: Nanos,
     /// How far the observer itself can be wrong about `residual_ns`.
     pub residual_bound_ns: Nanos,
+    /// For [`Fault::Frequency`] and [`Fault::Tick`]: from just before the fault's system call to the
+    /// first read from which the clock's frequency stayed what it had been.
+    #[serde(default)]
+    pub restored_ns: Option<Nanos>,
     /// The error against the time since the fault, at most [`POINTS_MAX`] points.
     #[serde(default)]
     pub trace: Vec<TracePoint>,

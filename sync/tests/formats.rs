@@ -15,8 +15,10 @@ use noonmark_sync::record::{
     Topic, Usage,
 };
 use noonmark_sync::sample::{Method, Source};
-use noonmark_sync::testport::{Answer, Fault, Observation, Outcome, Request, TracePoint};
-use noonmark_sync::units::{Nanos, Ppb, Utc};
+use noonmark_sync::testport::{
+    Answer, Ask, Fault, Observation, Outcome, Query, Request, Stretch, TracePoint, Vigil,
+};
+use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The value is written as `json`, and `json` is read as the value.
@@ -276,6 +278,29 @@ fn the_test_ports_messages() {
             r#""settle_ns":20000000,"deadline_ms":5000}"#
         ),
     );
+    let query = Query {
+        v: 1,
+        id: 5,
+        ask: Ask::EndVigil,
+    };
+    is_written_as(&query, r#"{"v":1,"id":5,"ask":"end_vigil"}"#);
+    is_written_as(
+        &Outcome::Kept(Vigil {
+            stretches: vec![Stretch {
+                from: Raw(1),
+                to: Raw(2),
+                from_ns: Nanos(3),
+                to_ns: Nanos(4),
+                reads: 5,
+            }],
+            lost: 0,
+        }),
+        concat!(
+            r#"{"kept":{"stretches":[{"from":1,"to":2,"from_ns":3,"to_ns":4,"reads":5}],"#,
+            r#""lost":0}}"#
+        ),
+    );
+    is_written_as(&Fault::Tick(11_000), r#"{"tick":11000}"#);
     is_written_as(&Fault::Set(Utc(9)), r#"{"set":9}"#);
     is_written_as(&Fault::None, r#""none""#);
     is_written_as(
@@ -289,6 +314,7 @@ fn the_test_ports_messages() {
                 worst_ns: Nanos(3_600_000_000_000),
                 residual_ns: Nanos(-12),
                 residual_bound_ns: Nanos(60),
+                restored_ns: None,
                 trace: vec![TracePoint {
                     at: Nanos(700),
                     error: Nanos(3_600_000_000_000),
@@ -298,7 +324,7 @@ fn the_test_ports_messages() {
         concat!(
             r#"{"v":1,"id":3,"observed":{"recovered_ns":610000,"wrong_reads":41,"reads":90000,"#,
             r#""worst_ns":3600000000000,"residual_ns":-12,"residual_bound_ns":60,"#,
-            r#""trace":[[700,3600000000000]]}}"#
+            r#""restored_ns":null,"trace":[[700,3600000000000]]}}"#
         ),
     );
     is_written_as(

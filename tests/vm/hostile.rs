@@ -172,7 +172,12 @@ impl Bare {
             match self.answer(deadline)?.outcome {
                 Outcome::Observed(observation) => return Ok(observation),
                 // What it says of the garbage before.
-                Outcome::Ready | Outcome::Steady(_) | Outcome::Error(_) => {}
+                Outcome::Ready
+                | Outcome::Steady(_)
+                | Outcome::Time(_)
+                | Outcome::Kept(_)
+                | Outcome::Done
+                | Outcome::Error(_) => {}
             }
         }
     }

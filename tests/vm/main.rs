@@ -6,6 +6,7 @@
 
 mod bench;
 mod boot;
+mod faults;
 mod hostile;
 mod lifetime;
 mod platform;

@@ -8,7 +8,7 @@ use noonmark_sync::sample::Source;
 use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
-use crate::{bench, boot, hostile, lifetime, recovery};
+use crate::{bench, boot, faults, hostile, lifetime, recovery};
 
 /// What a test does on a platform.
 type Body = fn(&Platform, &Images) -> Result<()>;
@@ -56,6 +56,21 @@ const TESTS: &[(&str, On, Body)] = &[
         "looks_at_once_when_kicked",
         On::Every,
         recovery::when_kicked,
+    ),
+    (
+        "recovers_from_what_its_programs_do",
+        On::Every,
+        faults::done_in_the_guest,
+    ),
+    (
+        "recovers_in_another_qemu",
+        On::First,
+        faults::moved_to_another_qemu,
+    ),
+    (
+        "sees_through_a_lying_host",
+        On::First,
+        faults::sees_through_a_lying_host,
     ),
     (
         "boots_right_from_a_wrong_rtc",

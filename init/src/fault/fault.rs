@@ -4,9 +4,9 @@ use noonmark_init::clocks::{self, Sandwich};
 use noonmark_sync::testport::{Fault, Observation, Request};
 use noonmark_sync::units::{Nanos, Raw};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_settime};
 use thiserror::Error;
 
+use crate::disturb::{Rate, disturb};
 use crate::line::Line;
 use crate::observer::Observer;
 
@@ -33,7 +33,7 @@ pub enum FaultError {
     )]
     Unsteady,
     /// The system call failed.
-    #[error("clock_settime: {0}; the program needs CAP_SYS_TIME")]
+    #[error("setting the clock: {0}; the program needs CAP_SYS_TIME")]
     Refused(Errno),
 }
 
@@ -45,6 +45,11 @@ pub enum FaultError {
 pub fn inject(request: &Request) -> Result<Observation, FaultError> {
     check(request)?;
     let line = learn()?;
+    let skews = matches!(request.fault, Fault::Frequency(_) | Fault::Tick(_));
+    let rate = skews
+        .then(Rate::read)
+        .transpose()
+        .map_err(FaultError::Refused)?;
     // Counted from before the system call: on one processor PID 1 can repair the clock before the
     // call even returns, and that time is the reader's too.
     let fault_at = clocks::raw();
@@ -53,7 +58,8 @@ pub fn inject(request: &Request) -> Result<Observation, FaultError> {
     let mut observer = Observer::new(line, fault_at, request.tolerance_ns, request.settle_ns);
     loop {
         let read = Sandwich::read();
-        let settled = observer.take(&read);
+        let restored = rate.is_none_or(Rate::is_restored);
+        let settled = observer.take(&read, restored);
         if settled || read.after >= deadline {
             return Ok(observer.finish(settled, read.after));
         }
@@ -71,15 +77,6 @@ fn check(request: &Request) -> Result<(), FaultError> {
         return Err(FaultError::Request("deadline_ms must be within 1..=60000"));
     }
     Ok(())
-}
-
-fn disturb(fault: Fault) -> Result<(), Errno> {
-    let target = match fault {
-        Fault::None | Fault::Watch(_) => return Ok(()),
-        Fault::Set(instant) => instant,
-        Fault::Shift(span) => clocks::realtime() + span,
-    };
-    clock_settime(ClockId::Realtime, clocks::timespec(Nanos(target.0)))
 }
 
 fn learn() -> Result<Line, FaultError> {

@@ -1,11 +1,14 @@
 //! The fault program, in test images only: sets the clock as a person's command would, watches how
 //! it becomes right again, and tells the host. PID 1 gets no hint from it.
 
+mod disturb;
 mod fault;
 mod line;
+mod load;
 mod observer;
 mod processes;
 mod steady;
+mod vigil;
 
 use std::process::ExitCode;
 use std::thread;
@@ -14,12 +17,14 @@ use std::time::{Duration, Instant};
 use noonmark_init::lines::{Inbox, Taken};
 use noonmark_init::log;
 use noonmark_init::ports::{Port, Transfer};
-use noonmark_init::{affinity, kmsg};
-use noonmark_sync::testport::{self, Answer, Fault, Outcome, Request};
+use noonmark_init::{affinity, clocks, kmsg};
+use noonmark_sync::testport::{self, Answer, Ask, Clocks, Fault, Outcome, Query, Request};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
+use crate::load::Load;
 use crate::steady::FirstRead;
+use crate::vigil::Keeper;
 
 /// The format version of requests and answers.
 const VERSION: u32 = 1;
@@ -36,7 +41,21 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// A request's longest line.
 const LINE_BYTES: usize = 4 * 1024;
 
+/// How many readings of the clocks one answer is the tightest of.
+const TIME_READS: usize = 3;
+
+/// What goes on between requests.
+struct State {
+    first: FirstRead,
+    vigil: Option<Keeper>,
+    load: Option<Load>,
+}
+
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(load::ARGUMENT) {
+        return load::be(arguments.next().as_deref());
+    }
     let first = FirstRead::take();
     // Without a log the program works all the same.
     let _ = kmsg::open();
@@ -73,12 +92,20 @@ fn wait_for_port() -> Option<Port> {
 /// Answers requests until the port is unplugged. Each host that connects is greeted.
 fn serve(port: &Port, first: FirstRead) {
     let mut inbox = Inbox::new(LINE_BYTES);
+    let mut state = State {
+        first,
+        vigil: None,
+        load: None,
+    };
     let mut greeted = false;
     let mut buffer = [0u8; 1024];
     loop {
         if !host_is_there(port) {
             greeted = false;
             inbox.clear();
+            // Whoever asked for them is gone.
+            state.vigil = None;
+            state.load = None;
             thread::sleep(RETRY);
             continue;
         }
@@ -88,37 +115,82 @@ fn serve(port: &Port, first: FirstRead) {
         }
         match port.read(&mut buffer) {
             Transfer::Bytes(count) => inbox.take(&buffer[..count], |taken| {
-                let (id, outcome) = respond(taken, first);
+                let (id, outcome) = respond(taken, &mut state);
                 send(port, id, outcome);
             }),
-            Transfer::Wait => wait_for(port, PollFlags::IN, Duration::from_secs(1)),
+            Transfer::Wait => {
+                let watching = state.vigil.as_mut().is_some_and(Keeper::read);
+                if !watching {
+                    wait_for(port, PollFlags::IN, Duration::from_secs(1));
+                }
+            }
             Transfer::Disconnected => {}
             Transfer::Gone => return,
         }
     }
 }
 
-/// Carries out one line; a line that is no request is answered too, with the reason.
-fn respond(taken: Taken, first: FirstRead) -> (u64, Outcome) {
+/// Carries out one line; a line that asks for nothing is answered too, with the reason.
+fn respond(taken: Taken, state: &mut State) -> (u64, Outcome) {
     let Taken::Line(line) = taken else {
         let why = format!("a request may have at most {LINE_BYTES} bytes");
         return (0, Outcome::Error(why));
     };
+    // Tried first: every microsecond before the answer blurs what it says of the time.
+    if let Ok(query) = serde_json::from_slice::<Query>(&line) {
+        let outcome = match query.v {
+            VERSION => answer(query.ask, state),
+            other => wrong_version(other),
+        };
+        return (query.id, outcome);
+    }
     let request: Request = match serde_json::from_slice(&line) {
         Ok(request) => request,
         Err(error) => return (0, Outcome::Error(format!("no request: {error}"))),
     };
     if request.v != VERSION {
-        let why = format!("version {}; this program understands {VERSION}", request.v);
-        return (request.id, Outcome::Error(why));
+        return (request.id, wrong_version(request.v));
     }
     let outcome = match request.fault {
-        Fault::Watch(watch) => steady::watch(watch, first)
+        Fault::Watch(watch) => steady::watch(watch, state.first)
             .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Steady),
         _ => fault::inject(&request)
             .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Observed),
     };
     (request.id, outcome)
+}
+
+fn wrong_version(version: u32) -> Outcome {
+    Outcome::Error(format!(
+        "version {version}; this program understands {VERSION}"
+    ))
+}
+
+fn answer(ask: Ask, state: &mut State) -> Outcome {
+    match ask {
+        Ask::Time => {
+            let read = clocks::Sandwich::tightest(TIME_READS);
+            return Outcome::Time(Clocks {
+                raw: read.raw(),
+                realtime: read.realtime,
+                width_ns: read.width(),
+            });
+        }
+        Ask::Vigil => state.vigil = Some(Keeper::new(clocks::raw())),
+        Ask::EndVigil => {
+            return state.vigil.take().map_or_else(
+                || Outcome::Error("there is no vigil to end".into()),
+                |keeper| Outcome::Kept(keeper.finish()),
+            );
+        }
+        Ask::Load if state.load.is_some() => {}
+        Ask::Load => match Load::start() {
+            Ok(load) => state.load = Some(load),
+            Err(error) => return Outcome::Error(format!("load: {error}")),
+        },
+        Ask::EndLoad => state.load = None,
+    }
+    Outcome::Done
 }
 
 fn host_is_there(port: &Port) -> bool {

@@ -23,6 +23,8 @@ pub struct Observer {
     tolerance: Nanos,
     settle: Nanos,
     right_since: Option<Raw>,
+    /// Since when the frequency has been what it should be; none while it isn't.
+    restored_since: Option<Raw>,
     wrong_reads: u64,
     reads: u64,
     worst: Nanos,
@@ -40,6 +42,7 @@ impl Observer {
             tolerance,
             settle,
             right_since: None,
+            restored_since: None,
             wrong_reads: 0,
             reads: 0,
             worst: Nanos::ZERO,
@@ -48,9 +51,15 @@ impl Observer {
         }
     }
 
-    /// Takes in one read; true once the clock has stayed right for long enough.
-    pub fn take(&mut self, read: &Sandwich) -> bool {
+    /// Takes in one read, and whether the clock's frequency is what it should be; true once both
+    /// have stayed right for long enough.
+    pub fn take(&mut self, read: &Sandwich, restored: bool) -> bool {
         self.reads += 1;
+        if restored {
+            self.restored_since.get_or_insert(read.after);
+        } else {
+            self.restored_since = None;
+        }
         // The reader itself was stopped in the middle: nobody can tell when the clock was read, so
         // the read proves nothing.
         if read.width() > self.tolerance {
@@ -69,17 +78,19 @@ impl Observer {
             self.last.pop_front();
         }
         self.last.push_back((error, read.width()));
-        let since = *self.right_since.get_or_insert(read.after);
-        read.after - since >= self.settle
+        let right = *self.right_since.get_or_insert(read.after);
+        self.restored_since
+            .is_some_and(|restored| read.after - right.max(restored) >= self.settle)
     }
 
     /// What was seen, up to `now`; `settled` is what the last [`Observer::take`] said.
     #[must_use]
     pub fn finish(self, settled: bool, now: Raw) -> Observation {
-        let recovered = self.right_since.filter(|_| settled);
+        let since = |since: Option<Raw>| since.filter(|_| settled).map(|at| at - self.fault_at);
         let (residual, half_width) = residual(&self.last);
         Observation {
-            recovered_ns: recovered.map(|since| since - self.fault_at),
+            recovered_ns: since(self.right_since.max(self.restored_since)),
+            restored_ns: since(self.restored_since),
             wrong_reads: self.wrong_reads,
             reads: self.reads,
             worst_ns: self.worst,
@@ -130,12 +141,12 @@ mod tests {
     #[test]
     fn recovery_counts_to_the_first_of_the_reads_that_stay_right() {
         let mut observer = observer();
-        assert!(!observer.take(&read(20 * MS + 500, 3_600_000 * MS)));
-        assert!(!observer.take(&read(21 * MS, 0)));
-        assert!(!observer.take(&read(22 * MS, -2 * MS)));
-        assert!(!observer.take(&read(23 * MS, 70)));
-        assert!(!observer.take(&read(27 * MS, 70)));
-        assert!(observer.take(&read(28 * MS, 70)));
+        assert!(!observer.take(&read(20 * MS + 500, 3_600_000 * MS), true));
+        assert!(!observer.take(&read(21 * MS, 0), true));
+        assert!(!observer.take(&read(22 * MS, -2 * MS), true));
+        assert!(!observer.take(&read(23 * MS, 70), true));
+        assert!(!observer.take(&read(27 * MS, 70), true));
+        assert!(observer.take(&read(28 * MS, 70), true));
         let seen = observer.finish(true, Raw(28 * MS));
         assert_eq!(seen.recovered_ns, Some(Nanos(3 * MS + 50)));
         assert_eq!(seen.wrong_reads, 2);
@@ -151,10 +162,26 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_at_a_foreign_rate_has_not_recovered_however_right_it_is() {
+        let mut observer = observer();
+        for i in 0..4 {
+            assert!(!observer.take(&read((21 + i) * MS, 70), false));
+        }
+        for i in 4..9 {
+            assert!(!observer.take(&read((21 + i) * MS, 70), true));
+        }
+        assert!(observer.take(&read(30 * MS, 70), true));
+        let seen = observer.finish(true, Raw(30 * MS));
+        assert_eq!(seen.wrong_reads, 0);
+        assert_eq!(seen.restored_ns, Some(Nanos(5 * MS + 50)));
+        assert_eq!(seen.recovered_ns, seen.restored_ns);
+    }
+
+    #[test]
     fn a_clock_that_stays_wrong_has_not_recovered() {
         let mut observer = observer();
         for i in 0..10 {
-            assert!(!observer.take(&read((21 + i) * MS, 2 * MS)));
+            assert!(!observer.take(&read((21 + i) * MS, 2 * MS), true));
         }
         let seen = observer.finish(false, Raw(31 * MS));
         assert_eq!(seen.recovered_ns, None);
@@ -166,9 +193,9 @@ mod tests {
         let mut observer = observer();
         let mut interrupted = read(21 * MS, 900 * MS);
         interrupted.after = Raw(24 * MS);
-        assert!(!observer.take(&interrupted));
-        assert!(!observer.take(&read(25 * MS, 0)));
-        assert!(observer.take(&read(31 * MS, 0)));
+        assert!(!observer.take(&interrupted, true));
+        assert!(!observer.take(&read(25 * MS, 0), true));
+        assert!(observer.take(&read(31 * MS, 0), true));
         let seen = observer.finish(true, Raw(31 * MS));
         assert_eq!(seen.wrong_reads, 0);
         assert_eq!(seen.recovered_ns, Some(Nanos(5 * MS + 50)));

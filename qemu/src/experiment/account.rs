@@ -20,6 +20,13 @@ impl Account {
         self.took.is_some()
     }
 
+    /// Adds it to a sample.
+    pub(super) fn tell(&self, sample: &mut Sample) {
+        sample.detected_by = self.detected_by;
+        sample.cause = self.cause;
+        sample.repair_ns = self.took;
+    }
+
     /// The first disruption counts, and the recovery that follows it.
     pub(super) fn take(&mut self, event: &Event) {
         match *event {
@@ -37,19 +44,19 @@ impl Account {
 
 /// The sample that the observation and the account make together.
 pub(super) fn join(observation: &Observation, account: &Account) -> Sample {
-    Sample {
+    let mut sample = Sample {
         recovered_ns: observation.recovered_ns,
         wrong_reads: observation.wrong_reads,
         residual_ns: observation.residual_ns,
-        detected_by: account.detected_by,
-        cause: account.cause,
         residual_bound_ns: observation.residual_bound_ns,
         reads: observation.reads,
         worst_ns: observation.worst_ns,
-        repair_ns: account.took,
+        restored_ns: observation.restored_ns,
         trace: observation.trace.clone(),
         ..Sample::default()
-    }
+    };
+    account.tell(&mut sample);
+    sample
 }
 
 #[cfg(test)]

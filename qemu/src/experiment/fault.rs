@@ -1,16 +1,17 @@
-//! The faults that an experiment can do, and their names on the command line.
+//! The faults that an experiment can do; what each is called stands in `fault/name.rs`.
 
-use std::fmt;
-use std::str::FromStr;
+mod name;
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
 use noonmark_sync::testport;
-use noonmark_sync::units::{Nanos, Utc};
+use noonmark_sync::units::{Nanos, Ppb, Utc};
 use serde::{Deserialize, Serialize};
 
-/// A disturbance by name. Its [`Display`](fmt::Display) is a name that parses to the same fault.
+pub use name::{FaultError, FaultSet};
+
+/// A disturbance by name. Its [`Display`](std::fmt::Display) is a name that parses to the same
+/// fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// `date:2023-03-01T12:30`: the guest's clock is set to this instant of UTC, as
@@ -18,6 +19,62 @@ pub enum Fault {
     Date(Utc),
     /// `step:-1h`: the guest's clock is set to what it says plus this.
     Step(Nanos),
+    /// `skew:+500ppm`: the guest's frequency is set to this; -500..=500, not 0.
+    Frequency {
+        /// Parts per million.
+        ppm: i32,
+    },
+    /// `skew:tick+10%`: the guest's tick is made longer by this; -10..=10, not 0.
+    Tick {
+        /// Of the usual 10 ms.
+        percent: i32,
+    },
+    /// `pause:5s`: the host stops the machine for this long; with `+kick` it tells PID 1 of it.
+    Pause {
+        /// How long; a millisecond to an hour.
+        span: Duration,
+        /// Whether PID 1 is told.
+        kick: bool,
+    },
+    /// `restore:10s`: the machine's state is saved to a file, and restored in a new QEMU this much
+    /// later; with `+devices` the machine has a VM generation ID and a VMClock.
+    Restore {
+        /// From one QEMU's end to the other's start; up to an hour.
+        away: Duration,
+        /// Whether it has the devices that tell a guest of it.
+        devices: bool,
+        /// Whether PID 1 is told by the host.
+        kick: bool,
+    },
+    /// `migrate`: the machine moves to another QEMU while it runs.
+    Migrate,
+    /// `source-loss:channel`: the host closes its time channel, which the guest follows, and opens
+    /// it again later.
+    ChannelLoss,
+    /// `liar:hour`: the host's time channel, which the guest follows, answers in this way.
+    Liar(Lie),
+    /// `storm:1000`: this many scrambles at random moments of a guest under load.
+    Storm {
+        /// How many; 1..=1,000,000.
+        scrambles: u32,
+    },
+    /// `combined`: each sample is a step, a skew or a pause, drawn from the seed.
+    Combined,
+}
+
+/// How a host is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// By an hour, at once.
+    Hour,
+    /// By ever more: 1000 ppm.
+    Drift,
+    /// It sends what is no answer.
+    Garbage,
+    /// It answers after 300 ms.
+    Late,
+    /// It does not answer.
+    Silent,
 }
 
 /// What kind of disturbance a fault is: the part of its name before the colon.
@@ -47,8 +104,24 @@ pub enum Family {
     Combined,
 }
 
+/// The machine that a fault needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setting {
+    /// Any.
+    Plain,
+    /// One whose guest follows the host's time channel.
+    HostSource,
+    /// One with a VM generation ID and a VMClock.
+    Devices,
+}
+
+impl Setting {
+    /// All of them, in the order in which an experiment enters them.
+    pub(super) const ALL: [Self; 3] = [Self::Plain, Self::HostSource, Self::Devices];
+}
+
 impl Family {
-    /// Every family.
+    /// All of them, in the order of the matrix.
     pub const ALL: [Self; 9] = [
         Self::Step,
         Self::Skew,
@@ -60,49 +133,38 @@ impl Family {
         Self::Storm,
         Self::Combined,
     ];
+
+    /// The longest time to recover that passes for this family where `asked` passes for faults in
+    /// general. A source's silence takes longer to notice than a clock that is wrong.
+    #[must_use]
+    pub fn max_recovery(self, asked: Nanos) -> Nanos {
+        match self {
+            Self::SourceLoss | Self::Liar => asked.max(LEAVE_MAX),
+            _ => asked,
+        }
+    }
 }
 
-/// A name that is no fault's.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FaultError {
-    /// The part before the colon is unknown.
-    #[error(
-        "unknown fault `{0}`; expected date:YYYY-MM-DDTHH:MM[:SS] (set the guest's clock to that \
-         UTC) or step:±SPAN (such as step:-1h, step:+500ms)"
-    )]
-    Unknown(String),
-    /// The date does not parse or is out of range.
-    #[error(
-        "fault `{name}`: `{date}` is no date between 1970 and 2262 such as 2023-03-01T12:30 \
-         ({why})"
-    )]
-    Date {
-        /// The whole name.
-        name: String,
-        /// Its part.
-        date: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The span does not parse or is out of range.
-    #[error("fault `{name}`: `{span}` is no span such as -1h, +500ms or -50us ({why})")]
-    Span {
-        /// The whole name.
-        name: String,
-        /// Its part.
-        span: String,
-        /// What is wrong with it.
-        why: String,
-    },
-}
+/// How soon a guest must have let go of a source that is lost or lies.
+pub(super) const LEAVE_MAX: Nanos = Nanos::from_secs(1);
+
+/// 2023-03-01T12:30:00Z, what `date 030112302023` sets.
+const MARCH_2023: Utc = Utc(1_677_673_800_000_000_000);
+
+/// Dates at which clocks are known to break: the first day that the kernel lets a clock be set to
+/// (not before it was booted), a day after the end of 32-bit time, and the end of its unsigned kin.
+const DATES: [Utc; 3] = [
+    Utc(86_400_000_000_000),
+    Utc((i32::MAX as i64 + 86_400) * 1_000_000_000),
+    Utc((u32::MAX as i64 + 1) * 1_000_000_000),
+];
 
 impl Fault {
     /// The faults of `recover` where none is named.
     #[must_use]
     pub fn defaults() -> Vec<Self> {
         vec![
-            // 2023-03-01T12:30:00Z, what `date 030112302023` sets.
-            Self::Date(Utc(1_677_673_800_000_000_000)),
+            Self::Date(MARCH_2023),
             Self::Step(Nanos::from_secs(-3600)),
             Self::Step(Nanos::from_secs(3600)),
             Self::Step(Nanos::from_millis(500)),
@@ -110,176 +172,125 @@ impl Fault {
         ]
     }
 
+    /// Every fault that there is, in its usual sizes, family by family.
+    #[must_use]
+    pub fn matrix() -> Vec<Self> {
+        let mut all = vec![Self::Date(MARCH_2023)];
+        all.extend(DATES.map(Self::Date));
+        for step in [3_600_000, 500, 50, 2].map(Nanos::from_millis) {
+            all.extend([Self::Step(step), Self::Step(-step)]);
+        }
+        all.extend([500, -500].map(|ppm| Self::Frequency { ppm }));
+        all.extend([10, -10].map(|percent| Self::Tick { percent }));
+        for span in [100, 5_000, 30_000].map(Duration::from_millis) {
+            all.extend([false, true].map(|kick| Self::Pause { span, kick }));
+        }
+        all.extend([false, true].map(|devices| Self::Restore {
+            away: Duration::from_secs(10),
+            devices,
+            kick: false,
+        }));
+        all.extend([Self::Migrate, Self::ChannelLoss]);
+        let lies = [Lie::Hour, Lie::Drift, Lie::Garbage, Lie::Late, Lie::Silent];
+        all.extend(lies.map(Self::Liar));
+        all.extend([Self::Storm { scrambles: 1_000 }, Self::Combined]);
+        all
+    }
+
+    /// The members of a family that the matrix has.
+    #[must_use]
+    pub fn of_family(family: Family) -> Vec<Self> {
+        let mut members = Self::matrix();
+        members.retain(|fault| fault.family() == family);
+        members
+    }
+
     /// The family that it belongs to.
     #[must_use]
     pub fn family(self) -> Family {
         match self {
             Self::Date(_) | Self::Step(_) => Family::Step,
+            Self::Frequency { .. } | Self::Tick { .. } => Family::Skew,
+            Self::Pause { .. } => Family::Pause,
+            Self::Restore { .. } => Family::Restore,
+            Self::Migrate => Family::Migrate,
+            Self::ChannelLoss => Family::SourceLoss,
+            Self::Liar(_) => Family::Liar,
+            Self::Storm { .. } => Family::Storm,
+            Self::Combined => Family::Combined,
         }
     }
 
-    /// What the fault program in the guest is asked to do.
+    /// What the fault program is asked to do; none for what is not done by a program in the guest,
+    /// or depends on a seed.
     #[must_use]
-    pub fn request(self) -> testport::Fault {
-        match self {
+    pub fn request(self) -> Option<testport::Fault> {
+        Some(match self {
             Self::Date(to) => testport::Fault::Set(to),
             Self::Step(by) => testport::Fault::Shift(by),
+            Self::Frequency { ppm } => testport::Fault::Frequency(Ppb(f64::from(ppm) * 1e3)),
+            // Of 10,000 microseconds, a hundredth is 100.
+            Self::Tick { percent } => testport::Fault::Tick(10_000 + i64::from(percent) * 100),
+            _ => return None,
+        })
+    }
+
+    /// How many samples are taken of it where `count` are asked for of each fault: a storm says
+    /// itself how many.
+    #[must_use]
+    pub fn samples(self, count: u32) -> u32 {
+        match self {
+            Self::Storm { scrambles } => scrambles,
+            _ => count,
+        }
+    }
+
+    pub(super) fn setting(self) -> Setting {
+        match self {
+            Self::ChannelLoss | Self::Liar(_) => Setting::HostSource,
+            Self::Restore { devices: true, .. } => Setting::Devices,
+            _ => Setting::Plain,
         }
     }
 }
-
-impl FromStr for Fault {
-    type Err = FaultError;
-
-    fn from_str(name: &str) -> Result<Self, FaultError> {
-        match name.split_once(':') {
-            Some(("date", date)) => {
-                parse_date(date)
-                    .map(Self::Date)
-                    .map_err(|why| FaultError::Date {
-                        name: name.to_owned(),
-                        date: date.to_owned(),
-                        why,
-                    })
-            }
-            Some(("step", span)) => {
-                parse_span(span)
-                    .map(Self::Step)
-                    .map_err(|why| FaultError::Span {
-                        name: name.to_owned(),
-                        span: span.to_owned(),
-                        why,
-                    })
-            }
-            _ => Err(FaultError::Unknown(name.to_owned())),
-        }
-    }
-}
-
-fn parse_date(date: &str) -> Result<Utc, String> {
-    let civil: DateTime = date
-        .parse()
-        .map_err(|error: jiff::Error| error.to_string())?;
-    let instant = civil
-        .to_zoned(TimeZone::UTC)
-        .map_err(|error| error.to_string())?
-        .timestamp();
-    let ns = i64::try_from(instant.as_nanosecond()).map_err(|_| "too far away".to_owned())?;
-    if ns < 0 {
-        return Err("CLOCK_REALTIME cannot be set to before 1970".to_owned());
-    }
-    Ok(Utc(ns))
-}
-
-fn parse_span(span: &str) -> Result<Nanos, String> {
-    let span: SignedDuration = span
-        .parse()
-        .map_err(|error: jiff::Error| error.to_string())?;
-    match i64::try_from(span.as_nanos()) {
-        Ok(0) => Err("a step of nothing disturbs nothing".to_owned()),
-        Ok(ns) => Ok(Nanos(ns)),
-        Err(_) => Err("too long".to_owned()),
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Date(Utc(ns)) => {
-                let instant = Timestamp::from_nanosecond(ns.into()).map_err(|_| fmt::Error)?;
-                let civil = TimeZone::UTC.to_datetime(instant);
-                let text = civil.to_string();
-                // Whole minutes are how a person writes them to `date`.
-                let text = text.strip_suffix(":00").unwrap_or(&text);
-                write!(f, "date:{text}")
-            }
-            Self::Step(Nanos(ns)) => {
-                let (sign, size) = (if ns < 0 { '-' } else { '+' }, ns.unsigned_abs());
-                let (divisor, unit) = UNITS
-                    .into_iter()
-                    .find(|(divisor, _)| size % divisor == 0)
-                    .unwrap_or((1, "ns"));
-                write!(f, "step:{sign}{}{unit}", size / divisor)
-            }
-        }
-    }
-}
-
-/// Units of a span, longest first.
-const UNITS: [(u64, &str); 7] = [
-    (86_400_000_000_000, "d"),
-    (3_600_000_000_000, "h"),
-    (60_000_000_000, "m"),
-    (1_000_000_000, "s"),
-    (1_000_000, "ms"),
-    (1_000, "us"),
-    (1, "ns"),
-];
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
-    fn the_defaults_have_the_names_that_the_report_shows() {
-        let names: Vec<String> = Fault::defaults().iter().map(Fault::to_string).collect();
-        assert_eq!(
-            names,
-            [
-                "date:2023-03-01T12:30",
-                "step:-1h",
-                "step:+1h",
-                "step:+500ms",
-                "step:-50ms"
-            ]
-        );
+    fn the_matrix_has_every_family_and_no_fault_twice() {
+        for family in Family::ALL {
+            assert!(!Fault::of_family(family).is_empty(), "{family:?}");
+        }
+        let mut names: Vec<String> = Fault::matrix().iter().map(Fault::to_string).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 
     #[test]
-    fn a_date_is_utc_with_or_without_seconds() {
-        let minute: Fault = "date:2023-03-01T12:30".parse().unwrap();
-        assert_eq!(minute, Fault::Date(Utc(1_677_673_800_000_000_000)));
-        let second: Fault = "date:2023-03-01T12:30:01".parse().unwrap();
-        assert_eq!(second, Fault::Date(Utc(1_677_673_801_000_000_000)));
+    fn a_skew_is_asked_for_in_the_kernel_s_own_units() {
+        let tick = Fault::Tick { percent: -10 }.request();
+        assert_eq!(tick, Some(testport::Fault::Tick(9_000)));
+        let frequency = Fault::Frequency { ppm: 500 }.request();
+        assert_eq!(frequency, Some(testport::Fault::Frequency(Ppb(500_000.0))));
+        assert_eq!(Fault::Migrate.request(), None);
     }
 
     #[test]
-    fn what_is_no_fault_is_refused_with_what_would_be_one() {
-        for bad in ["", "date", "nudge:1h", "step", "2023"] {
-            let error = bad.parse::<Fault>().unwrap_err();
-            assert_eq!(error, FaultError::Unknown(bad.to_owned()));
-            assert!(error.to_string().contains("step:-1h"));
-        }
-        for bad in [
-            "date:",
-            "date:tomorrow",
-            "date:1969-12-31T23:59",
-            "date:9999-01-01T00:00",
-        ] {
-            let error = bad.parse::<Fault>().unwrap_err();
-            assert!(matches!(error, FaultError::Date { .. }), "{bad}: {error}");
-        }
-        for bad in [
-            "step:",
-            "step:0s",
-            "step:1",
-            "step:1 parsec",
-            "step:900000h9999999h",
-        ] {
-            let error = bad.parse::<Fault>().unwrap_err();
-            assert!(matches!(error, FaultError::Span { .. }), "{bad}: {error}");
-        }
+    fn only_a_source_s_loss_may_take_longer_than_what_is_asked_for() {
+        let asked = Nanos::from_millis(50);
+        assert_eq!(Family::Step.max_recovery(asked), asked);
+        assert_eq!(Family::Liar.max_recovery(asked), LEAVE_MAX);
+        let more = Nanos::from_secs(2);
+        assert_eq!(Family::SourceLoss.max_recovery(more), more);
     }
 
-    proptest! {
-        #[test]
-        fn a_fault_s_name_parses_to_the_fault(ns: i64, seconds in 0_i64..9_000_000_000) {
-            prop_assume!(ns != 0 && ns != i64::MIN);
-            for fault in [Fault::Step(Nanos(ns)), Fault::Date(Utc(seconds * 1_000_000_000))] {
-                prop_assert_eq!(fault.to_string().parse::<Fault>(), Ok(fault));
-            }
-        }
+    #[test]
+    fn a_storm_says_itself_how_many_samples_it_has() {
+        assert_eq!(Fault::Storm { scrambles: 7 }.samples(10), 7);
+        assert_eq!(Fault::Migrate.samples(10), 10);
     }
 }

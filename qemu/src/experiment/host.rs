@@ -65,6 +65,11 @@ impl Waiting {
         }
     }
 
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The time waited since then over the time passed; none where the kernel does not count it
     /// or the process is gone.
     pub(super) fn share(&self) -> Option<f64> {

@@ -152,8 +152,8 @@ impl Limits {
         Ok(limits)
     }
 
-    /// The limits that count for a fault, where each time is limited to `max_recovery` at most
-    /// unless a table says otherwise.
+    /// The limits that count for a fault, where each time is limited to what `max_recovery`
+    /// means for its family unless a table says otherwise.
     #[must_use]
     pub fn bounds(&self, fault: &str, family: Family, max_recovery: Nanos) -> Bounds {
         let tables = [
@@ -167,7 +167,8 @@ impl Limits {
         Bounds {
             p50: first(&tables, |limit| limit.p50_ns),
             p99: first(&tables, |limit| limit.p99_ns),
-            max_recovery: first(&tables, |limit| limit.max_recovery_ns).unwrap_or(max_recovery),
+            max_recovery: first(&tables, |limit| limit.max_recovery_ns)
+                .unwrap_or_else(|| family.max_recovery(max_recovery)),
             residual: first(&tables, |limit| limit.residual_ns),
             unrecovered: first(&tables, |limit| limit.unrecovered).unwrap_or(0),
         }

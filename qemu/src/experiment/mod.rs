@@ -2,6 +2,7 @@
 
 mod account;
 pub mod bench;
+mod blank;
 pub mod compare;
 pub mod document;
 pub mod evidence;
@@ -9,14 +10,19 @@ pub mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod gate;
+mod guest;
 pub mod host;
 pub mod html;
+mod judge;
 pub mod junit;
 pub mod limits;
+mod pause;
 pub mod peer;
 pub mod plan;
 pub mod report;
 mod run;
+mod session;
+mod source;
 pub mod stats;
 pub mod steady;
 pub mod table;

@@ -7,17 +7,19 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use noonmark_sync::record::{Event, Record, Status};
 use noonmark_sync::testport::{self, Outcome as Answered, Request};
 use noonmark_sync::units::Nanos;
 
 use super::account::{Account, join};
 use super::bench::FirstRead;
+use super::blank::{blank_report, list_missing};
 use super::fault::Fault;
 use super::host::Waiting;
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::report::{FaultReport, NotRun, Report, Sample, Summary};
-use super::run::{ExperimentError, Outcome, Progress, blank_report, list_missing};
+use super::run::{ExperimentError, Outcome, Progress};
 use super::steady::{self, KeptBy, NotWatched, SteadyState, right_since};
 use crate::accel::Decision;
 use crate::hub::Feed;
@@ -77,7 +79,6 @@ pub fn run(
 ) -> Outcome {
     let mut report = blank_report("", 0, plan, accelerator);
     let mut guest = None;
-    let mut pause = plan.pauses();
     let mut each = || -> Result<(), ExperimentError> {
         for &fault in &plan.faults {
             let index = report.faults.len();
@@ -97,7 +98,7 @@ pub fn run(
                         empty.insert(new)
                     }
                 };
-                let sampled = here.sample(fault, plan, &mut pause)?;
+                let sampled = here.sample(fault, plan, number)?;
                 report.host.qemu_waited_share = here.waiting.share();
                 let sample = match sampled {
                     Ok(sample) => Sample { number, ..sample },
@@ -306,20 +307,26 @@ impl<'a> Guest<'a> {
         &mut self,
         fault: Fault,
         plan: &Plan,
-        pause: &mut impl FnMut() -> Duration,
+        number: u32,
     ) -> Result<Result<Sample, String>, ExperimentError> {
+        let Some(request) = fault.request() else {
+            return Ok(Err(format!(
+                "`{fault}` is not done by a program in the guest"
+            )));
+        };
+        let mut random = Rng::with_seed(plan.sample_seed(fault, number));
         let mut why = String::new();
         for _ in 0..TRIES {
             if let Err(why) = self.wait_right(Nanos(plan.tolerance.0 / RIGHT_SHARE))? {
                 return Ok(Err(why.to_string()));
             }
-            thread::sleep(pause() * PAUSE_FACTOR);
-            match self.disturb(fault, plan)? {
+            thread::sleep(plan::pause(fault, &mut random) * PAUSE_FACTOR);
+            match self.disturb(request, plan)? {
                 Answered::Observed(observation) => {
                     return Ok(Ok(join(&observation, &Account::default())));
                 }
                 Answered::Error(error) => why = error,
-                Answered::Ready | Answered::Steady(_) => {
+                _ => {
                     why = "the fault program started over in the middle of it".to_owned();
                 }
             }
@@ -328,12 +335,16 @@ impl<'a> Guest<'a> {
         Ok(Err(why))
     }
 
-    fn disturb(&mut self, fault: Fault, plan: &Plan) -> Result<Answered, ExperimentError> {
+    fn disturb(
+        &mut self,
+        fault: testport::Fault,
+        plan: &Plan,
+    ) -> Result<Answered, ExperimentError> {
         let id = self.next_id();
         self.machine.send_test(&Request {
             v: 1,
             id,
-            fault: fault.request(),
+            fault,
             tolerance_ns: plan.tolerance,
             settle_ns: plan.settle,
             deadline_ms: u64::try_from(self.peer.recovery.as_millis()).unwrap_or(u64::MAX),

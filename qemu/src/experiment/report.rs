@@ -134,6 +134,15 @@ pub struct Sample {
     /// The error (guest minus truth) against the time since the fault.
     #[serde(default)]
     pub trace: Vec<TracePoint>,
+    /// What was done where the fault's name leaves that open, and what else was measured; in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// The source that the guest followed just before, where it is not the report's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Where the frequency was changed: until it stayed what it had been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_ns: Option<Nanos>,
 }
 
 /// Who timed a sample.

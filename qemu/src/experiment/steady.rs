@@ -117,7 +117,7 @@ pub fn watch(
     Ok(match answer.outcome {
         Outcome::Steady(seen) => Ok(seen),
         Outcome::Error(why) => Err(NotWatched(why)),
-        Outcome::Ready | Outcome::Observed(_) => Err(NotWatched(
+        _ => Err(NotWatched(
             "the fault program started over in the middle of it".to_owned(),
         )),
     })

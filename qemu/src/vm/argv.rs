@@ -27,6 +27,9 @@ pub struct Endpoints<'a> {
     pub vars: &'a Path,
 }
 
+/// The time channel's name among QEMU's character devices.
+pub const TIME_CHARDEV: &str = "time";
+
 /// Everything after the program's name.
 #[must_use]
 pub fn argv(config: &Config, endpoints: &Endpoints<'_>) -> Vec<OsString> {
@@ -40,6 +43,12 @@ pub fn argv(config: &Config, endpoints: &Endpoints<'_>) -> Vec<OsString> {
         extra_device(&mut argv, device, index);
     }
     argv.0
+}
+
+/// What is added for a QEMU that takes over a machine: it waits to be told where its state comes
+/// from, by which time it listens, and nobody has to poll for a socket's file.
+pub fn incoming() -> [OsString; 2] {
+    ["-incoming".into(), "defer".into()]
 }
 
 fn machine(argv: &mut Argv, config: &Config) {
@@ -97,7 +106,7 @@ fn ports(argv: &mut Argv, config: &Config, endpoints: &Endpoints<'_>) {
     argv.pair("-device", "virtio-serial-pci,id=ports");
     argv.port("status", endpoints.status, record::PORT, 1);
     if config.time_channel {
-        argv.port("time", endpoints.time, channel::PORT, 2);
+        argv.port(TIME_CHARDEV, endpoints.time, channel::PORT, 2);
     }
     if config.test_port {
         argv.port("test", endpoints.test, testport::PORT, 3);

@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 
 use noonmark_sync::units::Utc;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use serde_json::json;
 
-use super::argv::{Endpoints, argv};
+use super::argv::{Endpoints, TIME_CHARDEV, argv, incoming};
 use super::config::{Boot, Config, Patience};
 use super::console::Console;
 use super::death::{Evidence, TAIL_LINES};
 use super::error::MachineError;
 use super::process::Process;
 use super::rundir::{DESCRIPTION, RunDir};
+use crate::port::TestPort;
 use crate::program::Qemu;
 use crate::qmp::Qmp;
-use crate::registry::{Description, STATUS_SOCKET};
-use crate::time_server::host_utc;
+use crate::registry::Description;
+use crate::time_server::{TimeServer, host_utc};
 
 /// How often a wait for QEMU looks whether it still runs.
 const LIFE_CHECK: Duration = Duration::from_millis(50);
@@ -27,24 +29,34 @@ const LIFE_CHECK: Duration = Duration::from_millis(50);
 /// How long QEMU may take to end after it has closed its monitor.
 const END_DEADLINE: Duration = Duration::from_secs(1);
 
-/// A QEMU that has just been started. Its process comes first, so that it is dropped first.
-pub(super) struct Newborn {
+/// How a QEMU begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// It boots its guest.
+    Boot,
+    /// It waits for the state of a machine that ran in another QEMU; so many came before it.
+    Incoming(u32),
+}
+
+/// A QEMU with everything that ends with it. Its process comes first, so that it is dropped first,
+/// which ends what reads from it.
+#[derive(Debug)]
+pub(super) struct Running {
     pub(super) process: Process,
     pub(super) console: Console,
     pub(super) stderr: Console,
+    pub(super) qmp: Qmp,
+    pub(super) test: Option<TestPort>,
+    pub(super) time: Option<TimeServer>,
     pub(super) started: Instant,
-    pub(super) directory: RunDir,
-    deadline: Instant,
 }
 
-/// The connections that a QEMU has made.
-pub(super) struct Ports {
-    pub(super) qmp: Qmp,
-    pub(super) status: UnixStream,
-    pub(super) time: Option<UnixStream>,
-    pub(super) test: Option<UnixStream>,
-    /// Where other programs can ask for the status port's records.
-    pub(super) subscribers: UnixListener,
+/// A QEMU that has just been started.
+struct Newborn {
+    process: Process,
+    console: Console,
+    stderr: Console,
+    deadline: Instant,
 }
 
 /// The sockets that QEMU will connect to.
@@ -55,15 +67,17 @@ struct Listeners {
     test: Option<UnixListener>,
 }
 
-/// Starts QEMU and waits until it has connected everywhere.
+/// Starts QEMU and waits until it has connected everywhere. Gives it and its end of the status
+/// port.
 pub(super) fn bear(
     qemu: &Qemu,
     config: &Config,
     patience: Patience,
-) -> Result<(Newborn, Ports), MachineError> {
+    directory: &RunDir,
+    begin: Begin,
+) -> Result<(Running, UnixStream), MachineError> {
     check_files(&config.boot)?;
-    let directory = RunDir::create()?;
-    let paths = Paths::in_dir(&directory);
+    let paths = Paths::in_dir(directory);
     if let Boot::Uefi { vars, .. } = &config.boot {
         copy(vars, &paths.vars)?;
     }
@@ -74,30 +88,67 @@ pub(super) fn bear(
         time: wanted(config.time_channel, &paths.time)?,
         test: wanted(config.test_port, &paths.test)?,
     };
-    let subscribers = listen(&directory.join(STATUS_SOCKET))?;
+    let mut arguments = argv(config, &paths.endpoints());
+    let log = match begin {
+        Begin::Boot => directory.join("console.log"),
+        Begin::Incoming(before) => {
+            arguments.extend(incoming());
+            directory.join(&format!("console-{before}.log"))
+        }
+    };
 
     let (started, started_utc) = (Instant::now(), host_utc());
-    let (process, output) = Process::spawn(qemu.path(), &argv(config, &paths.endpoints()))
-        .map_err(MachineError::Spawn)?;
-    let log = directory.join("console.log");
+    let (process, output) = Process::spawn(qemu.path(), &arguments).map_err(MachineError::Spawn)?;
     let mut newborn = Newborn {
         process,
         console: Console::capture(output.stdout, Some(&log)).map_err(MachineError::Host)?,
         stderr: Console::capture(output.stderr, None).map_err(MachineError::Host)?,
-        started,
-        directory,
         deadline: started + patience.start(),
     };
-    let ports = Ports {
-        qmp: newborn.monitor(&listeners.qmp)?,
-        status: newborn.accept(&listeners.status)?,
-        time: newborn.accept_any(listeners.time.as_ref())?,
-        test: newborn.accept_any(listeners.test.as_ref())?,
-        subscribers,
-    };
+    let qmp = newborn.monitor(&listeners.qmp)?;
+    let status = newborn.accept(&listeners.status)?;
+    let time = newborn.accept_any(listeners.time.as_ref())?;
+    let test = newborn.accept_any(listeners.test.as_ref())?;
     paths.remove_sockets();
-    describe(&newborn, &config.name, started_utc)?;
-    Ok((newborn, ports))
+    describe(&newborn, directory, &config.name, started_utc)?;
+    let running = Running {
+        process: newborn.process,
+        console: newborn.console,
+        stderr: newborn.stderr,
+        qmp,
+        test: test.map(TestPort::new).transpose()?,
+        time: time
+            .map(TimeServer::start)
+            .transpose()
+            .map_err(MachineError::Host)?,
+        started,
+    };
+    Ok((running, status))
+}
+
+/// Has a running QEMU connect its time channel once more.
+pub(super) fn connect_time(
+    running: &mut Running,
+    directory: &RunDir,
+    deadline: Instant,
+) -> Result<UnixStream, MachineError> {
+    let paths = Paths::in_dir(directory);
+    let listener = listen(&paths.time)?;
+    let socket = json!({
+        "addr": {"type": "unix", "data": {"path": paths.time}},
+        "server": false,
+    });
+    let backend = json!({"id": TIME_CHARDEV, "backend": {"type": "socket", "data": socket}});
+    let changed = running.qmp.execute("chardev-change", backend, deadline);
+    // QEMU connects before it answers, so nothing is left to wait for.
+    let accepted = listener
+        .set_nonblocking(true)
+        .and_then(|()| listener.accept());
+    paths.remove_sockets();
+    changed?;
+    let (stream, _) = accepted.map_err(MachineError::Host)?;
+    stream.set_nonblocking(false).map_err(MachineError::Host)?;
+    Ok(stream)
 }
 
 impl Newborn {
@@ -203,7 +254,12 @@ impl Paths {
     }
 }
 
-fn describe(newborn: &Newborn, name: &str, started_ns: Utc) -> Result<(), MachineError> {
+fn describe(
+    newborn: &Newborn,
+    directory: &RunDir,
+    name: &str,
+    started_ns: Utc,
+) -> Result<(), MachineError> {
     let description = Description {
         v: 1,
         name: name.to_owned(),
@@ -212,10 +268,11 @@ fn describe(newborn: &Newborn, name: &str, started_ns: Utc) -> Result<(), Machin
         started_ns,
     };
     let json = serde_json::to_vec(&description).map_err(|e| MachineError::Host(e.into()))?;
-    Ok(newborn.directory.write(DESCRIPTION, &json)?)
+    Ok(directory.write(DESCRIPTION, &json)?)
 }
 
-fn listen(path: &Path) -> Result<UnixListener, MachineError> {
+/// Listens on a socket in a run directory.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, MachineError> {
     UnixListener::bind(path).map_err(|source| MachineError::File {
         deed: "listen on",
         path: path.to_owned(),

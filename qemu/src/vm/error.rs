@@ -51,6 +51,14 @@ pub enum MachineError {
     /// A port.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// It could not be moved to another QEMU.
+    #[error("cannot {deed}: {why}")]
+    Moving {
+        /// What was being done.
+        deed: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// The machine was configured without a test port.
     #[error("the machine has no test port; only test images have the fault program behind it")]
     NoTestPort,

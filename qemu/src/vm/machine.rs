@@ -4,21 +4,24 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use noonmark_sync::record::{Command, Record, Shutdown, State, Status};
-use noonmark_sync::testport::{Answer, Request};
+use noonmark_sync::testport::{Answer, Query, Request};
+use noonmark_sync::units::Utc;
 
-use super::birth;
+use super::birth::{self, Begin, Running};
 use super::config::{Config, Patience};
-use super::console::{Console, Follower};
+use super::console::Follower;
 use super::death::{Cause, Death, Evidence, KERNEL_PANIC, TAIL_LINES};
 use super::error::MachineError;
-use super::process::Process;
+use super::moving;
 use super::rundir::RunDir;
 use crate::hub::{Feed, FeedError, Hub};
 use crate::lines::ReadError;
+use crate::manner::Manner;
 use crate::port::{PortError, TestPort};
 use crate::program::Qemu;
 use crate::qmp::Qmp;
-use crate::time_server::{TimeServer, host_utc};
+use crate::registry::STATUS_SOCKET;
+use crate::time_server::TimeServer;
 
 /// How often a wait looks whether the machine is still well.
 const HEALTH_CHECK: Duration = Duration::from_millis(200);
@@ -27,17 +30,14 @@ const HEALTH_CHECK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Machine {
     // Fields are dropped in this order: QEMU first, which ends what reads from it.
-    process: Process,
-    console: Console,
-    stderr: Console,
-    qmp: Qmp,
-    hub: Hub,
-    test: Option<TestPort>,
-    _time: Option<TimeServer>,
+    pub(super) running: Running,
+    pub(super) hub: Hub,
+    pub(super) program: Qemu,
     config: Config,
     patience: Patience,
-    started: Instant,
-    directory: RunDir,
+    /// How many QEMUs it has run in.
+    pub(super) moves: u32,
+    pub(super) directory: RunDir,
 }
 
 /// How a machine was brought to its end.
@@ -67,26 +67,30 @@ impl Machine {
     /// Where a file is missing, QEMU refuses to start, or it does not connect in time.
     pub fn start(qemu: &Qemu, config: Config) -> Result<Self, MachineError> {
         let patience = Patience::new(config.accelerator);
-        let (newborn, ports) = birth::bear(qemu, &config, patience)?;
-        let hub = Hub::start(ports.status, ports.subscribers).map_err(MachineError::Host)?;
-        let time = ports
-            .time
-            .map(|stream| TimeServer::start(stream, host_utc))
-            .transpose()
-            .map_err(MachineError::Host)?;
+        let directory = RunDir::create()?;
+        let subscribers = birth::listen(&directory.join(STATUS_SOCKET))?;
+        let (running, status) = birth::bear(qemu, &config, patience, &directory, Begin::Boot)?;
+        let hub = Hub::start(status, subscribers).map_err(MachineError::Host)?;
         Ok(Self {
-            process: newborn.process,
-            console: newborn.console,
-            stderr: newborn.stderr,
-            qmp: ports.qmp,
+            running,
             hub,
-            test: ports.test.map(TestPort::new).transpose()?,
-            _time: time,
+            program: qemu.clone(),
             config,
             patience,
-            started: newborn.started,
-            directory: newborn.directory,
+            moves: 0,
+            directory,
         })
+    }
+
+    /// Ends this machine and starts another in its place, with the same QEMU.
+    ///
+    /// # Errors
+    /// As [`Machine::start`].
+    pub fn start_over(&mut self, config: Config) -> Result<(), MachineError> {
+        // Two machines at once would starve each other.
+        self.running.process.kill();
+        *self = Self::start(&self.program.clone(), config)?;
+        Ok(())
     }
 
     /// What it is made of.
@@ -104,7 +108,7 @@ impl Machine {
     /// When QEMU was started.
     #[must_use]
     pub fn started(&self) -> Instant {
-        self.started
+        self.running.started
     }
 
     /// Its run directory.
@@ -116,29 +120,29 @@ impl Machine {
     /// QEMU's process number.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.running.process.pid()
     }
 
     /// Its monitor.
     pub fn qmp(&mut self) -> &mut Qmp {
-        &mut self.qmp
+        &mut self.running.qmp
     }
 
     /// QEMU's version, as its monitor says it.
     #[must_use]
     pub fn qemu_version(&self) -> &str {
-        self.qmp.version()
+        self.running.qmp.version()
     }
 
     /// The console's last lines, at most `count`.
     #[must_use]
     pub fn console_tail(&self, count: usize) -> Vec<String> {
-        self.console.tail(count)
+        self.running.console.tail(count)
     }
 
     /// Hands `follower` the console's output, what there was so far first.
     pub fn follow_console(&self, follower: Follower) {
-        self.console.follow(follower);
+        self.running.console.follow(follower);
     }
 
     /// A subscription of the status port, from the next record on.
@@ -161,10 +165,11 @@ impl Machine {
     /// Where QEMU refuses, or does not answer in time.
     pub fn pause(&mut self) -> Result<(), MachineError> {
         let deadline = Instant::now() + self.patience.answer();
-        Ok(self.qmp.stop(deadline)?)
+        Ok(self.running.qmp.stop(deadline)?)
     }
 
-    /// Lets the machine's processors run on.
+    /// Lets the machine's processors run on. Gives the instant at which QEMU says that it did that,
+    /// just before the first of them runs.
     ///
     /// The kick is written first: it waits in the port while the machine stands still, and is there
     /// when its first processor runs. Sent after QEMU's event RESUME it would come later by a round
@@ -172,12 +177,14 @@ impl Machine {
     ///
     /// # Errors
     /// Where QEMU refuses, or does not answer in time.
-    pub fn resume(&mut self, kick: Kick) -> Result<(), MachineError> {
+    pub fn resume(&mut self, kick: Kick) -> Result<Utc, MachineError> {
         if kick == Kick::Sent {
             self.send(&Command::Kick(true))?;
         }
         let deadline = Instant::now() + self.patience.answer();
-        Ok(self.qmp.cont(deadline)?)
+        self.running.qmp.forget("RESUME");
+        self.running.qmp.cont(deadline)?;
+        moving::resumed(&mut self.running.qmp, deadline)
     }
 
     /// The next record of `feed`.
@@ -209,7 +216,7 @@ impl Machine {
         mut each: impl FnMut(&Record),
     ) -> Result<Status, MachineError> {
         let mut awaited = "the first record on the status port";
-        let mut deadline = self.started + self.patience.boot();
+        let mut deadline = self.running.started + self.patience.boot();
         let mut seen = false;
         loop {
             let record = self.record(feed, awaited, deadline)?;
@@ -232,6 +239,37 @@ impl Machine {
     /// Where the machine has no test port, or it does not take the request.
     pub fn send_test(&mut self, request: &Request) -> Result<(), MachineError> {
         Ok(self.test_port()?.send(request)?)
+    }
+
+    /// Sends a question to the fault program.
+    ///
+    /// # Errors
+    /// As [`Machine::send_test`].
+    pub fn send_query(&mut self, query: &Query) -> Result<(), MachineError> {
+        Ok(self.test_port()?.ask(query)?)
+    }
+
+    /// Closes the time channel, as a host does that stops serving it.
+    pub fn close_time_channel(&mut self) {
+        self.running.time = None;
+    }
+
+    /// Connects the time channel again after [`Machine::close_time_channel`].
+    ///
+    /// # Errors
+    /// Where QEMU does not connect.
+    pub fn open_time_channel(&mut self) -> Result<(), MachineError> {
+        let deadline = Instant::now() + self.patience.answer();
+        let stream = birth::connect_time(&mut self.running, &self.directory, deadline)?;
+        self.running.time = Some(TimeServer::start(stream).map_err(MachineError::Host)?);
+        Ok(())
+    }
+
+    /// Makes the host answer on the time channel in this manner.
+    pub fn set_time_manner(&mut self, manner: Manner) {
+        if let Some(time) = &self.running.time {
+            time.set_manner(manner);
+        }
     }
 
     /// The fault program's next answer.
@@ -261,7 +299,12 @@ impl Machine {
     pub fn power_off(mut self) -> Result<PowerOff, MachineError> {
         self.send(&Command::Shutdown(Shutdown::Poweroff))?;
         let patience = self.patience.shutdown();
-        if self.process.wait(Instant::now() + patience).is_some() {
+        if self
+            .running
+            .process
+            .wait(Instant::now() + patience)
+            .is_some()
+        {
             return match self.ended() {
                 MachineError::Died(death) if death.cause == Cause::PoweredOff => {
                     Ok(PowerOff::Guest)
@@ -270,15 +313,15 @@ impl Machine {
             };
         }
         // A monitor that no longer answers is what the kill is for.
-        let _ = self.qmp.quit(Instant::now() + patience);
-        Ok(match self.process.wait(Instant::now() + patience) {
+        let _ = self.running.qmp.quit(Instant::now() + patience);
+        Ok(match self.running.process.wait(Instant::now() + patience) {
             Some(_) => PowerOff::Quit,
             None => PowerOff::Killed,
         })
     }
 
     fn test_port(&mut self) -> Result<&mut TestPort, MachineError> {
-        self.test.as_mut().ok_or(MachineError::NoTestPort)
+        self.running.test.as_mut().ok_or(MachineError::NoTestPort)
     }
 
     /// Fails where the machine is not well, or the deadline for `awaited` has passed.
@@ -291,31 +334,35 @@ impl Machine {
         }
         Err(MachineError::Deadline {
             awaited,
-            after: self.started.elapsed(),
+            after: self.running.started.elapsed(),
             accelerator: self.config.accelerator,
-            console: self.console.tail(TAIL_LINES),
+            console: self.running.console.tail(TAIL_LINES),
         })
     }
 
     /// The error for a machine whose ports are closed.
-    fn ended(&mut self) -> MachineError {
+    pub(super) fn ended(&mut self) -> MachineError {
         // The ports close a moment before the process is reaped.
-        let _ = self.process.wait(Instant::now() + Duration::from_secs(5));
+        let _ = self
+            .running
+            .process
+            .wait(Instant::now() + Duration::from_secs(5));
         let death = self.death().unwrap_or_else(|| Death {
             cause: Cause::Ended,
-            console: self.console.tail(TAIL_LINES),
+            console: self.running.console.tail(TAIL_LINES),
         });
         MachineError::Died(Box::new(death))
     }
 
     /// Why the machine is not well; none where it seems to be.
     fn death(&mut self) -> Option<Death> {
-        let exit = self.process.exit();
+        let exit = self.running.process.exit();
         let mut shutdown = None;
         if exit.is_some() {
-            self.console.finish();
-            self.stderr.finish();
+            self.running.console.finish();
+            self.running.stderr.finish();
             let event = self
+                .running
                 .qmp
                 .wait_event("SHUTDOWN", Instant::now() + HEALTH_CHECK);
             shutdown = event
@@ -325,13 +372,13 @@ impl Machine {
         let cause = Evidence {
             exit,
             shutdown: shutdown.as_deref(),
-            stderr: &self.stderr.tail(TAIL_LINES).join("\n"),
-            panicked: self.console.contains(KERNEL_PANIC),
+            stderr: &self.running.stderr.tail(TAIL_LINES).join("\n"),
+            panicked: self.running.console.contains(KERNEL_PANIC),
         }
         .cause()?;
         Some(Death {
             cause,
-            console: self.console.tail(TAIL_LINES),
+            console: self.running.console.tail(TAIL_LINES),
         })
     }
 }

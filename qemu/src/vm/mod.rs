@@ -7,5 +7,6 @@ pub mod console;
 pub mod death;
 pub mod error;
 pub mod machine;
+mod moving;
 pub mod process;
 pub mod rundir;

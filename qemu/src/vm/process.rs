@@ -81,6 +81,11 @@ impl Process {
         self.shared.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// Kills it and waits for its end.
+    pub fn kill(&self) {
+        self.shared.kill_and_wait();
+    }
+
     /// How it ended; none while it runs.
     #[must_use]
     pub fn exit(&self) -> Option<ExitStatus> {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use jiff::SignedDuration;
 use noonmark_qemu::experiment::document::Document;
-use noonmark_qemu::experiment::fault::Fault;
+use noonmark_qemu::experiment::fault::{Fault, FaultSet};
 use noonmark_qemu::experiment::gate::Verdict;
 use noonmark_qemu::experiment::plan::Plan;
 use noonmark_qemu::experiment::report::Report;
@@ -36,10 +36,13 @@ use crate::workspace::Workspace;
 )]
 pub struct RecoverCommand {
     /// A fault to do; may be given several times. `date:2023-03-01T12:30` sets the guest's clock as
-    /// `date 030112302023` does, `step:+500ms` shifts it [default: that date, -1h, +1h, +500ms,
+    /// `date 030112302023` does, `step:+500ms` shifts it. Others are skew:+500ppm, skew:tick-10%,
+    /// pause:5s[+kick], restore:10s[+devices][+kick], migrate, source-loss:channel,
+    /// liar:hour|drift|garbage|late|silent, storm:1000 and combined. A family's name alone (step,
+    /// skew, pause, ...) means all of its usual sizes [default: that date, -1h, +1h, +500ms,
     /// -50ms].
     #[arg(long = "fault", value_name = "NAME")]
-    faults: Vec<Fault>,
+    faults: Vec<FaultSet>,
     /// Samples of each fault.
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -53,9 +56,14 @@ pub struct RecoverCommand {
     limits: Option<PathBuf>,
     #[command(flatten)]
     outputs: Outputs,
-    /// Of the random pauses between the samples; the same seed gives the same pauses.
+    /// Of everything random: the pauses between the samples, what storms and combined faults do. The
+    /// same seed gives the same sequence again.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Of each fault only its Nth sample, as it was among all the others with the same seed; 0 is
+    /// the first fault after boot.
+    #[arg(long, value_name = "N")]
+    only: Option<u32>,
     #[command(flatten)]
     spec: SpecFile,
     #[command(flatten)]
@@ -72,11 +80,12 @@ impl RecoverCommand {
         let faults = if self.faults.is_empty() {
             Fault::defaults()
         } else {
-            self.faults
+            self.faults.into_iter().flat_map(|set| set.0).collect()
         };
         let plan = Plan {
             count: self.count,
             seed: self.seed,
+            only: self.only,
             max_recovery: self.max_recovery,
             ..Plan::new(faults)
         };
@@ -140,8 +149,11 @@ fn tell(step: &Step, progress: &Progress<'_>) {
                 |took| format!("recovered in {took}"),
             );
             step.update(format!("{fault} {number}/{of}: {took}"));
-            if sample.recovered_ns.is_none() {
-                progress::note(format!("{fault} {number}/{of}: {took}"));
+            if sample.recovered_ns.is_none() || !sample.violations.is_empty() {
+                let why = std::iter::once(&took).chain(&sample.violations);
+                let why: Vec<&str> = why.map(String::as_str).collect();
+                progress::note(format!("{fault} {number}/{of}: {}", why.join("; ")));
+                progress::note(format!("again: {}", sample.replay));
             }
         }
         Progress::Skipped { fault, reason } => {
