@@ -1,6 +1,6 @@
 //! What lies in the initrd: PID 1, its configuration, the modules, and the spec's own files.
 
-use noonmark_sync::config::{self, BootConfig, Capability, Service, Start, network};
+use noonmark_sync::config::{self, BootConfig, Capability, Restart, Service, Start, network};
 
 use crate::build::Inputs;
 use crate::cpio::{Entry, Kind, Tree};
@@ -87,9 +87,14 @@ pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
     let fault = inputs
         .fault
         .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &[Capability::SYS_TIME]));
-    let net = spec
-        .wants_network()
-        .then(|| own(NET_SERVICE, NET_PROGRAM, &[Capability::NET_ADMIN]));
+    let net = spec.wants_network().then(|| {
+        let kept = [Capability::NET_ADMIN, Capability::NET_RAW];
+        let service = own(NET_SERVICE, NET_PROGRAM, &kept);
+        Service {
+            restart: Restart::Always,
+            ..service
+        }
+    });
     let own = fault.into_iter().chain(net);
     BootConfig {
         v: 1,

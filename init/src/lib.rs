@@ -27,6 +27,7 @@ pub mod seed;
 pub mod services;
 pub mod signals;
 pub mod status;
+pub mod statusfile;
 pub mod stop;
 pub mod sys;
 pub mod timechannel;

@@ -1,5 +1,7 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
+mod telling;
+
 use noonmark_sync::config::{BootConfig, Module, Start};
 use noonmark_sync::engine::Input;
 use noonmark_sync::record::{DetectedBy, Event as Told, Shutdown};
@@ -14,11 +16,12 @@ use crate::report::Reporter;
 use crate::services::{Reaped, Services};
 use crate::signals::{Signal, Signals};
 use crate::status::StatusPort;
+use crate::statusfile::StatusFile;
 use crate::stop::Stopping;
 use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
 use crate::vmclock::VmClock;
-use crate::{clocks, eventlog, handover, power};
+use crate::{clocks, handover, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
 /// PHC: the port's driver probes in the background, which takes over a second on an emulated
@@ -35,6 +38,7 @@ const UEVENTS_PER_WAKE: u32 = 64;
 struct Pid1 {
     discipline: Discipline,
     status: StatusPort,
+    status_file: StatusFile,
     services: Services,
     reporter: Reporter,
     queue: EventQueue,
@@ -84,6 +88,7 @@ impl Pid1 {
         let mut pid1 = Self {
             discipline: Discipline::new(config.clock, config.built, now),
             status: StatusPort::new(now),
+            status_file: StatusFile::new(config.status.file),
             services: Services::new(config.services),
             reporter: Reporter::new(started),
             queue: EventQueue::new()?,
@@ -402,42 +407,5 @@ impl Pid1 {
 
     fn fail_softly(&mut self, what: String) {
         self.told.push(Told::Failure { what });
-    }
-
-    /// Tells the log and the host what happened. Comes after the clock's own work: what is written
-    /// here delays no correction.
-    fn tell(&mut self) {
-        self.discipline.take_emitted(&mut self.told);
-        if self.told.is_empty() {
-            return;
-        }
-        while !self.told.is_empty() {
-            for event in std::mem::take(&mut self.told) {
-                self.tell_one(event);
-            }
-        }
-        self.status.flush();
-    }
-
-    fn tell_one(&mut self, event: Told) {
-        let synced = matches!(event, Told::Synced { .. });
-        if synced || matches!(event, Told::Recovered { .. }) {
-            self.reporter.declare(&self.discipline);
-        }
-        eventlog::write(&event);
-        self.status.queue(self.reporter.event(event));
-        if synced {
-            self.services.start(Start::ClockSynced, &mut self.told);
-            self.tell_status();
-        }
-    }
-
-    /// Sends a status record, if anybody listens: a host that comes later wants a fresh one.
-    fn tell_status(&mut self) {
-        if self.status.connected() {
-            let line = self.reporter.status(&self.discipline, &self.status);
-            self.status.queue(line);
-            self.status.flush();
-        }
     }
 }

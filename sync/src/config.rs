@@ -103,6 +103,9 @@ pub struct ClockConfig {
 pub struct StatusConfig {
     /// Time between two `status` records.
     pub interval: Nanos,
+    /// Whether the guest's own programs find the last record in
+    /// [`STATUS_FILE`](crate::record::STATUS_FILE).
+    pub file: bool,
 }
 
 /// What PID 1 does when it can't go on.
@@ -144,6 +147,7 @@ impl Default for StatusConfig {
     fn default() -> Self {
         Self {
             interval: Nanos::from_secs(1),
+            file: false,
         }
     }
 }

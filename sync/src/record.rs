@@ -19,6 +19,14 @@ pub use service::{ServiceState, ServiceStatus};
 /// The status port's name on the virtio-serial bus.
 pub const PORT: &str = "noonmark.status";
 
+/// Where the guest's own programs find the last `status` record, if `[status] file` is set. PID 1
+/// replaces it whole at each `[status] interval`, and at each change of state or source.
+///
+/// `bound_ns` holds at `time_ns`. A program that reads it later adds 500 ppm of the time since,
+/// which is the most that the kernel lets a clock be slewed by, and what it adds to its own
+/// `maxerror` (kernel/time/ntp.c); adjtimex(2) tells that one to programs in C.
+pub const STATUS_FILE: &str = "/run/noonmark/status.json";
+
 /// The version that every record carries.
 pub const VERSION: u32 = 1;
 

@@ -4,6 +4,7 @@
 //! on the distribution's with plain emulation, where ptp_kvm cannot load and the host's time
 //! channel takes over. What a machine can't offer is found out by booting, and listed as not run.
 
+mod appliance;
 mod bench;
 mod boot;
 mod faults;

@@ -8,7 +8,7 @@ use noonmark_sync::sample::Source;
 use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
-use crate::{bench, boot, faults, hostile, lifetime, recovery};
+use crate::{appliance, bench, boot, faults, hostile, lifetime, recovery};
 
 /// What a test does on a platform.
 type Body = fn(&Platform, &Images) -> Result<()>;
@@ -92,6 +92,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "keeps_within_its_budget",
         On::First,
         boot::keeps_within_its_budget,
+    ),
+    (
+        "an_appliance_answers_with_the_right_time",
+        On::First,
+        appliance::answers_with_the_right_time,
     ),
     (
         "survives_garbage_on_every_port",

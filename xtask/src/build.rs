@@ -1,7 +1,7 @@
 //! Composes the inputs of an image and hands them to `noonmark-image`.
 
 pub mod image;
-mod init;
+pub mod init;
 pub mod kernel;
 pub mod packages;
 pub mod peer;

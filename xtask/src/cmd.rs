@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod evidence;
+pub mod example;
 pub mod image;
 pub mod lock;
 pub mod options;

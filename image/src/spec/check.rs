@@ -54,6 +54,7 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
             .map_or(StatusConfig::default().interval, |ms| {
                 Nanos::from_millis(ms.into())
             }),
+            file: raw.status.file,
         },
         files: entries::files(raw.file, place)?,
         services: entries::services(raw.service, place)?,

@@ -77,6 +77,7 @@ pub(super) struct RawClock {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawStatus {
     pub interval_ms: Key<i64>,
+    pub file: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -62,6 +62,8 @@ const NAMES: [&str; 41] = [
 impl Capability {
     /// `CAP_NET_ADMIN`: configuring interfaces, addresses and routes.
     pub const NET_ADMIN: Self = Self(12);
+    /// `CAP_NET_RAW`: packet sockets.
+    pub const NET_RAW: Self = Self(13);
     /// `CAP_SYS_MODULE`: loading kernel modules.
     pub const SYS_MODULE: Self = Self(16);
     /// `CAP_SYS_BOOT`: ending the machine.

@@ -48,40 +48,67 @@ pub struct Programs {
 ///
 /// They don't compile, or a program has a path of this machine in it.
 pub fn build(workspace: &Workspace) -> Result<Programs> {
-    let shell = Shell::new().context("cannot tell the current folder")?;
-    shell.change_dir(workspace.root());
-    let remaps = Remaps::of(&shell, workspace)?;
-    let target_dir = workspace.state().join("cargo");
-    let step = progress::step(format!("building init for {GUEST_TARGET}"));
-    let mut cargo = cmd!(
-        shell,
-        "cargo build --locked --package noonmark-init --bins --profile {PROFILE}
-         --target {GUEST_TARGET} --target-dir {target_dir}"
-    )
-    .env("CARGO_ENCODED_RUSTFLAGS", remaps.flags());
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        let foreign = FOREIGN_ENVIRONMENT.contains(&text.as_ref())
-            || FOREIGN_PREFIXES
-                .iter()
-                .any(|prefix| text.starts_with(prefix));
-        if foreign && text != JOBS && text != "CARGO_ENCODED_RUSTFLAGS" {
-            cargo = cargo.env_remove(&name);
-        }
-    }
-    exec::read(cargo).context("the guest's programs don't compile")?;
-    step.vanish();
-    let program = |name: &str| -> Result<Vec<u8>> {
-        let path = target_dir.join(GUEST_TARGET).join(PROFILE).join(name);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        remaps.check(&path, &bytes)?;
-        Ok(bytes)
-    };
+    let compiled = Compiled::of(workspace, "noonmark-init", "init")?;
     Ok(Programs {
-        init: program("noonmark-init")?,
-        fault: program("noonmark-fault")?,
-        net: program("noonmark-net")?,
+        init: compiled.program("noonmark-init")?,
+        fault: compiled.program("noonmark-fault")?,
+        net: compiled.program("noonmark-net")?,
     })
+}
+
+/// Compiles the example appliance's program in the same way.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_example(workspace: &Workspace) -> Result<Vec<u8>> {
+    let name = "clock-server";
+    Compiled::of(workspace, name, name)?.program(name)
+}
+
+/// A package compiled for the guest.
+struct Compiled {
+    folder: PathBuf,
+    remaps: Remaps,
+}
+
+impl Compiled {
+    fn of(workspace: &Workspace, package: &str, shown: &str) -> Result<Self> {
+        let shell = Shell::new().context("cannot tell the current folder")?;
+        shell.change_dir(workspace.root());
+        let remaps = Remaps::of(&shell, workspace)?;
+        let target_dir = workspace.state().join("cargo");
+        let step = progress::step(format!("building {shown} for {GUEST_TARGET}"));
+        let mut cargo = cmd!(
+            shell,
+            "cargo build --locked --package {package} --bins --profile {PROFILE}
+             --target {GUEST_TARGET} --target-dir {target_dir}"
+        )
+        .env("CARGO_ENCODED_RUSTFLAGS", remaps.flags());
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            let foreign = FOREIGN_ENVIRONMENT.contains(&text.as_ref())
+                || FOREIGN_PREFIXES
+                    .iter()
+                    .any(|prefix| text.starts_with(prefix));
+            if foreign && text != JOBS && text != "CARGO_ENCODED_RUSTFLAGS" {
+                cargo = cargo.env_remove(&name);
+            }
+        }
+        exec::read(cargo).context("the guest's programs don't compile")?;
+        step.vanish();
+        Ok(Self {
+            folder: target_dir.join(GUEST_TARGET).join(PROFILE),
+            remaps,
+        })
+    }
+
+    fn program(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(name);
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        self.remaps.check(&path, &bytes)?;
+        Ok(bytes)
+    }
 }
 
 /// Folders of this machine, and what stands for them in the guest's programs.

@@ -1,6 +1,6 @@
 //! Options that several commands have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -99,15 +99,31 @@ impl MachineOptions {
         spec: &SpecFile,
         kind: Kind,
     ) -> Result<(Host, Image)> {
+        let folder = image::default_folder(workspace, kind);
+        self.prepare_in(workspace, &spec.path(workspace), kind, &folder)
+    }
+
+    /// The same with the image's artifacts in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// As [`MachineOptions::prepare`].
+    pub fn prepare_in(
+        &self,
+        workspace: &Workspace,
+        spec_file: &Path,
+        kind: Kind,
+        folder: &Path,
+    ) -> Result<(Host, Image)> {
         let _lock = lock::acquire(workspace)?;
         // A QEMU that is missing or wrong is told before a minute of building.
         let host = self.host(workspace)?;
         let image = image::build(
             workspace,
             &Order {
-                spec_file: &spec.path(workspace),
+                spec_file,
                 kind,
-                folder: &image::default_folder(workspace, kind),
+                folder,
                 locked: false,
             },
         )?;

@@ -12,11 +12,12 @@ use clap::{Args, ValueEnum};
 use noonmark_image::build::DISK;
 use noonmark_image::spec::Spec;
 use noonmark_qemu::firmware;
+use noonmark_qemu::hub::Feed;
 use noonmark_qemu::signals;
 use noonmark_qemu::vm::config::{Boot, Config, Device, Forward, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::{Machine, PowerOff};
-use noonmark_sync::record::Record;
+use noonmark_sync::record::{Record, Status};
 
 use crate::build::image::Kind;
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
@@ -112,37 +113,57 @@ impl RunCommand {
             "synced {:.2} s after QEMU's start",
             machine.started().elapsed().as_secs_f64()
         ));
-        let stop = Arc::new(AtomicBool::new(self.until_synced));
-        let asked = Arc::clone(&stop);
-        let _soft = signals::soften(move || asked.store(true, Ordering::Relaxed));
         if !self.until_synced {
-            progress::note("Ctrl-C powers the guest off");
+            watch(&mut machine, &feed, &status)?;
         }
-        let live = progress::live(text::line(&status, None));
-        let mut last = None;
-        while !stop.load(Ordering::Relaxed) {
-            match machine.record(&feed, "the next status record", Instant::now() + GLANCE) {
-                Ok(Record::Status(status)) => live.update(text::line(&status, last.as_deref())),
-                Ok(Record::Event(event)) => {
-                    let event = text::event(&event.event);
-                    progress::note(&event);
-                    last = Some(event);
-                }
-                // Silence is no fault here: the interval is the image's choice.
-                Err(MachineError::Deadline { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        live.vanish();
-        let step = progress::step("the guest powers off");
-        let how = machine.power_off()?;
-        step.done(match how {
-            PowerOff::Guest => "the guest powered off",
-            PowerOff::Quit => "the guest did not power off in time; QEMU was told to quit",
-            PowerOff::Killed => "neither the guest nor QEMU ended in time; QEMU was killed",
-        });
+        power_off(machine)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Shows how the clock is, until Ctrl-C.
+///
+/// # Errors
+///
+/// The guest or its QEMU died.
+pub fn watch(machine: &mut Machine, feed: &Feed, first: &Status) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let _soft = signals::soften(move || asked.store(true, Ordering::Relaxed));
+    progress::note("Ctrl-C powers the guest off");
+    let live = progress::live(text::line(first, None));
+    let mut last = None;
+    while !stop.load(Ordering::Relaxed) {
+        match machine.record(feed, "the next status record", Instant::now() + GLANCE) {
+            Ok(Record::Status(status)) => live.update(text::line(&status, last.as_deref())),
+            Ok(Record::Event(event)) => {
+                let event = text::event(&event.event);
+                progress::note(&event);
+                last = Some(event);
+            }
+            // Silence is no fault here: the interval is the image's choice.
+            Err(MachineError::Deadline { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    live.vanish();
+    Ok(())
+}
+
+/// Ends the guest in its own way, and says how that went.
+///
+/// # Errors
+///
+/// QEMU can't be ended.
+pub fn power_off(machine: Machine) -> Result<()> {
+    let step = progress::step("the guest powers off");
+    let how = machine.power_off()?;
+    step.done(match how {
+        PowerOff::Guest => "the guest powered off",
+        PowerOff::Quit => "the guest did not power off in time; QEMU was told to quit",
+        PowerOff::Killed => "neither the guest nor QEMU ended in time; QEMU was killed",
+    });
+    Ok(())
 }
 
 /// The NIC of an image that has a network.
