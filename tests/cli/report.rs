@@ -167,6 +167,34 @@ fn limits_that_make_no_sense_are_told_before_a_guest_boots() {
 }
 
 #[test]
+fn a_preset_or_a_soak_that_makes_no_sense_is_told_before_a_guest_boots() {
+    let told = refused(&["recover", "--preset", "fast"]);
+    assert!(
+        told.contains("fast") && told.contains("quick, full or soak"),
+        "{told}"
+    );
+    let told = refused(&["recover", "--duration", "1h", "--qemu", "no/such/qemu"]);
+    assert!(told.contains("--preset soak"), "{told}");
+    let folder = folder();
+    let report = file(&folder, "report.json", REPORT);
+    let soak = [
+        "recover",
+        "--preset",
+        "soak",
+        "--qemu",
+        "no/such/qemu",
+        "--resume",
+    ];
+    let told = refused(&[&soak[..], &[text(&report)]].concat());
+    assert!(
+        told.contains("report.json") && told.contains("no settings of a soak"),
+        "{told}"
+    );
+    let told = refused(&[&soak[..], &["no/such/folder/soak.jsonl"]].concat());
+    assert!(told.contains("no/such/folder/soak.jsonl"), "{told}");
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_told_before_a_guest_boots() {
     for option in ["--json", "--html", "--junit"] {
         let told = refused(&[

@@ -1,28 +1,34 @@
 //! `recover`: the main job. Boots a test image, disturbs its clock, measures how it gets right again.
 
+mod soak;
+mod tell;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use noonmark_image::spec::VmSpec;
 use noonmark_qemu::experiment::document::Document;
-use noonmark_qemu::experiment::fault::{Fault, FaultSet};
+use noonmark_qemu::experiment::evidence::Evidence;
+use noonmark_qemu::experiment::fault::FaultSet;
 use noonmark_qemu::experiment::gate::Verdict;
 use noonmark_qemu::experiment::plan::Plan;
+use noonmark_qemu::experiment::preset::Preset;
 use noonmark_qemu::experiment::report::Report;
-use noonmark_qemu::experiment::{self, Progress, table};
-use noonmark_qemu::vm::config::{Config, Rtc};
+use noonmark_qemu::experiment::soak::Soak;
+use noonmark_qemu::experiment::{self, ExperimentError, table};
+use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::machine::Machine;
-use noonmark_sync::record::Record;
 use noonmark_sync::units::Nanos;
 
 use crate::build::image::Kind;
 use crate::cmd::evidence;
-use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
+use crate::cmd::options::{Host, MachineOptions, SpecFile, direct_boot};
 use crate::cmd::outputs::{self, Outputs};
-use crate::progress::{self, Step};
-use crate::status::text;
+use crate::progress;
 use crate::workspace::Workspace;
 
 /// Boots the guest, scrambles its clock, and measures how long it takes to be right again.
@@ -43,10 +49,20 @@ pub struct RecoverCommand {
     /// -50ms].
     #[arg(long = "fault", value_name = "NAME")]
     faults: Vec<FaultSet>,
-    /// Samples of each fault.
-    #[arg(long, value_name = "N", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    count: u32,
+    /// Which faults to do where none is named: quick takes a few steps, full every fault there is,
+    /// soak draws from all of them (or from those named) for as long as --duration says.
+    #[arg(long, value_name = "quick|full|soak", default_value_t = Preset::Quick)]
+    preset: Preset,
+    /// How long a soak goes on, with the rounds of earlier calls that --resume finds [default: 1h].
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    duration: Option<Nanos>,
+    /// The file in which a soak writes down each finished round; where it exists, the soak goes on
+    /// after the last of them.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Samples of each fault [default: 10; in each round of a soak 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: Option<u32>,
     /// The gate: the longest time to recover that passes.
     #[arg(long, value_name = "SPAN", default_value = "50ms", value_parser = span)]
     max_recovery: Nanos,
@@ -70,60 +86,52 @@ pub struct RecoverCommand {
     machine: MachineOptions,
 }
 
+/// An hour, where a soak is not told how long.
+const SOAK: Duration = Duration::from_secs(3600);
+
+/// A guest that is ready to be booted, once or again and again.
+#[derive(Debug)]
+struct Setup {
+    host: Host,
+    size: VmSpec,
+    boot: Boot,
+    evidence: Evidence,
+}
+
 impl RecoverCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        let soak = self.preset == Preset::Soak;
+        if !soak && (self.duration.is_some() || self.resume.is_some()) {
+            bail!("--duration and --resume are for --preset soak");
+        }
+        if soak && self.only.is_some() {
+            bail!("--only takes one sample again; leave --preset soak out of the command");
+        }
         self.outputs.check()?;
         let limits = self.limits.as_deref().map(outputs::limits).transpose()?;
         let limits = limits.unwrap_or_default();
-        let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Test)?;
-        let size = self.machine.size(&image.spec.vm);
-        let faults = if self.faults.is_empty() {
-            Fault::defaults()
-        } else {
-            self.faults.into_iter().flat_map(|set| set.0).collect()
-        };
-        let plan = Plan {
-            count: self.count,
-            seed: self.seed,
-            only: self.only,
-            max_recovery: self.max_recovery,
-            ..Plan::new(faults)
-        };
+        let plan = self.plan();
         for name in limits.unused(&plan.faults) {
             progress::note(format!(
                 "limits: {name} is not among the faults of this run"
             ));
         }
-        let evidence = evidence::of_direct_boot(&host.qemu, &image)?;
-        let step = progress::step("the guest boots");
-        let mut machine = Machine::start(
-            &host.qemu,
-            Config {
-                name: "recover".to_owned(),
-                accelerator: host.decision.accelerator,
-                vcpus: size.vcpus,
-                memory_mib: size.memory_mib,
-                boot: direct_boot(&image)?,
-                rtc: Rtc::HostUtc,
-                time_channel: true,
-                test_port: true,
-                devices: Vec::new(),
-            },
-        )?;
-        let outcome = experiment::run(&mut machine, &plan, &host.decision, &mut |progress| {
-            tell(&step, &progress);
-        });
-        step.vanish();
-        drop(machine);
-        let report = Report {
-            evidence,
-            limits,
-            ..outcome.report
+        let begun = soak.then(|| self.begin_soak(&plan)).transpose()?;
+        let setup = self.prepare(workspace)?;
+        let (report, error) = match begun {
+            Some((log, soak)) => {
+                let duration = self.duration.map_or(SOAK, |span| {
+                    Duration::from_nanos(u64::try_from(span.0).unwrap_or(0))
+                });
+                (soak::run(&setup, soak, log, duration)?, None)
+            }
+            None => setup.measure(&plan)?,
         };
+        let report = Report { limits, ..report };
         let verdict = report.verdict();
         print!("{}", table::render(&report));
         self.outputs.write(&Document::Report(Box::new(report)))?;
-        if let Some(error) = outcome.error {
+        if let Some(error) = error {
             return Err(error).context("the experiment did not get to its end");
         }
         Ok(match verdict {
@@ -131,34 +139,78 @@ impl RecoverCommand {
             Verdict::Failed { .. } => ExitCode::FAILURE,
         })
     }
+
+    fn plan(&self) -> Plan {
+        let faults = if self.faults.is_empty() {
+            self.preset.faults()
+        } else {
+            self.faults.iter().flat_map(|set| set.0.clone()).collect()
+        };
+        let count = if self.preset == Preset::Soak { 3 } else { 10 };
+        Plan {
+            count: self.count.unwrap_or(count),
+            seed: self.seed,
+            only: self.only,
+            max_recovery: self.max_recovery,
+            ..Plan::new(faults)
+        }
+    }
+
+    fn begin_soak(&self, plan: &Plan) -> Result<(Option<soak::Log>, Soak)> {
+        let new = Soak::new(&plan.faults, plan);
+        Ok(match &self.resume {
+            None => (None, new),
+            Some(file) => {
+                let (log, soak) = soak::Log::open(file, new)?;
+                (Some(log), soak)
+            }
+        })
+    }
+
+    fn prepare(&self, workspace: &Workspace) -> Result<Setup> {
+        let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Test)?;
+        Ok(Setup {
+            size: self.machine.size(&image.spec.vm),
+            boot: direct_boot(&image)?,
+            evidence: evidence::of_direct_boot(&host.qemu, &image)?,
+            host,
+        })
+    }
 }
 
-fn tell(step: &Step, progress: &Progress<'_>) {
-    match progress {
-        Progress::Booting(Record::Event(event)) => progress::note(text::event(&event.event)),
-        Progress::Booting(Record::Status(_)) => {}
-        Progress::Synced(status) => step.update(text::line(status, None)),
-        Progress::Sampled {
-            fault,
-            number,
-            of,
-            sample,
-        } => {
-            let took = sample.recovered_ns.map_or_else(
-                || "did not recover".to_owned(),
-                |took| format!("recovered in {took}"),
-            );
-            step.update(format!("{fault} {number}/{of}: {took}"));
-            if sample.recovered_ns.is_none() || !sample.violations.is_empty() {
-                let why = std::iter::once(&took).chain(&sample.violations);
-                let why: Vec<&str> = why.map(String::as_str).collect();
-                progress::note(format!("{fault} {number}/{of}: {}", why.join("; ")));
-                progress::note(format!("again: {}", sample.replay));
-            }
-        }
-        Progress::Skipped { fault, reason } => {
-            progress::note(format!("{fault}: not run: {reason}"))
-        }
+impl Setup {
+    /// Boots the guest and does what is planned. What was measured is also there where it did not
+    /// get to its end.
+    fn measure(&self, plan: &Plan) -> Result<(Report, Option<ExperimentError>)> {
+        let mut teller = tell::Teller::new(plan);
+        let mut machine = Machine::start(
+            &self.host.qemu,
+            Config {
+                name: "recover".to_owned(),
+                accelerator: self.host.decision.accelerator,
+                vcpus: self.size.vcpus,
+                memory_mib: self.size.memory_mib,
+                boot: self.boot.clone(),
+                rtc: Rtc::HostUtc,
+                time_channel: true,
+                test_port: true,
+                devices: Vec::new(),
+            },
+        )?;
+        let began = Timestamp::now();
+        let decision = &self.host.decision;
+        let outcome = experiment::run(&mut machine, plan, decision, &mut |progress| {
+            teller.tell(&progress);
+        });
+        let evidence = Evidence {
+            measured_at: Some(began),
+            ..self.evidence.clone()
+        };
+        let report = Report {
+            evidence,
+            ..outcome.report
+        };
+        Ok((report, outcome.error))
     }
 }
 
