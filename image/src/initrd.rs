@@ -84,9 +84,11 @@ pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         capabilities: capabilities.to_vec(),
         ..Service::new(name, vec![program.into()])
     };
+    // It sets the clock, and keeps the processors busy ahead of ordinary programs.
+    let rights = [Capability::SYS_TIME, Capability::SYS_NICE];
     let fault = inputs
         .fault
-        .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &[Capability::SYS_TIME]));
+        .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &rights));
     let net = spec.wants_network().then(|| {
         let kept = [Capability::NET_ADMIN, Capability::NET_RAW];
         let service = own(NET_SERVICE, NET_PROGRAM, &kept);

@@ -10,6 +10,7 @@ pub mod allowance;
 pub mod boot;
 pub mod clocks;
 pub mod discipline;
+pub mod door;
 pub mod eventlog;
 pub mod events;
 pub mod handover;

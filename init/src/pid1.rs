@@ -1,10 +1,12 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
+mod services;
 mod telling;
 
-use noonmark_sync::config::{BootConfig, Module, Start};
+use noonmark_sync::config::values::SysctlName;
+use noonmark_sync::config::{BootConfig, Module};
 use noonmark_sync::engine::Input;
-use noonmark_sync::record::{DetectedBy, Event as Told, Shutdown};
+use noonmark_sync::record::{DetectedBy, Event as Told};
 use noonmark_sync::units::{Nanos, Raw};
 use rustix::io::Errno;
 
@@ -13,8 +15,8 @@ use crate::discipline::Discipline;
 use crate::events::{Event, EventQueue, Watched};
 use crate::modules::{self, ModuleError};
 use crate::report::Reporter;
-use crate::services::{Reaped, Services};
-use crate::signals::{Signal, Signals};
+use crate::services::Services;
+use crate::signals::Signals;
 use crate::status::StatusPort;
 use crate::statusfile::StatusFile;
 use crate::stop::Stopping;
@@ -54,6 +56,8 @@ struct Pid1 {
     next_unread: Option<Raw>,
     reap_again: bool,
     stopping: Option<Stopping>,
+    /// Whether modules are locked, and the kernel settings that the configuration decides.
+    bolts: (bool, Vec<SysctlName>),
 }
 
 /// Runs the machine from PID 1's first instruction to its end.
@@ -89,7 +93,7 @@ impl Pid1 {
             discipline: Discipline::new(config.clock, config.built, now),
             status: StatusPort::new(now),
             status_file: StatusFile::new(config.status.file),
-            services: Services::new(config.services),
+            services: Services::new(config.services, now),
             reporter: Reporter::new(started),
             queue: EventQueue::new()?,
             clock_set: ClockSetTimer::new()?,
@@ -102,6 +106,7 @@ impl Pid1 {
             next_unread: None,
             reap_again: false,
             stopping: None,
+            bolts: (config.lock_modules, config.sysctl.into_keys().collect()),
         };
         let failures = problems.into_iter();
         pid1.told
@@ -149,9 +154,12 @@ impl Pid1 {
         self.discipline.rescan_phcs();
         self.begin_when_ready(clocks::raw());
         self.rescan_ports();
-        self.services.start(Start::Boot, &mut self.told);
+        self.open_for_services();
         loop {
             self.expire(clocks::raw());
+            self.tell_services_of_the_clock();
+            self.tell();
+            self.serve_services();
             self.tell();
             self.wait();
         }
@@ -192,7 +200,15 @@ impl Pid1 {
         let stop = self.stopping.as_ref().map(Stopping::deadline);
         let reap = self.reap_again.then_some(now);
         let channel = self.discipline.channel.deadline();
-        for deadline in [self.boot_wait, self.next_unread, stop, reap, channel] {
+        let services = self.services.deadline();
+        for deadline in [
+            self.boot_wait,
+            self.next_unread,
+            stop,
+            reap,
+            channel,
+            services,
+        ] {
             next = deadline.map_or(next, |deadline| next.min(deadline));
         }
         next
@@ -218,10 +234,11 @@ impl Pid1 {
         if self.reap_again {
             self.reap();
         }
+        let down = self.services.are_down();
         if self
             .stopping
             .as_mut()
-            .is_some_and(|stopping| stopping.expire(now))
+            .is_some_and(|stopping| stopping.expire(now, down))
         {
             self.end();
         }
@@ -331,42 +348,6 @@ impl Pid1 {
         if let Some(how) = wanted.shutdown {
             self.shut_down(how, "the host asked for it");
         }
-    }
-
-    fn on_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
-            match signal {
-                Signal::Child => self.reap_again = true,
-                Signal::PowerOff => self.shut_down(Shutdown::Poweroff, "a signal asked for it"),
-            }
-        }
-    }
-
-    fn reap(&mut self) {
-        let reaped = self.services.reap(&mut self.told);
-        self.reap_again = reaped == Reaped::Some;
-        if reaped == Reaped::NoChildren && self.stopping.is_some() {
-            self.end();
-        }
-    }
-
-    fn shut_down(&mut self, how: Shutdown, why: &str) {
-        if self.stopping.is_some() {
-            return;
-        }
-        self.told.push(Told::Shutdown { why: why.into() });
-        self.tell();
-        self.stopping = Some(Stopping::begin(how, clocks::raw()));
-        self.reap_again = true;
-    }
-
-    fn end(&mut self) -> ! {
-        let how = self
-            .stopping
-            .as_ref()
-            .map_or(Shutdown::Poweroff, Stopping::how);
-        self.tell();
-        power::end(how)
     }
 
     /// Looks for the VMClock, and waits on it where it notifies. Where the kernel is too old to poll

@@ -3,7 +3,9 @@
 
 use std::fs::File;
 
-use noonmark_sync::record::{self, Boot, Event, EventRecord, Record, State, Status, Usage};
+use noonmark_sync::record::{
+    self, Boot, Event, EventRecord, Record, ServiceStatus, State, Status, Usage,
+};
 use noonmark_sync::units::{Nanos, Raw};
 
 use crate::boot::Started;
@@ -77,7 +79,12 @@ impl Reporter {
     }
 
     /// The line of a status record.
-    pub fn status(&mut self, discipline: &Discipline, port: &StatusPort) -> Vec<u8> {
+    pub fn status(
+        &mut self,
+        discipline: &Discipline,
+        port: &StatusPort,
+        services: Vec<ServiceStatus>,
+    ) -> Vec<u8> {
         self.sequence += 1;
         let mut status = Status {
             seq: self.sequence,
@@ -92,6 +99,7 @@ impl Reporter {
             init: self.usage(),
             kernel: self.kernel.clone(),
             clocksource: self.clocksource(),
+            services,
             ..discipline.engine().status(clocks::raw())
         };
         for rung in &mut status.sources {

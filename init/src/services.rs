@@ -1,37 +1,46 @@
-//! The programs that PID 1 starts, and all children that it reaps.
+//! The programs that PID 1 starts, and all children that it reaps. What is to be done with each is
+//! decided by [`supervisor`]; here it is carried out.
 
-use std::fs::OpenOptions;
-use std::io;
-use std::process::{Command, Stdio};
+pub mod capabilities;
+pub mod cgroup;
+pub mod output;
+pub mod spawn;
+pub mod supervisor;
 
-use noonmark_sync::config::{Capability, Service, Start};
-use noonmark_sync::record::Event;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait};
-use rustix::thread::CapabilitySet;
+use noonmark_sync::config::Service;
+use noonmark_sync::record::{Event, ServiceStatus};
+use noonmark_sync::units::Raw;
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, wait,
+};
 
-use crate::sys;
-
-/// Where services write what they say.
-const OUTPUT: &str = "/dev/console";
-
-/// The programs' search path; nothing else of the environment is theirs.
-const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
+use cgroup::{CgroupError, Group, Hierarchy};
+use spawn::Spawner;
+use supervisor::{Action, Clock, Exit, Id, Supervisor};
 
 /// How many children one wake reaps at most, so that a fork bomb can't hold the loop.
 const REAP_BATCH: usize = 64;
 
-/// The capabilities that are taken away unless a service asks for them.
-const GUARDED: [(Capability, CapabilitySet); 3] = [
-    (Capability::SYS_TIME, CapabilitySet::SYS_TIME),
-    (Capability::SYS_MODULE, CapabilitySet::SYS_MODULE),
-    (Capability::SYS_BOOT, CapabilitySet::SYS_BOOT),
-];
+/// Of how many services one status record renews what they use: each costs some system calls.
+const USAGE_BATCH: usize = 8;
 
-/// The configured services, and which run.
+/// The configured services, and what each is doing.
 #[derive(Debug)]
 pub struct Services {
-    configured: Vec<Service>,
-    running: Vec<(Pid, usize)>,
+    supervisor: Supervisor,
+    spawner: Option<Spawner>,
+    hierarchy: Option<Hierarchy>,
+    resources: Vec<Resources>,
+    actions: Vec<Action>,
+    next_usage: usize,
+}
+
+/// A service's group and what was last seen of it.
+#[derive(Debug, Default)]
+struct Resources {
+    group: Option<Group>,
+    memory_kib: Option<u64>,
+    oom_kills: u64,
 }
 
 /// What reaping came to.
@@ -46,40 +55,77 @@ pub enum Reaped {
 }
 
 impl Services {
-    /// None of them started yet.
+    /// None of them started yet, and nothing set up for them.
     #[must_use]
-    pub fn new(configured: Vec<Service>) -> Self {
+    pub fn new(configured: Vec<Service>, now: Raw) -> Self {
+        let resources = configured.iter().map(|_| Resources::default()).collect();
         Self {
-            configured,
-            running: Vec::new(),
+            supervisor: Supervisor::new(configured, now),
+            spawner: None,
+            hierarchy: None,
+            resources,
+            actions: Vec::new(),
+            next_usage: 0,
         }
     }
 
-    /// Starts those whose moment has come; what happened to each goes to `events`.
-    pub fn start(&mut self, moment: Start, events: &mut Vec<Event>) {
-        for (index, service) in self.configured.iter().enumerate() {
-            if service.start != moment {
-                continue;
-            }
-            let what = match spawn(service) {
-                Ok(pid) => {
-                    self.running.push((pid, index));
-                    format!("started as process {}", pid.as_raw_nonzero())
-                }
-                Err(why) => format!("did not start: {why}"),
-            };
-            events.push(Event::Service {
-                name: service.name.clone(),
-                what,
-            });
+    /// Gets ready to start them; from then on [`Services::turn`] does so. What can't be had is
+    /// told, and they run without it.
+    pub fn open(&mut self, events: &mut Vec<Event>) {
+        if self.supervisor.count() == 0 {
+            return;
         }
+        match Spawner::new() {
+            Ok(spawner) => self.spawner = Some(spawner),
+            Err(errno) => events.push(failure(format!("no service can be started: {errno}"))),
+        }
+        match Hierarchy::open() {
+            Ok((hierarchy, problems)) => {
+                self.hierarchy = Some(hierarchy);
+                tell_problems(problems, events);
+            }
+            Err(error) => tell_problems(vec![error], events),
+        }
+    }
+
+    /// Takes in what the clock is like; freezes and thaws accordingly.
+    pub fn set_clock(&mut self, clock: Clock, now: Raw, events: &mut Vec<Event>) {
+        self.supervisor.set_clock(clock, &mut self.actions);
+        self.carry_out(now, events);
+    }
+
+    /// Does what is due. At most one service is started.
+    pub fn turn(&mut self, now: Raw, events: &mut Vec<Event>) {
+        if self.spawner.is_none() {
+            return;
+        }
+        self.supervisor.due(now, &mut self.actions);
+        self.carry_out(now, events);
+    }
+
+    /// When [`Services::turn`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Raw> {
+        self.spawner.as_ref()?;
+        self.supervisor.wake_at()
+    }
+
+    /// Begins to stop all of them.
+    pub fn stop(&mut self) {
+        self.supervisor.stop();
+    }
+
+    /// Whether all of them have stopped, or there is nothing to stop.
+    #[must_use]
+    pub fn are_down(&self) -> bool {
+        self.spawner.is_none() || self.supervisor.is_down()
     }
 
     /// Collects children that have ended, the services' and orphans; a bounded number at a time.
-    pub fn reap(&mut self, events: &mut Vec<Event>) -> Reaped {
+    pub fn reap(&mut self, now: Raw, events: &mut Vec<Event>) -> Reaped {
         for _ in 0..REAP_BATCH {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => self.ended(pid, status, events),
+                Ok(Some((pid, status))) => self.ended(pid, status, now, events),
                 Ok(None) => return Reaped::All,
                 Err(_) => return Reaped::NoChildren,
             }
@@ -87,63 +133,179 @@ impl Services {
         Reaped::Some
     }
 
-    fn ended(&mut self, pid: Pid, status: WaitStatus, events: &mut Vec<Event>) {
-        let Some(place) = self.running.iter().position(|(running, _)| *running == pid) else {
+    /// Each service's part of the status record. What they use is renewed for some of them at a
+    /// time, in turn.
+    pub fn status(&mut self) -> Vec<ServiceStatus> {
+        let count = self.resources.len();
+        for _ in 0..count.min(USAGE_BATCH) {
+            let place = self.next_usage % count;
+            self.next_usage = place + 1;
+            let running = self.supervisor.process(Id(place)).is_some();
+            let resources = &mut self.resources[place];
+            let group = resources.group.as_ref().filter(|_| running);
+            resources.memory_kib = group.and_then(Group::memory_kib);
+        }
+        let usage = self.resources.iter();
+        self.supervisor
+            .status()
+            .zip(usage)
+            .map(|(status, resources)| ServiceStatus {
+                memory_kib: status.pid.and(resources.memory_kib),
+                oom_kills: resources.oom_kills,
+                ..status
+            })
+            .collect()
+    }
+
+    fn ended(&mut self, pid: Pid, status: WaitStatus, now: Raw, events: &mut Vec<Event>) {
+        let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        let Some(id) = self.supervisor.of_process(pid) else {
             return;
         };
-        let (_, index) = self.running.swap_remove(place);
-        let name = self.configured[index].name.clone();
-        let what = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => format!("exited {code}"),
-            (None, Some(signal)) => format!("killed by signal {signal}"),
-            (None, None) => "ended".into(),
+        let service = self.supervisor.service(id);
+        let failure = self
+            .spawner
+            .as_mut()
+            .and_then(|spawner| spawner.failure(pid, service));
+        let mut exit = match failure {
+            Some(how) => Exit { clean: false, how },
+            None => exit_of(status),
         };
-        events.push(Event::Service { name, what });
+        let resources = &mut self.resources[id.0];
+        let oom_kills = resources.group.as_ref().map_or(0, Group::oom_kills);
+        if oom_kills > resources.oom_kills {
+            exit.how += " (its memory was used up)";
+        }
+        resources.oom_kills = oom_kills;
+        self.supervisor.ended(id, exit, now, &mut self.actions);
+        self.carry_out(now, events);
     }
-}
 
-/// Sends a signal to every process but PID 1.
-pub fn signal_all(signal: Signal) {
-    // kill(2) takes -1 for "everybody that I may signal", which for PID 1 leaves out itself; the
-    // group of process 1 is how that is spelled here. ESRCH only says that there is nobody.
-    let _ = kill_process_group(Pid::INIT, signal);
-}
+    fn carry_out(&mut self, now: Raw, events: &mut Vec<Event>) {
+        let mut actions = std::mem::take(&mut self.actions);
+        // A start that fails brings another action or two, and no further start.
+        while !actions.is_empty() {
+            for action in actions.drain(..) {
+                self.carry_out_one(action, now, events);
+            }
+            std::mem::swap(&mut actions, &mut self.actions);
+        }
+        self.actions = actions;
+    }
 
-/// Starts one service; why not, in words.
-fn spawn(service: &Service) -> Result<Pid, String> {
-    let [program, arguments @ ..] = service.exec.as_slice() else {
-        return Err("its `exec` is empty".into());
-    };
-    let dropped = dropped_capabilities(&service.capabilities);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(output())
-        .stderr(output());
-    let child = sys::spawn(&mut command, dropped).map_err(|error| format!("{program}: {error}"))?;
-    i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| format!("{program}: no process id"))
-}
+    fn carry_out_one(&mut self, action: Action, now: Raw, events: &mut Vec<Event>) {
+        let outcome = match action {
+            Action::Start(id) => {
+                self.start(id, now, events);
+                Ok(())
+            }
+            Action::Freeze(id) => self.with_group(id, |group| group.freeze(true)),
+            Action::Thaw(id) => self.with_group(id, |group| group.freeze(false)),
+            Action::Kill(id) => self.kill(id),
+            Action::Terminate(id) => {
+                match &self.resources[id.0].group {
+                    Some(group) => group.signal(Signal::TERM),
+                    None => self.signal(id, Signal::TERM),
+                }
+                Ok(())
+            }
+            Action::Signal(id, signal) => {
+                if let Some(signal) = Signal::from_named_raw(signal as i32) {
+                    self.signal(id, signal);
+                }
+                Ok(())
+            }
+            Action::Tell(id, what) => {
+                let name = self.supervisor.service(id).name.clone();
+                events.push(Event::Service { name, what });
+                Ok(())
+            }
+        };
+        tell_problems(outcome.err().into_iter().collect(), events);
+    }
 
-fn output() -> Stdio {
-    let opened: io::Result<_> = OpenOptions::new().write(true).open(OUTPUT);
-    opened.map_or_else(|_| Stdio::null(), Stdio::from)
-}
-
-fn dropped_capabilities(kept: &[Capability]) -> CapabilitySet {
-    let mut dropped = CapabilitySet::empty();
-    for (capability, bit) in GUARDED {
-        if !kept.contains(&capability) {
-            dropped |= bit;
+    fn start(&mut self, id: Id, now: Raw, events: &mut Vec<Event>) {
+        let service = self.supervisor.service(id);
+        let resources = &mut self.resources[id.0];
+        if let (None, Some(hierarchy)) = (&resources.group, &self.hierarchy) {
+            match hierarchy.group(service) {
+                Ok((group, problems)) => {
+                    resources.group = Some(group);
+                    tell_problems(problems, events);
+                }
+                Err(error) => tell_problems(vec![error], events),
+            }
+        }
+        let Some(spawner) = &self.spawner else { return };
+        match spawner.start(service, resources.group.as_ref()) {
+            Ok(pid) => {
+                let pid = pid.as_raw_nonzero().get().unsigned_abs();
+                self.supervisor.started(id, pid, now, &mut self.actions);
+            }
+            Err(how) => {
+                let exit = Exit { clean: false, how };
+                self.supervisor.ended(id, exit, now, &mut self.actions);
+            }
         }
     }
-    dropped
+
+    fn kill(&self, id: Id) -> Result<(), CgroupError> {
+        if self.resources[id.0].group.is_some() {
+            return self.with_group(id, Group::kill);
+        }
+        if let Some(pid) = self.process(id) {
+            // Its session's first group, as far as that goes without a control group.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        Ok(())
+    }
+
+    fn signal(&self, id: Id, signal: Signal) {
+        if let Some(pid) = self.process(id) {
+            // It may have ended, which its own event tells.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn process(&self, id: Id) -> Option<Pid> {
+        let pid = i32::try_from(self.supervisor.process(id)?).ok()?;
+        Pid::from_raw(pid)
+    }
+
+    fn with_group(
+        &self,
+        id: Id,
+        act: impl FnOnce(&Group) -> Result<(), CgroupError>,
+    ) -> Result<(), CgroupError> {
+        self.resources[id.0].group.as_ref().map_or(Ok(()), act)
+    }
+}
+
+/// Kills every process but PID 1.
+pub fn kill_all() {
+    // kill(2) takes -1 for "everybody that I may signal", which for PID 1 leaves out itself; the
+    // group of process 1 is how that is spelled here. ESRCH only says that there is nobody.
+    let _ = kill_process_group(Pid::INIT, Signal::KILL);
+}
+
+fn exit_of(status: WaitStatus) -> Exit {
+    let how = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exited {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "ended".into(),
+    };
+    Exit {
+        clean: status.exit_status() == Some(0),
+        how,
+    }
+}
+
+fn failure(what: String) -> Event {
+    Event::Failure { what }
+}
+
+fn tell_problems(problems: Vec<CgroupError>, events: &mut Vec<Event>) {
+    events.extend(problems.iter().map(|error| failure(error.to_string())));
 }
 
 #[cfg(test)]
@@ -151,25 +313,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_keeps_only_the_guarded_capabilities_that_it_names() {
-        let all = dropped_capabilities(&[]);
-        assert_eq!(
-            all,
-            CapabilitySet::SYS_TIME | CapabilitySet::SYS_MODULE | CapabilitySet::SYS_BOOT
-        );
-        let dropped = dropped_capabilities(&[Capability::SYS_TIME]);
-        assert_eq!(dropped, CapabilitySet::SYS_MODULE | CapabilitySet::SYS_BOOT);
+    fn a_status_lists_every_service_and_reads_a_bounded_number_of_them() {
+        let many = (0..200).map(|n| Service::new(n.to_string(), vec!["/x".into()]));
+        let mut services = Services::new(many.collect(), Raw(0));
+        assert_eq!(services.status().len(), 200);
+        assert_eq!(services.next_usage, USAGE_BATCH);
+        let mut none = Services::new(Vec::new(), Raw(0));
+        assert!(none.status().is_empty());
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
-        let ghost = Service::new("ghost", vec!["/nowhere/ghost".into()]);
-        assert!(spawn(&ghost).unwrap_err().contains("/nowhere/ghost"));
-        let mut events = Vec::new();
-        let mut services = Services::new(vec![ghost]);
-        services.start(Start::Boot, &mut events);
-        assert_eq!(events, []);
-        services.start(Start::ClockSynced, &mut events);
-        assert_eq!(events.len(), 1);
+    fn services_that_nothing_was_set_up_for_are_down_at_once() {
+        let mut services = Services::new(vec![Service::new("a", vec!["/x".into()])], Raw(0));
+        services.stop();
+        assert!(services.are_down());
+        assert_eq!(services.deadline(), None);
     }
 }

@@ -1,13 +1,14 @@
-//! The way down: everybody is asked, then told, then the machine ends.
+//! Going down: services first, then whatever is left, then the machine; each within a bound.
 
 use noonmark_sync::record::Shutdown;
 use noonmark_sync::units::{Nanos, Raw};
-use rustix::process::Signal;
 
 use crate::services;
 
-/// How long programs may take after SIGTERM, and after SIGKILL.
-const GRACE: Nanos = Nanos::from_secs(1);
+/// How long all services together may take, whatever grace each has.
+const LONGEST: Nanos = Nanos::from_secs(90);
+
+/// How long what was killed may take to be gone.
 const KILL_GRACE: Nanos = Nanos::from_millis(300);
 
 /// A shutdown under way.
@@ -19,14 +20,13 @@ pub struct Stopping {
 }
 
 impl Stopping {
-    /// Asks every program to end.
+    /// The services have been asked to end.
     #[must_use]
     pub fn begin(how: Shutdown, now: Raw) -> Self {
-        services::signal_all(Signal::TERM);
         Self {
             how,
             killed: false,
-            deadline: now + GRACE,
+            deadline: now + LONGEST,
         }
     }
 
@@ -42,18 +42,23 @@ impl Stopping {
         self.how
     }
 
-    /// At the deadline: kills what is left; true where that has been done already, and there is
-    /// nothing more to wait for.
-    pub fn expire(&mut self, now: Raw) -> bool {
-        if now < self.deadline {
-            return false;
-        }
+    /// Whether everything has been killed, so that only its end is waited for.
+    #[must_use]
+    pub fn killed(&self) -> bool {
+        self.killed
+    }
+
+    /// Kills what is left once the services are down, or their time is over; true where that has
+    /// been done already, and there is nothing more to wait for.
+    pub fn expire(&mut self, now: Raw, services_down: bool) -> bool {
         if self.killed {
-            return true;
+            return now >= self.deadline;
         }
-        services::signal_all(Signal::KILL);
-        self.killed = true;
-        self.deadline = now + KILL_GRACE;
+        if services_down || now >= self.deadline {
+            services::kill_all();
+            self.killed = true;
+            self.deadline = now + KILL_GRACE;
+        }
         false
     }
 }

@@ -6,23 +6,17 @@
 )]
 
 use std::ffi::c_void;
+pub mod child;
+
 use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
 use std::ptr::NonNull;
 
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags};
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities,
-};
-
-use crate::affinity;
 
 /// `struct ptp_clock_time` (include/uapi/linux/ptp_clock.h).
 #[repr(C)]
@@ -332,23 +326,6 @@ pub fn schedule_ordinary() -> Result<(), Errno> {
     }
 }
 
-/// Starts `command` in a session of its own, with no signal blocked, on all processors, without the
-/// capabilities in `dropped`.
-pub fn spawn(command: &mut Command, dropped: CapabilitySet) -> io::Result<Child> {
-    // SAFETY: between fork and exec the closure makes only system calls; it takes no lock,
-    // allocates nothing and touches no memory that another thread could hold.
-    unsafe {
-        command.pre_exec(move || {
-            rustix::process::setsid()?;
-            unblock_signals()?;
-            affinity::allow_all()?;
-            drop_capabilities(dropped)?;
-            Ok(())
-        });
-    }
-    command.spawn()
-}
-
 /// Undoes for a child what [`signalfd`] did to this process: a mask survives exec.
 fn unblock_signals() -> Result<(), Errno> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
@@ -362,24 +339,6 @@ fn unblock_signals() -> Result<(), Errno> {
     } else {
         Err(last_errno())
     }
-}
-
-/// Takes capabilities from every set that could give them back: first from the bounding set, which
-/// limits what an executed file can gain, then from the thread's own.
-fn drop_capabilities(dropped: CapabilitySet) -> Result<(), Errno> {
-    for capability in dropped.iter() {
-        remove_capability_from_bounding_set(capability)?;
-    }
-    clear_ambient_capability_set()?;
-    let held = rustix::thread::capabilities(None)?;
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: held.effective.difference(dropped),
-            permitted: held.permitted.difference(dropped),
-            inheritable: CapabilitySet::empty(),
-        },
-    )
 }
 
 fn last_errno() -> Errno {

@@ -105,7 +105,10 @@ fn a_test_image_differs_from_a_base_image_in_the_fault_program_alone() {
     let service = test_config.services.remove(0);
     assert_eq!(service.exec, ["/noonmark-fault"]);
     assert_eq!(service.start, Start::Boot);
-    assert_eq!(service.capabilities, [Capability::SYS_TIME]);
+    assert_eq!(
+        service.capabilities,
+        [Capability::SYS_TIME, Capability::SYS_NICE]
+    );
     assert_eq!(test_config, base_config);
     for tree in [&mut base, &mut test] {
         tree.remove("noonmark.json");

@@ -4,13 +4,13 @@
 use std::env;
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use noonmark_init::sys;
+use noonmark_init::{affinity, sys};
 use rustix::process::Signal;
-use rustix::thread::CapabilitySet;
 
 /// What the program's first argument is where it is to be load.
 pub const ARGUMENT: &str = "load";
@@ -48,9 +48,8 @@ impl Load {
         for kind in cpus.chain(["memory", "fork"]) {
             let mut command = Command::new(env::current_exe()?);
             command.args([ARGUMENT, kind]);
-            // In a session and group of its own, so that its children end with it.
-            load.hogs
-                .push(sys::spawn(&mut command, CapabilitySet::empty())?);
+            // In a group of its own, so that its children end with it.
+            load.hogs.push(command.process_group(0).spawn()?);
         }
         sys::schedule_fifo(PRIORITY)?;
         Ok(load)
@@ -75,6 +74,8 @@ impl Drop for Load {
 /// Is load of this kind until it is killed.
 #[must_use]
 pub fn be(kind: Option<&str>) -> ExitCode {
+    // The fault program keeps to one processor, and this is its child. A failure makes less load.
+    let _ = affinity::allow_all();
     match kind {
         Some("cpu") => loop {
             std::hint::spin_loop();

@@ -1,6 +1,5 @@
 //! What PID 1 tells of itself: to the log, to the host, to the guest's own programs.
 
-use noonmark_sync::config::Start;
 use noonmark_sync::record::Event as Told;
 
 use super::Pid1;
@@ -34,9 +33,8 @@ impl Pid1 {
         eventlog::write(&event);
         self.status.queue(self.reporter.event(event));
         if synced {
-            // Before the services that it is for.
+            // Before the services that it is for: they are started after what is told.
             self.tell_status();
-            self.services.start(Start::ClockSynced, &mut self.told);
         } else if changed && self.status_file.is_wanted() {
             self.tell_status();
         }
@@ -49,7 +47,10 @@ impl Pid1 {
         if !listens && !self.status_file.is_wanted() {
             return;
         }
-        let line = self.reporter.status(&self.discipline, &self.status);
+        let services = self.services.status();
+        let line = self
+            .reporter
+            .status(&self.discipline, &self.status, services);
         if let Some(what) = self.status_file.write(&line) {
             self.fail_softly(what);
         }

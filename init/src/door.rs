@@ -1,0 +1,116 @@
+//! Closes the door before the first service starts: what follows can change neither the root file
+//! system nor the kernel, whatever its user. The threat model is in `init/docs/threat-model.md`.
+
+use std::fs;
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
+use thiserror::Error;
+
+/// A bolt that does not close.
+#[derive(Debug, Error)]
+pub enum DoorError {
+    /// A mount stays writable.
+    #[error("making {path} read-only: {errno}")]
+    Mount {
+        /// Which.
+        path: &'static str,
+        /// What the kernel says.
+        errno: Errno,
+    },
+    /// A kernel setting stays as it was.
+    #[error("sysctl {name}: {source}")]
+    Sysctl {
+        /// Which.
+        name: &'static str,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+}
+
+/// Kernel settings, their values, and why; an image or a seed that sets one itself keeps its own.
+const SETTINGS: [(&str, &str); 4] = [
+    // The kernel's log and addresses tell an attacker where to aim.
+    ("kernel.dmesg_restrict", "1"),
+    ("kernel.kptr_restrict", "1"),
+    ("kernel.unprivileged_bpf_disabled", "1"),
+    // No key on the console reboots or dumps.
+    ("kernel.sysrq", "0"),
+];
+
+/// Once 1, no module can be loaded until the machine starts anew.
+const MODULES_DISABLED: &str = "kernel.modules_disabled";
+
+/// What user 0 could change the kernel through without any capability: `/proc/sysrq-trigger`
+/// reboots, `/proc/sys/kernel/core_pattern` runs programs with all rights.
+const BOUND: [&str; 5] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+];
+
+/// The other mounts that nobody needs to write to; PID 1 has its own way to the control groups.
+const SEALED: [(&str, MountFlags); 3] = [
+    ("/sys/fs/cgroup", HARDENED),
+    ("/sys", HARDENED),
+    ("/", MountFlags::empty()),
+];
+
+const HARDENED: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NOEXEC)
+    .union(MountFlags::NODEV);
+
+/// Closes it; what does not close is told, and the rest is closed all the same. `is_set` says
+/// whether the configuration has a word of its own on a kernel setting.
+#[must_use]
+pub fn close(lock_modules: bool, is_set: impl Fn(&str) -> bool) -> Vec<DoorError> {
+    let mut errors = Vec::new();
+    let modules = lock_modules.then_some((MODULES_DISABLED, "1"));
+    for (name, value) in SETTINGS.into_iter().chain(modules) {
+        if is_set(name) {
+            continue;
+        }
+        match fs::write(path_of(name), value) {
+            // A kernel without the feature needs no bolt on it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => errors.push(DoorError::Sysctl { name, source }),
+            Ok(()) => {}
+        }
+    }
+    for path in BOUND {
+        match mount_bind(path, path).and_then(|()| read_only(path, HARDENED)) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => errors.push(DoorError::Mount { path, errno }),
+        }
+    }
+    for (path, flags) in SEALED {
+        if let Err(errno) = read_only(path, flags) {
+            errors.push(DoorError::Mount { path, errno });
+        }
+    }
+    errors
+}
+
+/// Of this mount alone: the file system stays writable where it is mounted elsewhere.
+fn read_only(path: &str, flags: MountFlags) -> Result<(), Errno> {
+    mount_remount(path, MountFlags::BIND | MountFlags::RDONLY | flags, "")
+}
+
+fn path_of(name: &str) -> String {
+    format!("/proc/sys/{}", name.replace('.', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_a_file_below_proc_sys() {
+        assert_eq!(
+            path_of(MODULES_DISABLED),
+            "/proc/sys/kernel/modules_disabled"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! The loop's part for services: starting them behind a closed door, reaping, and going down.
+
+use noonmark_sync::record::{Event as Told, Shutdown, State};
+
+use super::Pid1;
+use crate::services::Reaped;
+use crate::services::supervisor::Clock;
+use crate::signals::{self, Signal};
+use crate::stop::Stopping;
+use crate::{clocks, door, power};
+
+impl Pid1 {
+    /// Sets the machine up for services, and locks it against them.
+    pub(super) fn open_for_services(&mut self) {
+        self.services.open(&mut self.told);
+        let (lock_modules, sysctl) = &self.bolts;
+        let is_set = |name: &str| sysctl.iter().any(|set| set.as_str() == name);
+        for error in door::close(*lock_modules, is_set) {
+            self.told.push(Told::Failure {
+                what: error.to_string(),
+            });
+        }
+    }
+
+    /// Freezes and thaws. Comes after the clock's own work, so that it delays no repair (a clock
+    /// that is right again by now froze nobody), and before what is told, which takes longer.
+    pub(super) fn tell_services_of_the_clock(&mut self) {
+        let clock = Clock {
+            synced: self.discipline.synced_at().is_some(),
+            disrupted: self.discipline.engine().state() == State::Disrupted,
+        };
+        self.services
+            .set_clock(clock, clocks::raw(), &mut self.told);
+    }
+
+    /// Starts and stops what is due.
+    pub(super) fn serve_services(&mut self) {
+        self.services.turn(clocks::raw(), &mut self.told);
+    }
+
+    pub(super) fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::Child => self.reap_again = true,
+                Signal::PowerOff { by: None } => {
+                    self.shut_down(Shutdown::Poweroff, "the kernel asked for it");
+                }
+                Signal::PowerOff { by: Some(pid) } if signals::may_end_machine(pid) => {
+                    self.shut_down(Shutdown::Poweroff, "a program asked for it");
+                }
+                Signal::PowerOff { by: Some(pid) } => self.fail_softly(format!(
+                    "process {pid} may not end the machine: it lacks CAP_SYS_BOOT"
+                )),
+            }
+        }
+    }
+
+    pub(super) fn reap(&mut self) {
+        let reaped = self.services.reap(clocks::raw(), &mut self.told);
+        self.reap_again = reaped == Reaped::Some;
+        let killed = self.stopping.as_ref().is_some_and(Stopping::killed);
+        if reaped == Reaped::NoChildren && killed {
+            self.end();
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, how: Shutdown, why: &str) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.told.push(Told::Shutdown { why: why.into() });
+        self.tell();
+        self.services.stop();
+        self.stopping = Some(Stopping::begin(how, clocks::raw()));
+    }
+
+    pub(super) fn end(&mut self) -> ! {
+        let how = self
+            .stopping
+            .as_ref()
+            .map_or(Shutdown::Poweroff, Stopping::how);
+        self.tell();
+        power::end(how)
+    }
+}

@@ -1,0 +1,91 @@
+//! Starts a service's first process without waiting for it: whether the program could be executed
+//! is known when the process has ended.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use noonmark_sync::config::Service;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
+
+use super::cgroup::Group;
+use super::{capabilities, output};
+use crate::sys::child::{self, Plan, Report, Stage};
+
+/// The programs' search path, where a service's own environment has none.
+const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
+
+/// Starts processes, and learns what became of their start.
+#[derive(Debug)]
+pub struct Spawner {
+    null: File,
+    /// What children write when they can't become the program; closed by success.
+    reports: OwnedFd,
+    reporter: OwnedFd,
+    received: Vec<Report>,
+}
+
+impl Spawner {
+    /// `/dev` must be mounted.
+    ///
+    /// # Errors
+    /// There is no `/dev/null`, or no pipe.
+    pub fn new() -> Result<Self, Errno> {
+        let null = File::open("/dev/null")
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let (reports, reporter) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self {
+            null,
+            reports,
+            reporter,
+            received: Vec::new(),
+        })
+    }
+
+    /// Starts the service's program; why not, in words.
+    pub fn start(&self, service: &Service, group: Option<&Group>) -> Result<Pid, String> {
+        let output = output::open(&service.output)?;
+        let text = |text: &str| CString::new(text).map_err(|_| format!("a NUL byte in {text:?}"));
+        let exec: Result<Vec<CString>, String> = service.exec.iter().map(|w| text(w)).collect();
+        let exec = exec?;
+        let mut environment = Vec::with_capacity(service.env.len() + 1);
+        if !service.env.contains_key("PATH") {
+            environment.push(text(&format!("PATH={PATH}"))?);
+        }
+        for (name, value) in &service.env {
+            environment.push(text(&format!("{name}={value}"))?);
+        }
+        let kept = capabilities::kept(service);
+        child::start(&Plan {
+            exec: &exec,
+            environment: &environment,
+            folder: &text(&service.cwd)?,
+            input: self.null.as_fd(),
+            output: output.as_fd(),
+            cgroup: group.map(Group::descriptor),
+            user: service.user,
+            group: service.group_id(),
+            kept,
+            failures: self.reporter.as_fd(),
+        })
+        .map_err(|errno| format!("no process for it: {errno}"))
+    }
+
+    /// Why this process, which has ended, could not become its program; none where it did.
+    pub fn failure(&mut self, pid: u32, service: &Service) -> Option<String> {
+        while let Some(report) = Report::read(self.reports.as_fd()) {
+            self.received.push(report);
+        }
+        let place = self.received.iter().position(|report| report.pid == pid)?;
+        let report = self.received.swap_remove(place);
+        let program = service.exec.first().map_or("", String::as_str);
+        Some(match report.stage {
+            Stage::Prepare => format!("could not be prepared: {}", report.errno),
+            Stage::Folder => format!("{}: {}", service.cwd, report.errno),
+            Stage::Rights => format!("user or capabilities: {}", report.errno),
+            Stage::Execute => format!("{program}: {}", report.errno),
+        })
+    }
+}
