@@ -63,6 +63,10 @@ pub enum FirmwareError {
 /// The firmware to boot with: `named`, else the distribution's, else the one carried along. Flash
 /// images that hold both parts are cut in two in the folder `cache`, which is made where needed.
 ///
+/// The distribution's comes first: it is kept up to date, and is what the disk meets elsewhere. The
+/// one carried along boots sooner (to the first sync 13.5 and 13.9 s against 16.8 and 20.8 s with
+/// Debian 12's, in turns on a busy machine under emulation).
+///
 /// # Errors
 /// What was named is not there or is no firmware, or `cache` can't be written.
 pub fn find(named: Option<&Path>, cache: &Path) -> Result<Firmware, FirmwareError> {

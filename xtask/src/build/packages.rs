@@ -104,7 +104,7 @@ impl Pins {
     fn lacks(&self, wanted: Wanted<'_>) -> Result<String> {
         let others = Vec::from_iter(self.lock.suites(wanted.role, wanted.name));
         Ok(format!(
-            "{} has no pin for {} of {}{}; take it in with `cargo xtask lock`",
+            "{} has no pin for {} of {}{}",
             self.file.display(),
             wanted.name,
             wanted.origin()?,
@@ -131,7 +131,10 @@ pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<V
     let pinned = pins.of(wanted)?;
     if pinned.is_empty() {
         if pins.demanded {
-            bail!("--locked: {}", pins.lacks(wanted)?);
+            bail!(
+                "--locked: {}; take it in with `cargo xtask lock`",
+                pins.lacks(wanted)?
+            );
         }
         let memory = memory(workspace, wanted, "")?;
         if let Some(packages) = recall(workspace, &memory) {
@@ -139,7 +142,10 @@ pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<V
         }
         // What is pinned for others is meant to be pinned; what is pinned for nobody is not.
         if !pins.lock.suites(wanted.role, wanted.name).is_empty() {
-            progress::note(format!("{}; taking the newest", pins.lacks(wanted)?));
+            progress::note(format!(
+                "{}: taking the newest; `cargo xtask lock` takes it into the lock",
+                pins.lacks(wanted)?
+            ));
         }
         return newest(workspace, wanted, &memory);
     }
