@@ -38,7 +38,7 @@ const LIMIT: RGBColor = RGBColor(0x88, 0x88, 0x88);
 
 /// Twice the size at which a plot is shown at most: the library draws on whole pixels.
 const SIZE: (u32, u32) = (960, 620);
-const FONT: (&str, u32) = ("sans-serif", 28);
+const FONT: (&str, u32) = ("sans-serif", 32);
 
 /// The error of the guest's clock against the time since the fault, both logarithmic, a line for
 /// each trace, and a line at the tolerance. None where there is nothing to draw.
@@ -134,8 +134,8 @@ fn draw<X: Axis, Y: Axis>(
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
             .margin_right(40)
-            .x_label_area_size(86)
-            .y_label_area_size(124)
+            .x_label_area_size(96)
+            .y_label_area_size(142)
             .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
