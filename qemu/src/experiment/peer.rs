@@ -77,58 +77,17 @@ pub fn run(
     accelerator: &Decision,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Outcome {
-    let mut report = blank_report("", 0, plan, accelerator);
-    let mut guest = None;
-    let mut each = || -> Result<(), ExperimentError> {
-        for &fault in &plan.faults {
-            let index = report.faults.len();
-            report.faults.push(FaultReport {
-                fault: fault.to_string(),
-                family: fault.family(),
-                requested: plan.count,
-                samples: Vec::new(),
-                summary: Summary::default(),
-            });
-            for number in 1..=plan.count {
-                let here = match &mut guest {
-                    Some(guest) => guest,
-                    empty => {
-                        let new = Guest::boot(boot, peer)?;
-                        new.describe(&mut report);
-                        empty.insert(new)
-                    }
-                };
-                let sampled = here.sample(fault, plan, number)?;
-                report.host.qemu_waited_share = here.waiting.share();
-                let sample = match sampled {
-                    Ok(sample) => Sample { number, ..sample },
-                    Err(reason) => {
-                        let reason = &*reason;
-                        progress(Progress::Skipped { fault, reason });
-                        report.not_run.push(NotRun {
-                            fault: fault.to_string(),
-                            reason: reason.to_owned(),
-                        });
-                        break;
-                    }
-                };
-                if sample.recovered_ns.is_none() {
-                    guest = None;
-                }
-                progress(Progress::Sampled {
-                    fault,
-                    number,
-                    of: plan.count,
-                    sample: &sample,
-                });
-                let entry = &mut report.faults[index];
-                entry.samples.push(sample);
-                entry.summary = Summary::of(&entry.samples);
-            }
-        }
-        Ok(())
+    let mut session = Session {
+        boot,
+        peer,
+        plan,
+        report: blank_report("", 0, plan, accelerator),
+        guest: None,
+        progress,
     };
-    let error = each().err();
+    let mut faults = plan.faults.iter();
+    let error = faults.find_map(|&fault| session.fault(fault).err());
+    let mut report = session.report;
     if let Some(error) = &error {
         list_missing(&mut report, plan, error);
     }
@@ -196,6 +155,82 @@ pub fn first_read(
         if read.right_at_ns.is_some() || late {
             return Ok(Ok(*read));
         }
+    }
+}
+
+/// The faults, over as many boots as they take.
+struct Session<'a, 'b> {
+    boot: &'a mut Boot<'b>,
+    peer: &'a Peer,
+    plan: &'a Plan,
+    report: Report,
+    /// None before the first fault, and after one that the peer did not repair.
+    guest: Option<Guest<'a>>,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
+impl Session<'_, '_> {
+    fn fault(&mut self, fault: Fault) -> Result<(), ExperimentError> {
+        let index = self.report.faults.len();
+        self.report.faults.push(FaultReport {
+            fault: fault.to_string(),
+            family: fault.family(),
+            requested: self.plan.count,
+            samples: Vec::new(),
+            summary: Summary::default(),
+        });
+        for number in 1..=self.plan.count {
+            let sample = match self.sample(fault, number)? {
+                Ok(sample) => Sample { number, ..sample },
+                Err(reason) => {
+                    let reason = &*reason;
+                    (self.progress)(Progress::Skipped { fault, reason });
+                    self.report.not_run.push(NotRun {
+                        fault: fault.to_string(),
+                        reason: reason.to_owned(),
+                    });
+                    return Ok(());
+                }
+            };
+            (self.progress)(Progress::Sampled {
+                fault,
+                number,
+                of: self.plan.count,
+                sample: &sample,
+            });
+            let entry = &mut self.report.faults[index];
+            entry.samples.push(sample);
+            entry.summary = Summary::of(&entry.samples);
+        }
+        Ok(())
+    }
+
+    /// Does a fault once, in the guest that is there or in a new one; the inner error says why it
+    /// can't be done.
+    fn sample(
+        &mut self,
+        fault: Fault,
+        number: u32,
+    ) -> Result<Result<Sample, String>, ExperimentError> {
+        let guest = match &mut self.guest {
+            Some(guest) => guest,
+            empty => {
+                let new = Guest::boot(self.boot, self.peer)?;
+                new.describe(&mut self.report);
+                empty.insert(new)
+            }
+        };
+        let sampled = guest.sample(fault, self.plan, number)?;
+        // Of several boots the one that had to wait most is told.
+        let waited = &mut self.report.host.qemu_waited_share;
+        *waited = [*waited, guest.waiting.share()]
+            .into_iter()
+            .flatten()
+            .reduce(f64::max);
+        if matches!(&sampled, Ok(sample) if sample.recovered_ns.is_none()) {
+            self.guest = None;
+        }
+        Ok(sampled)
     }
 }
 
@@ -310,9 +345,11 @@ impl<'a> Guest<'a> {
         number: u32,
     ) -> Result<Result<Sample, String>, ExperimentError> {
         let Some(request) = fault.request() else {
-            return Ok(Err(format!(
-                "`{fault}` is not done by a program in the guest"
-            )));
+            return Ok(Err(
+                "it is done from the host or by several programs; a peer's guest is disturbed by \
+                 the fault program alone"
+                    .to_owned(),
+            ));
         };
         let mut random = Rng::with_seed(plan.sample_seed(fault, number));
         let mut why = String::new();
