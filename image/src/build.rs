@@ -65,6 +65,8 @@ pub struct Inputs<'a> {
     pub fault: Option<&'a [u8]>,
     /// The program that sets up the network; it goes in where the spec asks for a network.
     pub net: &'a [u8],
+    /// The NTP client; it goes in where the spec names time servers.
+    pub ntp: &'a [u8],
     /// The `[[file]]` contents, from [`Spec::load_files`].
     pub files: &'a [LoadedFile],
     /// The EFI stub; none is an image for direct boot alone, without [`UKI`] and [`DISK`].
@@ -145,6 +147,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
     let spec = inputs.spec;
     if spec.wants_network() {
         check_program(initrd::NET_PROGRAM, inputs.net)?;
+    }
+    if spec.wants_ntp() {
+        check_program(initrd::NTP_PROGRAM, inputs.ntp)?;
     }
     let tree = initrd::tree(inputs);
     let archive = cpio::write(&tree, spec.image.source_date_seconds())?;

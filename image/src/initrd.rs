@@ -24,7 +24,10 @@ pub const NET_SERVICE: &str = "noonmark-net";
 pub const NTP_PROGRAM: &str = "/noonmark-ntp";
 
 /// The name of the service that runs it.
-pub const NTP_SERVICE: &str = "noonmark-ntp";
+pub const NTP_SERVICE: &str = network::NTP_SERVICE;
+
+/// The user that it runs as, its own.
+const NTP_USER: u32 = 65_123;
 
 /// Where programs look for name servers; a link to what `noonmark-net` writes.
 pub const RESOLV_CONF_LINK: &str = "/etc/resolv.conf";
@@ -57,6 +60,9 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
     if spec.wants_network() {
         add(NET_PROGRAM, Entry::file(inputs.net.to_vec(), 0o755));
         add(RESOLV_CONF_LINK, Entry::symlink(network::RESOLV_CONF));
+    }
+    if spec.wants_ntp() {
+        add(NTP_PROGRAM, Entry::file(inputs.ntp.to_vec(), 0o755));
     }
     for (module, path) in inputs.kernel.modules.iter().zip(module_paths(inputs)) {
         add(&path, Entry::file(module.bytes.clone(), 0o644));
@@ -97,7 +103,13 @@ pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
             ..service
         }
     });
-    let own = fault.into_iter().chain(net);
+    // It has no need of any right, and PID 1 takes nobody else's word for the time.
+    let ntp = spec.wants_ntp().then(|| Service {
+        user: NTP_USER,
+        restart: Restart::Always,
+        ..own(NTP_SERVICE, NTP_PROGRAM, &[])
+    });
+    let own = fault.into_iter().chain(net).chain(ntp);
     BootConfig {
         v: 1,
         hostname: spec.image.hostname.clone(),

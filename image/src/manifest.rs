@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::build::{Artifact, Inputs, cmdline};
 use crate::hash::Sha256Hex;
-use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM};
+use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM};
 use crate::modules::Resolution;
 
 /// The version of the format.
@@ -315,6 +315,9 @@ fn list_inputs(inputs: &Inputs<'_>) -> Vec<Input> {
     }
     if inputs.spec.wants_network() {
         add(InputKind::Program, NET_PROGRAM, inputs.net);
+    }
+    if inputs.spec.wants_ntp() {
+        add(InputKind::Program, NTP_PROGRAM, inputs.ntp);
     }
     if let Some(stub) = inputs.stub {
         add(InputKind::Stub, "linuxx64.efi.stub", &stub.bytes);

@@ -9,10 +9,12 @@ use noonmark_sync::record::Event;
 use noonmark_sync::sample::{Local, ReadFailure, Reading, Source};
 use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::clocks::{self, Sandwich};
 use crate::modules::{self, ModuleError};
 use crate::phc::{self, Phc};
+use crate::samples::{Datagram, Samples};
 use crate::sys::{self, Adjust};
 use crate::timechannel::TimeChannel;
 use crate::vmclock::{ScaleError, VmClock};
@@ -42,6 +44,8 @@ pub struct Discipline {
     vmclock: Option<VmClock>,
     /// The host's time channel.
     pub channel: TimeChannel,
+    /// The NTP client's samples, in an image that has one.
+    pub samples: Option<Samples>,
     /// Sources whose driver did not load, and why.
     refusals: Vec<(Source, String)>,
     actions: Vec<Action>,
@@ -61,6 +65,7 @@ impl Discipline {
             phcs: Vec::new(),
             vmclock: None,
             channel: TimeChannel::new(built, now),
+            samples: None,
             refusals: Vec::new(),
             actions: Vec::with_capacity(ACTIONS),
             batch: Vec::with_capacity(ACTIONS),
@@ -201,6 +206,23 @@ impl Discipline {
         }
     }
 
+    /// Takes in what the NTP client, which is process `client`, has sent; true where it has just
+    /// come, so that the source can be tried.
+    pub fn take_samples(&mut self, client: Option<Pid>) -> bool {
+        let mut has_come = false;
+        if let Some(samples) = &mut self.samples {
+            samples.begin();
+        }
+        while let Some(datagram) = self.samples.as_mut().and_then(|s| s.next(client)) {
+            match datagram {
+                Datagram::Hello => has_come = true,
+                Datagram::Sample(reading) => self.drive(Input::Read(Source::Ntp, Ok(reading))),
+                Datagram::Useless => {}
+            }
+        }
+        has_come
+    }
+
     fn carry_out(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::Read(source) => self.read(source),
@@ -230,7 +252,13 @@ impl Discipline {
                 self.channel.proceed()?
             }
             Source::Rtc => rtc::read(),
-            Source::Ntp => Err(ReadFailure::Absent),
+            // The answer comes as a sample, which is a reading like any other, or not at all, and
+            // then the engine's own deadline tells.
+            Source::Ntp => match self.samples.as_mut().map(Samples::ask) {
+                Some(Ok(())) => return None,
+                Some(Err(why)) => Err(why),
+                None => Err(ReadFailure::Absent),
+            },
             ref phc => self.read_phc(phc),
         };
         Some(Input::Read(source, outcome))

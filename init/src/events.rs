@@ -30,6 +30,8 @@ pub enum Event {
         /// The driver did not say that it is absent.
         connected: bool,
     },
+    /// The NTP client sent something.
+    Samples,
     /// The status port, likewise.
     StatusPort {
         /// The driver did not say that it is absent.
@@ -50,17 +52,20 @@ pub enum Watched {
     Uevents,
     /// The time channel's port.
     TimePort,
+    /// [`crate::samples::Samples`].
+    Samples,
     /// The status port.
     StatusPort,
     /// [`crate::signals::Signals`].
     Signals,
 }
 
-const WATCHED: [Watched; 6] = [
+const WATCHED: [Watched; 7] = [
     Watched::ClockSet,
     Watched::VmClock,
     Watched::Uevents,
     Watched::TimePort,
+    Watched::Samples,
     Watched::StatusPort,
     Watched::Signals,
 ];
@@ -147,9 +152,11 @@ fn whole_milliseconds(span: Nanos) -> Timespec {
 
 fn flags(watched: Watched) -> EventFlags {
     match watched {
-        Watched::ClockSet | Watched::VmClock | Watched::Uevents | Watched::Signals => {
-            EventFlags::IN
-        }
+        Watched::ClockSet
+        | Watched::VmClock
+        | Watched::Uevents
+        | Watched::Samples
+        | Watched::Signals => EventFlags::IN,
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.
         Watched::TimePort | Watched::StatusPort => {
             EventFlags::IN | EventFlags::OUT | EventFlags::ET
@@ -163,6 +170,7 @@ fn event(watched: Watched, connected: bool) -> Event {
         Watched::VmClock => Event::VmClock,
         Watched::Uevents => Event::Uevents,
         Watched::TimePort => Event::TimePort { connected },
+        Watched::Samples => Event::Samples,
         Watched::StatusPort => Event::StatusPort { connected },
         Watched::Signals => Event::Signals,
     }

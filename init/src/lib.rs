@@ -24,6 +24,7 @@ pub mod ports;
 pub mod power;
 pub mod report;
 pub mod rtc;
+pub mod samples;
 pub mod seed;
 pub mod services;
 pub mod signals;

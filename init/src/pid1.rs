@@ -1,5 +1,6 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
+mod ntp;
 mod services;
 mod telling;
 
@@ -51,6 +52,8 @@ struct Pid1 {
     told: Vec<Told>,
     /// Until when the first correction may wait; none once it has been asked for.
     boot_wait: Option<Raw>,
+    /// Whether the image has the NTP client.
+    has_ntp: bool,
     status_interval: Nanos,
     next_status: Raw,
     next_unread: Option<Raw>,
@@ -101,6 +104,7 @@ impl Pid1 {
             uevents: None,
             told: Vec::new(),
             boot_wait: Some(now + BOOT_WAIT),
+            has_ntp: !config.ntp.servers.is_empty(),
             status_interval: config.status.interval.max(Nanos::from_millis(10)),
             next_status: now,
             next_unread: None,
@@ -154,6 +158,9 @@ impl Pid1 {
         self.discipline.rescan_phcs();
         self.begin_when_ready(clocks::raw());
         self.rescan_ports();
+        if self.has_ntp {
+            self.open_samples();
+        }
         self.open_for_services();
         loop {
             self.expire(clocks::raw());
@@ -189,6 +196,7 @@ impl Pid1 {
                 Event::VmClock => self.on_vmclock(),
                 Event::Uevents => self.on_uevents(),
                 Event::TimePort { connected } => self.on_time_port(connected),
+                Event::Samples => self.on_samples(),
                 Event::StatusPort { connected } => self.on_status_port(connected),
                 Event::Signals => self.on_signals(),
             }

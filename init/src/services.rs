@@ -121,6 +121,15 @@ impl Services {
         self.spawner.is_none() || self.supervisor.is_down()
     }
 
+    /// The first process of a service that runs.
+    #[must_use]
+    pub fn pid(&self, name: &str) -> Option<Pid> {
+        let (mut ids, supervisor) = ((0..self.supervisor.count()).map(Id), &self.supervisor);
+        let id = ids.find(|&id| supervisor.service(id).name == name)?;
+        let pid = i32::try_from(supervisor.process(id)?).ok()?;
+        Pid::from_raw(pid)
+    }
+
     /// Collects children that have ended, the services' and orphans; a bounded number at a time.
     pub fn reap(&mut self, now: Raw, events: &mut Vec<Event>) -> Reaped {
         for _ in 0..REAP_BATCH {

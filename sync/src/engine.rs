@@ -84,6 +84,10 @@ const HINT_HOLDS: Nanos = Nanos::from_secs(2);
 const SLOW_READ_FIRST: Nanos = Nanos::from_millis(100);
 const SLOW_READ_LAST: Nanos = Nanos::from_millis(400);
 
+/// The same for servers on a network, which are not ours to load.
+const NETWORK_READ_FIRST: Nanos = Nanos::from_secs(2);
+const NETWORK_READ_LAST: Nanos = Nanos::from_secs(32);
+
 /// Time between two adjustments of the frequency: at first, and once all is quiet.
 const SETTLE_FIRST: Nanos = Nanos::from_millis(40);
 const SETTLE_LAST: Nanos = Nanos::from_secs(4);

@@ -31,6 +31,10 @@ const BAR_LAST: Nanos = Nanos::from_secs(600);
 /// An answer that has not come after this never will: the shell's own deadlines are far shorter.
 const ANSWER_DEADLINE: Nanos = Nanos::from_secs(3);
 
+/// The same for servers on a network: the client may have to wait until it may ask them again, and
+/// for the network to come up.
+const NETWORK_DEADLINE: Nanos = Nanos::from_secs(8);
+
 /// Failures in a row of the source followed, after which another is looked for.
 const FAILURES: u32 = 3;
 const FAILURES_WAITED_FOR: u32 = 2;
@@ -185,7 +189,13 @@ impl Ladder {
 
     /// A source whose answer is overdue beyond hope.
     pub fn overdue(&self, now: Raw) -> Option<Source> {
-        let overdue = |rung: &&Rung| rung.asked.is_some_and(|at| now - at > ANSWER_DEADLINE);
+        let overdue = |rung: &&Rung| {
+            let deadline = match rung.source {
+                Source::Ntp => NETWORK_DEADLINE,
+                _ => ANSWER_DEADLINE,
+            };
+            rung.asked.is_some_and(|at| now - at > deadline)
+        };
         self.rungs
             .iter()
             .find(overdue)

@@ -17,6 +17,7 @@ pub mod engine;
 mod estimator;
 mod indicators;
 mod ladder;
+pub mod ntp;
 pub mod record;
 pub mod sample;
 pub mod testport;

@@ -42,7 +42,8 @@ pub enum Method {
     Extended,
     /// `PTP_SYS_OFFSET`: system and device time in turn.
     Offset,
-    /// Four timestamps over the host's time channel; the bound is half the shortest round trip.
+    /// Four timestamps over the host's time channel, where the bound is half the shortest round
+    /// trip; or with servers on a network, where it is what those that agree say.
     RoundTrip,
     /// Whole seconds of `/dev/rtc0`, timed at the second's edge where the driver can.
     Rtc,

@@ -23,6 +23,7 @@ fn disk(spec: &Spec, init: &[u8], content: &[u8]) -> Vec<u8> {
         init: &program(init),
         fault: None,
         net: &program(b"net"),
+        ntp: &program(b"ntp"),
         files: &files,
         stub: Some(&stub()),
         provenance: &Provenance::default(),

@@ -47,6 +47,7 @@ fn build(init: &[u8], provenance: &Provenance) -> build::Outputs {
         init: &program(init),
         fault: None,
         net: &program(b"net"),
+        ntp: &program(b"ntp"),
         files: &[],
         stub: Some(&stub()),
         provenance,

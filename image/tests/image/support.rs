@@ -268,6 +268,7 @@ pub fn try_build(
         init,
         fault,
         net: &program(b"net"),
+        ntp: &program(b"ntp"),
         files: &[],
         stub: Some(&stub()),
         provenance: &Provenance::default(),

@@ -21,6 +21,9 @@ pub const NTP_FILE: &str = "/run/noonmark/ntp.json";
 /// Where the name servers are written to; `/etc/resolv.conf` points there.
 pub const RESOLV_CONF: &str = "/run/noonmark/resolv.conf";
 
+/// The NTP client's service, whose word PID 1 takes.
+pub const NTP_SERVICE: &str = "noonmark-ntp";
+
 /// The longest Ethernet interface name, in bytes (`IFNAMSIZ` less its zero).
 const NAME_MAX: usize = 15;
 

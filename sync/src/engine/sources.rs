@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Action, Engine, SLOW_READ_FIRST};
+use super::{Action, Engine, NETWORK_READ_FIRST, SLOW_READ_FIRST};
 use crate::doubt::Trust;
 use crate::estimator::WANDER_PPB;
 use crate::ladder::{Probe, Standing};
@@ -75,7 +75,10 @@ impl Engine {
         self.doubt = None;
         self.schedule.holdover = None;
         self.schedule.switched = from.is_some().then_some(now);
-        self.schedule.read_interval = SLOW_READ_FIRST;
+        self.schedule.read_interval = match source {
+            Source::Ntp => NETWORK_READ_FIRST,
+            _ => SLOW_READ_FIRST,
+        };
         if from.as_ref() != Some(source) {
             actions.push(Action::Emit(Event::Source {
                 from,

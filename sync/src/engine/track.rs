@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Action, Engine, Look, SLOW_READ_LAST};
+use super::{Action, Engine, Look, NETWORK_READ_LAST, SLOW_READ_LAST};
 use crate::doubt::{Doubt, SMALL_REPEAT, Trust, Verdict};
 use crate::estimator::{Deviation, WANDER_PPB};
 use crate::record::{Alert, Cause, DetectedBy};
@@ -68,8 +68,12 @@ impl Engine {
     /// A reading of the source followed.
     pub(super) fn track(&mut self, now: Raw, reading: Reading, actions: &mut Vec<Action>) {
         self.schedule.read = now + self.schedule.read_interval;
+        let last = match reading.source {
+            Source::Ntp => NETWORK_READ_LAST,
+            _ => SLOW_READ_LAST,
+        };
         self.schedule.read_interval =
-            (self.schedule.read_interval + self.schedule.read_interval).min(SLOW_READ_LAST);
+            (self.schedule.read_interval + self.schedule.read_interval).min(last);
         let checked = self.trust(now, &reading.source) == Trust::Checked;
         if checked && self.doubt.is_none() {
             self.estimator.unlearn_creep(&reading);

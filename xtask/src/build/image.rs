@@ -229,6 +229,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         init: &programs.init,
         fault: (kind != Kind::Base).then_some(&programs.fault),
         net: &programs.net,
+        ntp: &programs.ntp,
         files: &files,
         stub: stub.as_ref(),
         provenance: &provenance,
@@ -275,6 +276,7 @@ impl Ingredients {
             &self.programs.init,
             &self.programs.fault,
             &self.programs.net,
+            &self.programs.ntp,
         ];
         let packages = self.peer.iter().flat_map(|(_, packages)| packages);
         parts.extend(packages.map(|package| package.sha256.0.as_slice()));

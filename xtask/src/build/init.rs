@@ -40,6 +40,8 @@ pub struct Programs {
     pub fault: Vec<u8>,
     /// What sets up the network, of images that have one.
     pub net: Vec<u8>,
+    /// The NTP client, of images that name time servers.
+    pub ntp: Vec<u8>,
 }
 
 /// Compiles what has changed and returns the programs.
@@ -53,6 +55,7 @@ pub fn build(workspace: &Workspace) -> Result<Programs> {
         init: compiled.program("noonmark-init")?,
         fault: compiled.program("noonmark-fault")?,
         net: compiled.program("noonmark-net")?,
+        ntp: compiled.program("noonmark-ntp")?,
     })
 }
 

@@ -1,0 +1,233 @@
+//! The NTP packet of 48 bytes (RFC 5905, 7.3), as far as a client needs it.
+
+use core::fmt;
+
+use crate::units::{Nanos, Utc};
+
+/// The length of a packet without extensions, in bytes.
+pub const PACKET_LEN: usize = 48;
+
+/// Version 4, mode 3: client.
+const CLIENT: u8 = (4 << 3) | 3;
+
+/// From 1900, where NTP's first era begins, to 1970, in seconds.
+const ERA_TO_UNIX_S: i64 = 2_208_988_800;
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// What a server answered, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How many servers lie between this one and its clock, 1..=15.
+    pub stratum: u8,
+    /// When the request came in, by the server's clock (T2).
+    pub received: Utc,
+    /// When the answer left (T3).
+    pub sent: Utc,
+    /// The delay from the server to its reference clock and back.
+    pub root_delay: Nanos,
+    /// How far its clock can be from that reference, delay aside.
+    pub root_dispersion: Nanos,
+    /// How finely its clock can be read.
+    pub precision: Nanos,
+}
+
+/// Why a datagram is no answer to go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is too short, no server's, or of a version that is not understood.
+    Malformed,
+    /// It answers no request that is open.
+    Unasked,
+    /// The server says that its own clock is not synchronized.
+    Unsynchronized,
+    /// The server asks to be left alone (a kiss-o'-death, RFC 5905, 7.4), with its reason.
+    Kiss([u8; 4]),
+    /// Its times can't be true.
+    Impossible,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("no NTP answer"),
+            Self::Unasked => f.write_str("an answer that nobody asked for"),
+            Self::Unsynchronized => f.write_str("its own clock is not synchronized"),
+            Self::Kiss(code) => write!(f, "it asks to be left alone: {}", code.escape_ascii()),
+            Self::Impossible => f.write_str("times that can't be true"),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// A request that carries `cookie` for its transmit time: the server gives it back, and by it an
+/// answer is known to belong to this request. Being random, it also tells nobody the guest's time.
+#[must_use]
+pub fn request(cookie: u64) -> [u8; PACKET_LEN] {
+    let mut packet = [0; PACKET_LEN];
+    packet[0] = CLIENT;
+    packet[40..48].copy_from_slice(&cookie.to_be_bytes());
+    packet
+}
+
+/// Reads a datagram as the answer to the request with `cookie`. `near` tells NTP's eras of 136
+/// years apart: the answer is taken to be in the one that is nearest.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn answer(datagram: &[u8], cookie: u64, near: Utc) -> Result<Answer, Refusal> {
+    let packet: &[u8; PACKET_LEN] = datagram
+        .get(..PACKET_LEN)
+        .and_then(|head| head.try_into().ok())
+        .ok_or(Refusal::Malformed)?;
+    let (leap, version, mode) = (packet[0] >> 6, packet[0] >> 3 & 7, packet[0] & 7);
+    if mode != 4 || !(3..=4).contains(&version) {
+        return Err(Refusal::Malformed);
+    }
+    if word64(packet, 24) != cookie {
+        return Err(Refusal::Unasked);
+    }
+    let stratum = packet[1];
+    if stratum == 0 {
+        let code = [packet[12], packet[13], packet[14], packet[15]];
+        return Err(Refusal::Kiss(code));
+    }
+    let (received, sent) = (word64(packet, 32), word64(packet, 40));
+    if leap == 3 || stratum > 15 || received == 0 || sent == 0 {
+        return Err(Refusal::Unsynchronized);
+    }
+    Ok(Answer {
+        stratum,
+        received: instant(received, near),
+        sent: instant(sent, near),
+        root_delay: short(word32(packet, 4)),
+        root_dispersion: short(word32(packet, 8)),
+        precision: precision(packet[3] as i8),
+    })
+}
+
+/// An instant in NTP's 64 bits: seconds of its era, and 2^-32 of one.
+#[must_use]
+pub fn timestamp(time: Utc) -> u64 {
+    let seconds = time.0.div_euclid(NANOS_PER_SECOND) + ERA_TO_UNIX_S;
+    let nanos = time.0.rem_euclid(NANOS_PER_SECOND) as u64;
+    let fraction = (nanos << 32) / NANOS_PER_SECOND as u64;
+    ((seconds as u64) << 32) | fraction
+}
+
+fn instant(timestamp: u64, near: Utc) -> Utc {
+    let seconds = (timestamp >> 32) as u32;
+    let nanos = ((timestamp & 0xffff_ffff) * NANOS_PER_SECOND as u64) >> 32;
+    let near_seconds = near.0.div_euclid(NANOS_PER_SECOND) + ERA_TO_UNIX_S;
+    // The difference in 32 bits, read as signed, is the way to the nearest era.
+    let ahead = i64::from(seconds.wrapping_sub(near_seconds as u32) as i32);
+    let unix = near_seconds + ahead - ERA_TO_UNIX_S;
+    Utc(unix.saturating_mul(NANOS_PER_SECOND)) + Nanos(nanos as i64)
+}
+
+/// NTP's short format: 16 bits of seconds, 16 of a fraction. Rounded up, as a bound must be.
+fn short(word: u32) -> Nanos {
+    Nanos(((i64::from(word) * NANOS_PER_SECOND) >> 16) + i64::from(word != 0))
+}
+
+/// A power of two of a second; a nonsensical one is taken for its nearest sensible one.
+fn precision(exponent: i8) -> Nanos {
+    Nanos((libm::exp2(f64::from(exponent.clamp(-32, 4))) * 1e9) as i64 + 1)
+}
+
+fn word32(packet: &[u8; PACKET_LEN], at: usize) -> u32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&packet[at..at + 4]);
+    u32::from_be_bytes(bytes)
+}
+
+fn word64(packet: &[u8; PACKET_LEN], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&packet[at..at + 8]);
+    u64::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Utc = Utc(1_800_000_000_123_456_789);
+
+    /// A good answer, as a stratum-2 server sends it.
+    fn good(cookie: u64) -> [u8; PACKET_LEN] {
+        let mut packet = [0; PACKET_LEN];
+        packet[0] = (4 << 3) | 4;
+        packet[1] = 2;
+        packet[3] = -23_i8 as u8;
+        packet[4..8].copy_from_slice(&0x0000_8000_u32.to_be_bytes());
+        packet[8..12].copy_from_slice(&0x0000_0042_u32.to_be_bytes());
+        packet[24..32].copy_from_slice(&cookie.to_be_bytes());
+        packet[32..40].copy_from_slice(&timestamp(NOW).to_be_bytes());
+        packet[40..48].copy_from_slice(&timestamp(NOW + Nanos(5_000)).to_be_bytes());
+        packet
+    }
+
+    #[test]
+    fn a_servers_answer_is_read_in_its_units() {
+        let read = answer(&good(7), 7, NOW).unwrap();
+        assert_eq!(read.stratum, 2);
+        assert!((read.received - NOW).abs() <= Nanos(1));
+        assert!((read.sent - read.received - Nanos(5_000)).abs() <= Nanos(1));
+        assert_eq!(read.root_delay, Nanos(500_000_001));
+        assert_eq!(read.root_dispersion, Nanos(1_007_081));
+        assert_eq!(read.precision, Nanos(120));
+    }
+
+    #[test]
+    fn what_is_no_answer_to_this_request_is_told_from_one_that_is() {
+        let change = |at: usize, byte: u8| {
+            let mut packet = good(7);
+            packet[at] = byte;
+            answer(&packet, 7, NOW).unwrap_err()
+        };
+        assert_eq!(answer(&good(7), 8, NOW), Err(Refusal::Unasked));
+        assert_eq!(answer(&good(7)[..47], 7, NOW), Err(Refusal::Malformed));
+        assert_eq!(change(0, (4 << 3) | 3), Refusal::Malformed);
+        assert_eq!(change(0, (7 << 3) | 4), Refusal::Malformed);
+        assert_eq!(change(0, (3 << 6) | (4 << 3) | 4), Refusal::Unsynchronized);
+        assert_eq!(change(1, 16), Refusal::Unsynchronized);
+        let mut kiss = good(7);
+        kiss[1] = 0;
+        kiss[12..16].copy_from_slice(b"RATE");
+        assert_eq!(answer(&kiss, 7, NOW), Err(Refusal::Kiss(*b"RATE")));
+    }
+
+    #[test]
+    fn the_era_after_2036_is_found_by_what_is_near() {
+        let later = Utc(2_100_000_000_000_000_000);
+        assert!((instant(timestamp(later), NOW) - later).abs() <= Nanos(1));
+        assert!((instant(timestamp(NOW), later) - NOW).abs() <= Nanos(1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_upsets_the_reader(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            cookie: u64,
+        ) {
+            let _ = answer(&bytes, cookie, NOW);
+        }
+
+        #[test]
+        fn an_answer_with_any_content_is_refused_or_has_bounds_that_are_not_negative(
+            mut bytes in prop::collection::vec(any::<u8>(), PACKET_LEN),
+            cookie: u64,
+        ) {
+            bytes[0] = (4 << 3) | 4;
+            bytes[24..32].copy_from_slice(&cookie.to_be_bytes());
+            if let Ok(read) = answer(&bytes, cookie, NOW) {
+                prop_assert!(read.root_delay >= Nanos::ZERO);
+                prop_assert!(read.root_dispersion >= Nanos::ZERO);
+                prop_assert!(read.precision > Nanos::ZERO);
+            }
+        }
+    }
+}
