@@ -10,6 +10,7 @@ mod boot;
 mod faults;
 mod hostile;
 mod lifetime;
+mod ntp;
 mod platform;
 mod recovery;
 mod trial;

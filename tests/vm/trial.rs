@@ -8,7 +8,7 @@ use noonmark_sync::sample::Source;
 use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
-use crate::{appliance, bench, boot, faults, hostile, lifetime, recovery};
+use crate::{appliance, bench, boot, faults, hostile, lifetime, ntp, recovery};
 
 /// What a test does on a platform.
 type Body = fn(&Platform, &Images) -> Result<()>;
@@ -92,6 +92,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "keeps_within_its_budget",
         On::First,
         boot::keeps_within_its_budget,
+    ),
+    (
+        "a_liar_among_three_time_servers_is_outvoted",
+        On::First,
+        ntp::a_liar_among_three_servers_is_outvoted,
     ),
     (
         "an_appliance_answers_with_the_right_time",
