@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use goblin::elf::{Elf, header::EM_X86_64, program_header::PT_INTERP};
+use noonmark_sync::config::system::SEED_PROGRAM;
 use thiserror::Error;
 
 use crate::cpio::{self, CpioError};
@@ -67,6 +68,8 @@ pub struct Inputs<'a> {
     pub net: &'a [u8],
     /// The NTP client; it goes in where the spec names time servers.
     pub ntp: &'a [u8],
+    /// The program that reads seeds; it goes in where the spec lets an image have one.
+    pub seed: &'a [u8],
     /// The `[[file]]` contents, from [`Spec::load_files`].
     pub files: &'a [LoadedFile],
     /// The EFI stub; none is an image for direct boot alone, without [`UKI`] and [`DISK`].
@@ -150,6 +153,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
     }
     if spec.wants_ntp() {
         check_program(initrd::NTP_PROGRAM, inputs.ntp)?;
+    }
+    if spec.seed.enabled {
+        check_program(SEED_PROGRAM, inputs.seed)?;
     }
     let tree = initrd::tree(inputs);
     let archive = cpio::write(&tree, spec.image.source_date_seconds())?;

@@ -1,5 +1,6 @@
 //! What lies in the initrd: PID 1, its configuration, the modules, and the spec's own files.
 
+use noonmark_sync::config::system::SEED_PROGRAM;
 use noonmark_sync::config::{self, BootConfig, Capability, Restart, Service, Start, network};
 
 use crate::build::Inputs;
@@ -63,6 +64,9 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
     }
     if spec.wants_ntp() {
         add(NTP_PROGRAM, Entry::file(inputs.ntp.to_vec(), 0o755));
+    }
+    if spec.seed.enabled {
+        add(SEED_PROGRAM, Entry::file(inputs.seed.to_vec(), 0o755));
     }
     for (module, path) in inputs.kernel.modules.iter().zip(module_paths(inputs)) {
         add(&path, Entry::file(module.bytes.clone(), 0o644));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use noonmark_sync::config::system::SEED_PROGRAM;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -318,6 +319,9 @@ fn list_inputs(inputs: &Inputs<'_>) -> Vec<Input> {
     }
     if inputs.spec.wants_ntp() {
         add(InputKind::Program, NTP_PROGRAM, inputs.ntp);
+    }
+    if inputs.spec.seed.enabled {
+        add(InputKind::Program, SEED_PROGRAM, inputs.seed);
     }
     if let Some(stub) = inputs.stub {
         add(InputKind::Stub, "linuxx64.efi.stub", &stub.bytes);

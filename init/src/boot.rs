@@ -124,10 +124,7 @@ pub fn fallback_config() -> BootConfig {
         ntp: NtpConfig::default(),
         lock_modules: true,
         services: Vec::new(),
-        seed: SeedConfig {
-            enabled: false,
-            ..SeedConfig::default()
-        },
+        seed: SeedConfig::default(),
         sysctl: BTreeMap::new(),
         tmpfs: TmpfsConfig::default(),
         mounts: Vec::new(),

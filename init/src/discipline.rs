@@ -75,6 +75,11 @@ impl Discipline {
         }
     }
 
+    /// Changes how the engine goes about it; the ladder stays.
+    pub fn set_pace(&mut self, step: Nanos, watch: Nanos) {
+        self.engine.set_pace(step, watch);
+    }
+
     /// The engine, to report from.
     #[must_use]
     pub fn engine(&self) -> &Engine {

@@ -39,6 +39,8 @@ pub enum Event {
     },
     /// Signals wait.
     Signals,
+    /// The seed's reader has answered, in part or whole.
+    Setup,
 }
 
 /// What an epoll registration stands for.
@@ -58,9 +60,11 @@ pub enum Watched {
     StatusPort,
     /// [`crate::signals::Signals`].
     Signals,
+    /// [`crate::setup::Setup`].
+    Setup,
 }
 
-const WATCHED: [Watched; 7] = [
+const WATCHED: [Watched; 8] = [
     Watched::ClockSet,
     Watched::VmClock,
     Watched::Uevents,
@@ -68,6 +72,7 @@ const WATCHED: [Watched; 7] = [
     Watched::Samples,
     Watched::StatusPort,
     Watched::Signals,
+    Watched::Setup,
 ];
 
 /// The descriptors that the loop waits on.
@@ -156,7 +161,8 @@ fn flags(watched: Watched) -> EventFlags {
         | Watched::VmClock
         | Watched::Uevents
         | Watched::Samples
-        | Watched::Signals => EventFlags::IN,
+        | Watched::Signals
+        | Watched::Setup => EventFlags::IN,
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.
         Watched::TimePort | Watched::StatusPort => {
             EventFlags::IN | EventFlags::OUT | EventFlags::ET
@@ -173,6 +179,7 @@ fn event(watched: Watched, connected: bool) -> Event {
         Watched::Samples => Event::Samples,
         Watched::StatusPort => Event::StatusPort { connected },
         Watched::Signals => Event::Signals,
+        Watched::Setup => Event::Setup,
     }
 }
 

@@ -27,6 +27,7 @@ pub mod rtc;
 pub mod samples;
 pub mod seed;
 pub mod services;
+pub mod setup;
 pub mod signals;
 pub mod status;
 pub mod statusfile;

@@ -1,22 +1,23 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
+mod configure;
 mod ntp;
 mod services;
 mod telling;
 
 use noonmark_sync::config::values::SysctlName;
-use noonmark_sync::config::{BootConfig, Module};
 use noonmark_sync::engine::Input;
-use noonmark_sync::record::{DetectedBy, Event as Told};
+use noonmark_sync::record::{DetectedBy, Event as Told, Seed, SeedState};
 use noonmark_sync::units::{Nanos, Raw};
 use rustix::io::Errno;
 
 use crate::boot::{self, Started};
 use crate::discipline::Discipline;
 use crate::events::{Event, EventQueue, Watched};
-use crate::modules::{self, ModuleError};
 use crate::report::Reporter;
 use crate::services::Services;
+use crate::setup::Setup;
+use crate::setup::apply::Layers;
 use crate::signals::Signals;
 use crate::status::StatusPort;
 use crate::statusfile::StatusFile;
@@ -24,7 +25,7 @@ use crate::stop::Stopping;
 use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
 use crate::vmclock::VmClock;
-use crate::{clocks, handover, power};
+use crate::{clocks, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
 /// PHC: the port's driver probes in the background, which takes over a second on an emulated
@@ -61,6 +62,11 @@ struct Pid1 {
     stopping: Option<Stopping>,
     /// Whether modules are locked, and the kernel settings that the configuration decides.
     bolts: (bool, Vec<SysctlName>),
+    /// The image's configuration under the kernel command line.
+    layers: Layers,
+    setup: Setup,
+    /// Whether all is set up, so that services may start.
+    ready: bool,
 }
 
 /// Runs the machine from PID 1's first instruction to its end.
@@ -74,9 +80,9 @@ pub fn run(started: Started) -> ! {
         }
     };
     power::set_failure_action(config.on_failure);
-    boot::set_hostname(&config);
-    problems.extend(handover::write(&config).iter().map(ToString::to_string));
-    match Pid1::new(started, config, listed, problems) {
+    let (layers, wrong) = Layers::read(config);
+    problems.extend(wrong);
+    match Pid1::new(started, layers, listed, problems) {
         Ok(mut pid1) => pid1.run(),
         Err(error) => power::fail(format_args!("PID 1 can't start: {error}")),
     }
@@ -85,18 +91,19 @@ pub fn run(started: Started) -> ! {
 impl Pid1 {
     fn new(
         started: Started,
-        config: BootConfig,
+        layers: Layers,
         listed: bool,
         problems: Vec<String>,
     ) -> Result<Self, Errno> {
         let now = clocks::raw();
+        let (config, effective) = layers.effective(None);
         // Before the modules are loaded, so that no device that they bring is missed.
         let uevents = Uevents::open();
         let mut pid1 = Self {
             discipline: Discipline::new(config.clock, config.built, now),
             status: StatusPort::new(now),
             status_file: StatusFile::new(config.status.file),
-            services: Services::new(config.services, now),
+            services: Services::new(Vec::new(), now),
             reporter: Reporter::new(started),
             queue: EventQueue::new()?,
             clock_set: ClockSetTimer::new()?,
@@ -110,8 +117,16 @@ impl Pid1 {
             next_unread: None,
             reap_again: false,
             stopping: None,
-            bolts: (config.lock_modules, config.sysctl.into_keys().collect()),
+            bolts: (config.lock_modules, Vec::new()),
+            layers,
+            setup: Setup::begin(&config.seed, now),
+            ready: false,
         };
+        let mut seed = Seed::default();
+        if config.seed.enabled {
+            seed.state = SeedState::Looking;
+        }
+        pid1.reporter.configured(effective, seed);
         let failures = problems.into_iter();
         pid1.told
             .extend(failures.map(|what| Told::Failure { what }));
@@ -130,29 +145,6 @@ impl Pid1 {
         Ok(pid1)
     }
 
-    /// Loads the image's modules in their order. The clock is corrected as soon as its driver is
-    /// in, because what comes after it can take much longer.
-    fn load_modules(&mut self, modules: &[Module]) {
-        for module in modules {
-            match modules::load(module) {
-                Ok(()) if modules::source_served(&module.name).is_some() => {
-                    self.rescan_vmclock();
-                    self.discipline.rescan_phcs();
-                    if self.discipline.has_phc() {
-                        self.begin_when_ready(clocks::raw());
-                    }
-                }
-                Ok(()) => {}
-                Err(error) => self.on_module_error(&error),
-            }
-        }
-    }
-
-    fn on_module_error(&mut self, error: &ModuleError) {
-        self.discipline.note_module_error(error);
-        self.fail_softly(error.to_string());
-    }
-
     fn run(&mut self) -> ! {
         self.rescan_vmclock();
         self.discipline.rescan_phcs();
@@ -161,7 +153,6 @@ impl Pid1 {
         if self.has_ntp {
             self.open_samples();
         }
-        self.open_for_services();
         loop {
             self.expire(clocks::raw());
             self.tell_services_of_the_clock();
@@ -199,6 +190,7 @@ impl Pid1 {
                 Event::Samples => self.on_samples(),
                 Event::StatusPort { connected } => self.on_status_port(connected),
                 Event::Signals => self.on_signals(),
+                Event::Setup => self.set_up(clocks::raw()),
             }
         }
     }
@@ -216,6 +208,7 @@ impl Pid1 {
             reap,
             channel,
             services,
+            self.setup.deadline(),
         ] {
             next = deadline.map_or(next, |deadline| next.min(deadline));
         }
@@ -238,6 +231,9 @@ impl Pid1 {
         self.begin_when_ready(now);
         if self.next_unread.is_some_and(|at| at <= now) {
             self.receive(now);
+        }
+        if !self.ready {
+            self.set_up(now);
         }
         if self.reap_again {
             self.reap();

@@ -1,10 +1,11 @@
 //! Makes the status port's records: what the engine knows of the clock, and what PID 1 knows of the
 //! machine and of itself.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use noonmark_sync::record::{
-    self, Boot, Event, EventRecord, Record, ServiceStatus, State, Status, Usage,
+    self, Boot, Effective, Event, EventRecord, Record, Seed, ServiceStatus, State, Status, Usage,
 };
 use noonmark_sync::units::{Nanos, Raw};
 
@@ -28,6 +29,8 @@ pub struct Reporter {
     statm: Option<File>,
     page_kib: u64,
     measured: (Raw, Nanos),
+    config: BTreeMap<String, Effective>,
+    seed: Seed,
     declare_failed: bool,
 }
 
@@ -44,8 +47,16 @@ impl Reporter {
             statm: File::open(STATM).ok(),
             page_kib: rustix::param::page_size() as u64 / 1024,
             measured: (started.raw, started.cpu),
+            config: BTreeMap::new(),
+            seed: Seed::default(),
             declare_failed: false,
         }
+    }
+
+    /// What the configuration is from here on, and what came of the seed.
+    pub fn configured(&mut self, config: BTreeMap<String, Effective>, seed: Seed) {
+        self.config = config;
+        self.seed = seed;
     }
 
     /// Tells the kernel what the engine knows of the clock's error, while it is synced.
@@ -100,6 +111,8 @@ impl Reporter {
             kernel: self.kernel.clone(),
             clocksource: self.clocksource(),
             services,
+            config: self.config.clone(),
+            seed: self.seed.clone(),
             ..discipline.engine().status(clocks::raw())
         };
         for rung in &mut status.sources {

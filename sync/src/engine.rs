@@ -204,6 +204,13 @@ impl Engine {
         }
     }
 
+    /// Changes, in the middle of it all, from which offset on the clock is stepped and how often it
+    /// is looked at; the latter from the next look on.
+    pub fn set_pace(&mut self, step: Nanos, watch: Nanos) {
+        self.step = step.max(Nanos(1));
+        self.watch = watch.clamp(WATCH_SHORTEST, WATCH_LONGEST);
+    }
+
     /// Takes in what happened at `now` and appends what is to be done to `actions`.
     pub fn handle(&mut self, now: Raw, input: Input, actions: &mut Vec<Action>) {
         match input {

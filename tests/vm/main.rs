@@ -13,6 +13,7 @@ mod lifetime;
 mod ntp;
 mod platform;
 mod recovery;
+mod seed;
 mod trial;
 
 use std::process::ExitCode;

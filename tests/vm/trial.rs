@@ -8,7 +8,7 @@ use noonmark_sync::sample::Source;
 use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
-use crate::{appliance, bench, boot, faults, hostile, lifetime, ntp, recovery};
+use crate::{appliance, bench, boot, faults, hostile, lifetime, ntp, recovery, seed};
 
 /// What a test does on a platform.
 type Body = fn(&Platform, &Images) -> Result<()>;
@@ -114,6 +114,16 @@ const TESTS: &[(&str, On, Body)] = &[
         bench::a_peer_is_measured_beside_pid_1,
     ),
     ("needs_no_listener", On::First, hostile::needs_no_listener),
+    (
+        "is_configured_by_seed_and_command_line",
+        On::First,
+        seed::is_configured_by_seed_and_command_line,
+    ),
+    (
+        "takes_one_seed_and_refuses_two",
+        On::First,
+        seed::takes_one_seed_and_refuses_two,
+    ),
     (
         "powers_off_when_told",
         On::First,

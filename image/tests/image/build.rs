@@ -97,6 +97,17 @@ fn an_image_has_a_networks_program_only_where_a_network_is_asked_for() {
 }
 
 #[test]
+fn an_image_has_the_seeds_reader_only_where_seeds_are_asked_for() {
+    let asked = spec("[seed]\nenabled = true\n");
+    let with = initrd(&build(&asked, &program(b"init"), None));
+    assert!(with.contains_key("noonmark-seed"));
+    assert!(boot_config(&with).seed.enabled);
+    let without = initrd(&build(&empty_spec(), &program(b"init"), None));
+    assert!(!without.contains_key("noonmark-seed"));
+    assert!(!boot_config(&without).seed.enabled);
+}
+
+#[test]
 fn a_test_image_differs_from_a_base_image_in_the_fault_program_alone() {
     let spec = spec("[[service]]\nname = \"a\"\nexec = [\"/a\"]\n");
     let mut base = initrd(&build(&spec, &program(b"init"), None));

@@ -24,6 +24,7 @@ fn disk(spec: &Spec, init: &[u8], content: &[u8]) -> Vec<u8> {
         fault: None,
         net: &program(b"net"),
         ntp: &program(b"ntp"),
+        seed: &program(b"seed"),
         files: &files,
         stub: Some(&stub()),
         provenance: &Provenance::default(),

@@ -48,6 +48,7 @@ fn build(init: &[u8], provenance: &Provenance) -> build::Outputs {
         fault: None,
         net: &program(b"net"),
         ntp: &program(b"ntp"),
+        seed: &program(b"seed"),
         files: &[],
         stub: Some(&stub()),
         provenance,

@@ -269,6 +269,7 @@ pub fn try_build(
         fault,
         net: &program(b"net"),
         ntp: &program(b"ntp"),
+        seed: &program(b"seed"),
         files: &[],
         stub: Some(&stub()),
         provenance: &Provenance::default(),

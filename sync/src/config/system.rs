@@ -12,7 +12,8 @@ pub const SEED_PROGRAM: &str = "/noonmark-seed";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeedConfig {
-    /// Whether a seed is looked for at all.
+    /// Whether a seed is looked for at all. Its reader nearly doubles an initrd, so an image has it
+    /// only where it asks for it.
     pub enabled: bool,
     /// How long a disk that may still appear is waited for.
     pub wait: Nanos,
@@ -70,7 +71,7 @@ impl FileSystem {
 impl Default for SeedConfig {
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: false,
             wait: Nanos::from_secs(2),
             programs: true,
         }

@@ -230,6 +230,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         fault: (kind != Kind::Base).then_some(&programs.fault),
         net: &programs.net,
         ntp: &programs.ntp,
+        seed: &programs.seed,
         files: &files,
         stub: stub.as_ref(),
         provenance: &provenance,
@@ -277,6 +278,7 @@ impl Ingredients {
             &self.programs.fault,
             &self.programs.net,
             &self.programs.ntp,
+            &self.programs.seed,
         ];
         let packages = self.peer.iter().flat_map(|(_, packages)| packages);
         parts.extend(packages.map(|package| package.sha256.0.as_slice()));

@@ -42,6 +42,8 @@ pub struct Programs {
     pub net: Vec<u8>,
     /// The NTP client, of images that name time servers.
     pub ntp: Vec<u8>,
+    /// What reads seed disks.
+    pub seed: Vec<u8>,
 }
 
 /// Compiles what has changed and returns the programs.
@@ -56,6 +58,7 @@ pub fn build(workspace: &Workspace) -> Result<Programs> {
         fault: compiled.program("noonmark-fault")?,
         net: compiled.program("noonmark-net")?,
         ntp: compiled.program("noonmark-ntp")?,
+        seed: compiled.program("noonmark-seed")?,
     })
 }
 

@@ -1,5 +1,6 @@
 //! `run`: boots the base image and tells how its clock is until it is stopped.
 
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use noonmark_image::build::DISK;
 use noonmark_image::spec::Spec;
@@ -49,6 +50,10 @@ pub struct RunCommand {
     /// Let a TCP port of this host's loopback lead to one of the guest's; may be repeated.
     #[arg(long, value_name = "HOST:GUEST")]
     forward: Vec<Forward>,
+    /// A disk to attach, read-only, by which the instance is configured: one of `cargo xtask seed`,
+    /// or any other NoCloud disk.
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
     /// Show the guest's console.
     #[arg(long)]
     console: bool,
@@ -79,6 +84,11 @@ impl RunCommand {
                 }
             }
         };
+        let mut devices = network(&image.spec, self.forward)?;
+        if let Some(seed) = &self.seed {
+            fs::metadata(seed).with_context(|| format!("cannot read {}", seed.display()))?;
+            devices.push(Device::Disk { path: seed.clone() });
+        }
         let step = progress::step("the guest boots");
         let mut machine = Machine::start(
             &host.qemu,
@@ -91,7 +101,7 @@ impl RunCommand {
                 rtc: Rtc::HostUtc,
                 time_channel: true,
                 test_port: false,
-                devices: network(&image.spec, self.forward)?,
+                devices,
             },
         )?;
         if self.console {

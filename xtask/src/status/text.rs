@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use noonmark_sync::record::{Event, State, Status};
+use noonmark_sync::record::{Event, Origin, SeedState, State, Status};
 use noonmark_sync::units::Utc;
 
 use super::word;
@@ -87,6 +87,8 @@ pub fn screen(status: &Status) -> String {
             status.dropped, status.rejected
         ),
     );
+    row("config", config(status));
+    row("seed", seed(status));
     row(
         "guest",
         format!(
@@ -214,6 +216,45 @@ fn boot(status: &Status) -> String {
         "{} from the kernel's start to init, {synced}",
         status.boot.kernel_to_init_ns
     )
+}
+
+/// What is not as the image has it.
+fn config(status: &Status) -> String {
+    let own: Vec<String> = status
+        .config
+        .iter()
+        .filter(|(_, setting)| setting.origin != Origin::Image)
+        .map(|(key, setting)| format!("{key} {} ({})", setting.value, word(&setting.origin)))
+        .collect();
+    if own.is_empty() {
+        "the image's own".to_owned()
+    } else {
+        own.join(", ")
+    }
+}
+
+fn seed(status: &Status) -> String {
+    let seed = &status.seed;
+    let on = |prefix: &str| {
+        let device = seed.device.as_deref();
+        device.map_or_else(String::new, |device| format!("{prefix}{device}"))
+    };
+    match seed.state {
+        SeedState::Off => "none is looked for".to_owned(),
+        SeedState::Looking => "is being looked for".to_owned(),
+        SeedState::Absent => "none".to_owned(),
+        SeedState::Applied => format!(
+            "applied{}, instance {}, {} keys ignored",
+            on(" from "),
+            seed.instance_id.as_deref().unwrap_or("without an id"),
+            seed.ignored.len()
+        ),
+        SeedState::Refused => format!(
+            "refused{}: {}",
+            on(" on "),
+            seed.problem.as_deref().unwrap_or("no reason given")
+        ),
+    }
 }
 
 fn utc(at: Utc) -> String {

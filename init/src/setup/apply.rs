@@ -1,0 +1,316 @@
+//! Puts image, seed and kernel command line over each other, and carries out what comes of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use noonmark_sync::config::BootConfig;
+use noonmark_sync::config::settings::{Cmdline, Settings};
+use noonmark_sync::config::values::SysctlName;
+use noonmark_sync::record::{self, Effective, Event, Origin, SeedState};
+
+use super::files;
+use crate::seed::instance::Instance;
+use crate::seed::verdict::{Seed, Verdict};
+
+/// The kernel command line.
+const CMDLINE: &str = "/proc/cmdline";
+
+/// Where the kernel's settings are.
+const SYSCTL: &str = "/proc/sys";
+
+/// What the image says, and what the kernel command line says over it.
+#[derive(Debug)]
+pub struct Layers {
+    image: BootConfig,
+    cmdline: Cmdline,
+}
+
+/// A configuration that is carried out as far as it can be without the clock.
+#[derive(Debug)]
+pub struct Applied {
+    /// What counts from here on.
+    pub config: BootConfig,
+    /// Whose word it is.
+    pub effective: BTreeMap<String, Effective>,
+    /// What came of the seed.
+    pub seed: record::Seed,
+    /// What is to be told.
+    pub events: Vec<Event>,
+}
+
+impl Layers {
+    /// The image's configuration under the kernel command line; what is wrong with that comes
+    /// second.
+    #[must_use]
+    pub fn read(image: BootConfig) -> (Self, Vec<String>) {
+        let (text, mut problems) = match fs::read(CMDLINE) {
+            Ok(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), Vec::new()),
+            Err(error) => (String::new(), vec![format!("{CMDLINE}: {error}")]),
+        };
+        let mut cmdline = Cmdline::parse(&text);
+        problems.append(&mut cmdline.problems);
+        (Self { image, cmdline }, problems)
+    }
+
+    /// All layers in one, and who had the last word on what.
+    #[must_use]
+    pub fn effective(&self, seed: Option<&Settings>) -> (BootConfig, BTreeMap<String, Effective>) {
+        let mut config = self.image.clone();
+        if let Some(sources) = &self.cmdline.sources {
+            config.clock.sources.clone_from(sources);
+        }
+        let mut effective = config.told();
+        if self.cmdline.sources.is_some()
+            && let Some(sources) = effective.get_mut("clock.sources")
+        {
+            sources.origin = Origin::Cmdline;
+        }
+        if let Some(seed) = seed {
+            config.apply(seed, Origin::Seed, &mut effective);
+        }
+        config.apply(&self.cmdline.settings, Origin::Cmdline, &mut effective);
+        (config, effective)
+    }
+
+    /// Takes in the seed that was found, whole or not at all: its files are written, and the
+    /// kernel's settings are set.
+    #[must_use]
+    pub fn apply(&self, found: Result<Verdict, String>) -> Applied {
+        let mut seed = record::Seed::default();
+        let mut events = Vec::new();
+        let mut instance = None;
+        match found.map(|verdict| verdict.seed) {
+            Ok(Seed::Absent) if self.image.seed.enabled => seed.state = SeedState::Absent,
+            Ok(Seed::Absent) => {}
+            Ok(Seed::Refused { device, problem }) => {
+                refuse(&mut seed, device, problem);
+            }
+            Err(problem) => refuse(&mut seed, None, problem),
+            Ok(Seed::Found {
+                device,
+                instance: found,
+            }) => {
+                seed.instance_id.clone_from(&found.id);
+                seed.ignored.clone_from(&found.ignored);
+                match self.take(&found) {
+                    Ok(()) => {
+                        seed.state = SeedState::Applied;
+                        seed.device = Some(device);
+                        instance = Some(found);
+                    }
+                    Err(problem) => refuse(&mut seed, Some(device), problem),
+                }
+            }
+        }
+        events.extend(told(&seed, instance.as_deref()));
+        let settings = instance.as_ref().map(|instance| &instance.settings);
+        let (mut config, effective) = self.effective(settings);
+        config
+            .services
+            .extend(instance.into_iter().flat_map(|instance| instance.services));
+        let failures = config
+            .sysctl
+            .iter()
+            .filter_map(|(name, value)| set_sysctl(name, value.as_str()).err());
+        events.extend(failures.map(|what| Event::Failure { what }));
+        Applied {
+            config,
+            effective,
+            seed,
+            events,
+        }
+    }
+
+    /// Checks a seed against the image, and writes its files.
+    fn take(&self, instance: &Instance) -> Result<(), String> {
+        instance.check().map_err(|refusal| refusal.to_string())?;
+        let image = &self.image;
+        if !image.seed.programs && !instance.services.is_empty() {
+            return Err(
+                "it starts programs, and the image's `[seed] programs` forbids that".into(),
+            );
+        }
+        let mut names: Vec<&str> = image.services.iter().map(|own| own.name.as_str()).collect();
+        for service in &instance.services {
+            let name = service.name.as_str();
+            if names.contains(&name) {
+                return Err(format!("service {name}: there is one of that name already"));
+            }
+            service
+                .check()
+                .map_err(|error| format!("service {name}: {}: {}", error.key, error.problem))?;
+            names.push(name);
+        }
+        for file in &instance.files {
+            let path = file.path.as_str();
+            // Such a program may have rights that no seed can give.
+            if image
+                .services
+                .iter()
+                .any(|service| service.exec.first().is_some_and(|program| program == path))
+            {
+                return Err(format!(
+                    "the file {path}: it is the program of one of the image's services"
+                ));
+            }
+            let below = |folder: &str| {
+                let rest = path.strip_prefix(folder);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            if image.mounts.iter().any(|disk| below(disk.path.as_str())) {
+                return Err(format!("the file {path}: a data disk is mounted there"));
+            }
+        }
+        files::write_all("/", &instance.files).map_err(|error| error.to_string())
+    }
+}
+
+fn refuse(seed: &mut record::Seed, device: Option<String>, problem: String) {
+    seed.state = SeedState::Refused;
+    seed.device = device;
+    seed.problem = Some(problem);
+}
+
+/// What the log and the host are told of it; nothing where there is no seed.
+fn told(seed: &record::Seed, instance: Option<&Instance>) -> Vec<Event> {
+    let state = seed.state;
+    let event = |what: String| Event::Seed { state, what };
+    let on = seed.device.as_deref().map(|name| format!("{name}: "));
+    let on = on.unwrap_or_default();
+    let mut events = Vec::new();
+    if let Some(problem) = &seed.problem {
+        events.push(event(format!(
+            "{on}{problem}; nothing of it is applied, and the image's own configuration stands"
+        )));
+    }
+    if let Some(instance) = instance {
+        let id = instance.id.as_deref().unwrap_or("without an instance-id");
+        events.push(event(format!(
+            "{on}{id}, {} files, {} programs",
+            instance.files.len(),
+            instance.services.len()
+        )));
+    }
+    let ignored = seed.ignored.iter();
+    events.extend(ignored.map(|key| event(format!("{on}ignored {key}"))));
+    events
+}
+
+/// Sets a kernel setting; a `/` in its name stands for a dot in a folder's.
+fn set_sysctl(name: &SysctlName, value: &str) -> Result<(), String> {
+    let parts = name.as_str().split('.');
+    let path = parts.fold(SYSCTL.to_owned(), |path, part| {
+        path + "/" + &part.replace('/', ".")
+    });
+    fs::write(&path, format!("{value}\n")).map_err(|error: io::Error| {
+        format!("sysctl {name} = {value}: {error}; does the kernel have it?")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use noonmark_sync::config::Service;
+
+    use super::*;
+    use crate::boot;
+    use crate::seed::instance::SeedFile;
+
+    fn layers(cmdline: &str) -> Layers {
+        let mut image = boot::fallback_config();
+        image.seed.enabled = true;
+        image.services = vec![Service::new("web", vec!["/bin/web".into()])];
+        Layers {
+            image,
+            cmdline: Cmdline::parse(cmdline),
+        }
+    }
+
+    fn found(instance: Instance) -> Result<Verdict, String> {
+        Ok(Verdict {
+            volumes: vec![],
+            seed: Seed::Found {
+                device: "vda".into(),
+                instance: Box::new(instance),
+            },
+        })
+    }
+
+    fn named(name: &str) -> Instance {
+        let mut instance = Instance::default();
+        instance.settings.hostname = Some(name.parse().unwrap());
+        instance
+    }
+
+    #[test]
+    fn the_later_layer_has_the_last_word_and_the_status_says_which_that_is() {
+        let applied = layers("noonmark.clock.watch_ms=50").apply(found(named("sundial")));
+        assert_eq!(applied.config.hostname, "sundial");
+        let origin = |key: &str| applied.effective[key].origin;
+        assert_eq!(origin("hostname"), Origin::Seed);
+        assert_eq!(origin("clock.watch_ms"), Origin::Cmdline);
+        assert_eq!(applied.effective["clock.watch_ms"].value, "50");
+        assert_eq!(origin("clock.step_us"), Origin::Image);
+        assert_eq!(applied.seed.state, SeedState::Applied);
+        let over = layers("noonmark.hostname=mine noonmark.clock.sources=rtc");
+        let applied = over.apply(found(named("sundial")));
+        assert_eq!(applied.config.hostname, "mine");
+        assert_eq!(applied.effective["clock.sources"].value, "rtc");
+        assert_eq!(applied.effective["clock.sources"].origin, Origin::Cmdline);
+    }
+
+    #[test]
+    fn a_seed_that_wants_what_the_image_forbids_changes_nothing_at_all() {
+        let service = |name: &str| Instance {
+            services: vec![Service::new(name, vec!["/bin/x".into()])],
+            ..named("sundial")
+        };
+        let file = |path: &str| Instance {
+            files: vec![SeedFile {
+                path: path.parse().unwrap(),
+                mode: 0o755_i64.try_into().unwrap(),
+                uid: 0,
+                gid: 0,
+                append: false,
+                content: vec![],
+                length: 0,
+            }],
+            ..named("sundial")
+        };
+        let mut layers = layers("");
+        layers.image.seed.programs = false;
+        for (instance, named) in [
+            (service("other"), "[seed] programs"),
+            (file("/bin/web"), "/bin/web: it is the program"),
+            (file("/init"), "/init"),
+        ] {
+            let applied = layers.apply(found(instance));
+            let problem = applied.seed.problem.unwrap();
+            assert!(problem.contains(named), "{problem}");
+            assert_eq!(applied.seed.state, SeedState::Refused);
+            assert_eq!(applied.config.hostname, "noonmark");
+            assert_eq!(applied.config.services.len(), 1);
+            assert!(matches!(applied.events.as_slice(), [Event::Seed { .. }]));
+        }
+        layers.image.seed.programs = true;
+        let applied = layers.apply(found(service("web")));
+        assert!(
+            applied
+                .seed
+                .problem
+                .unwrap()
+                .contains("of that name already")
+        );
+        assert_eq!(
+            layers.apply(found(service("other"))).config.services.len(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_reader_without_an_answer_is_told_and_the_image_stands() {
+        let applied = layers("").apply(Err("it crashed".into()));
+        assert_eq!(applied.seed.problem.as_deref(), Some("it crashed"));
+        assert_eq!(applied.config.services.len(), 1);
+    }
+}

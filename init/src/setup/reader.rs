@@ -1,0 +1,125 @@
+//! The seed's reader as PID 1 sees it: a child, a pipe, and a deadline.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use noonmark_sync::config::system::SEED_PROGRAM;
+use noonmark_sync::units::{Nanos, Raw};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::CapabilitySet;
+
+use crate::seed::verdict::{VERDICT_MAX, Verdict};
+use crate::sys::child::{self, Plan, Report};
+
+/// How long it may take, on a slow emulated processor too.
+pub const LONGEST: Nanos = Nanos::from_secs(10);
+
+/// How much is taken from the pipe at one wake: the clock comes in between.
+const CHUNK: usize = 64 << 10;
+
+/// What the child needs to become nobody. With these alone it opens the disks, which are root's.
+const NEEDED: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+
+/// A reader at work.
+#[derive(Debug)]
+pub struct Reader {
+    pid: Pid,
+    output: OwnedFd,
+    /// Where the child tells why it could not become the program.
+    reports: OwnedFd,
+    answer: Vec<u8>,
+    deadline: Raw,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub enum Progress {
+    /// More is to come.
+    Reading,
+    /// This is its answer, or why there is none.
+    Over(Result<Verdict, String>),
+}
+
+impl Reader {
+    /// Starts it on these devices of `/dev`.
+    ///
+    /// # Errors
+    /// Why it can't be started, in words.
+    pub fn start(devices: &[String], now: Raw) -> Result<Self, String> {
+        let problem = |errno: Errno| format!("{SEED_PROGRAM}: {errno}");
+        let null = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
+        let flags = PipeFlags::CLOEXEC;
+        let (output, written) = pipe_with(flags).map_err(problem)?;
+        let (reports, failures) = pipe_with(flags | PipeFlags::NONBLOCK).map_err(problem)?;
+        rustix::io::ioctl_fionbio(&output, true).map_err(problem)?;
+        let words = devices.iter().map(|name| format!("/dev/{name}"));
+        let exec: Result<Vec<CString>, _> = std::iter::once(SEED_PROGRAM.to_owned())
+            .chain(words)
+            .map(CString::new)
+            .collect();
+        let exec = exec.map_err(|error| format!("{SEED_PROGRAM}: {error}"))?;
+        let pid = child::start(&Plan {
+            exec: &exec,
+            environment: &[],
+            folder: c"/",
+            input: null.as_fd(),
+            output: written.as_fd(),
+            cgroup: None,
+            user: 0,
+            group: 0,
+            kept: NEEDED,
+            failures: failures.as_fd(),
+        })
+        .map_err(problem)?;
+        Ok(Self {
+            pid,
+            output,
+            reports,
+            answer: Vec::new(),
+            deadline: now + LONGEST,
+        })
+    }
+
+    /// What to wait for.
+    #[must_use]
+    pub fn output(&self) -> &OwnedFd {
+        &self.output
+    }
+
+    /// When it is ended.
+    #[must_use]
+    pub fn deadline(&self) -> Raw {
+        self.deadline
+    }
+
+    /// Takes in what it has written.
+    pub fn proceed(&mut self, now: Raw) -> Progress {
+        let mut chunk = vec![0; CHUNK];
+        let over = match rustix::io::read(&self.output, chunk.as_mut_slice()) {
+            Ok(0) => match Report::read(self.reports.as_fd()) {
+                Some(report) => Err(format!("it could not be started: {}", report.errno)),
+                None => Verdict::decode(&self.answer).map_err(|error| error.to_string()),
+            },
+            Ok(count) if self.answer.len() + count > VERDICT_MAX => {
+                Err("its answer is too long".into())
+            }
+            Ok(count) => {
+                self.answer.extend_from_slice(&chunk[..count]);
+                return Progress::Reading;
+            }
+            Err(Errno::AGAIN | Errno::INTR) if now < self.deadline => return Progress::Reading,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                Err(format!("it gave no answer within {LONGEST}, and is ended"))
+            }
+            Err(errno) => Err(errno.to_string()),
+        };
+        // It has ended by itself, or has to; the loop reaps it. One that waits for a disk in the
+        // kernel ends later, and keeps nobody waiting.
+        let _ = kill_process(self.pid, Signal::KILL);
+        Progress::Over(over.map_err(|problem| format!("the seed's reader: {problem}")))
+    }
+}
