@@ -43,6 +43,8 @@ impl Pid1 {
     pub(super) fn set_up(&mut self, now: Raw) {
         // A machine that goes down starts nothing any more.
         if self.stopping.is_some() {
+            self.setup.abandon();
+            self.ready = true;
             return;
         }
         let found = match self.setup.proceed(now) {
