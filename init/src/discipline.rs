@@ -297,12 +297,16 @@ impl Discipline {
     }
 }
 
-/// Tells the kernel how far its clock may be off, so that programs which ask `adjtimex` see a
-/// synchronised clock; without this it claims to be unsynchronised after every step.
+/// Tells the kernel how far its clock may be off, for programs that ask `adjtimex`; without this it
+/// claims 16 s after every step.
+///
+/// The flag STA_UNSYNC stays set, as chronyd keeps it without `rtcsync`: where it is clear, the
+/// kernel copies the clock into the RTC (kernel/time/ntp.c, `sync_hw_clock`), also while somebody has
+/// set it wrong, and the RTC is the witness that tells a lying source from a true one.
 ///
 /// # Errors
 /// As `adjtimex`.
-pub fn declare_synchronized(bound: Nanos, jitter: Nanos) -> Result<(), Errno> {
+pub fn declare_error(bound: Nanos, jitter: Nanos) -> Result<(), Errno> {
     let microseconds = |span: Nanos| span.0 / 1_000 + 1;
     sys::adjtimex(Adjust {
         error_us: Some((microseconds(bound), microseconds(jitter))),

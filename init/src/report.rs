@@ -65,15 +65,12 @@ impl Reporter {
         if clock.state != State::Synced {
             return;
         }
-        let declared = discipline::declare_synchronized(clock.bound_ns, clock.jitter_ns);
+        let declared = discipline::declare_error(clock.bound_ns, clock.jitter_ns);
         if let Err(errno) = declared
             && !self.declare_failed
         {
             self.declare_failed = true;
-            log!(
-                Warning,
-                "adjtimex: marking the clock as synchronised: {errno}"
-            );
+            log!(Warning, "adjtimex: telling the error of the clock: {errno}");
         }
     }
 

@@ -12,16 +12,12 @@ use crate::sys::{self, RtcTime};
 /// Its device file.
 pub const DEVICE: &str = "/dev/rtc0";
 
-/// How long a hypervisor may take between reading the host's clock and starting its RTC by it. On a
-/// busy host it can lose its processor in between, and the RTC is behind by that for good.
-const START: Nanos = Nanos::from_millis(100);
-
 /// Reads the RTC once, without waiting for the second's edge.
 ///
 /// A shown second S means that S to S + 1 s has passed on the RTC. A hypervisor starts its RTC at a
 /// whole second of host time rounded down (QEMU: `hw/rtc/mc146818rtc.c`), so that the host's time
 /// is up to one second further still. The middle of the two seconds is the estimate, and the bound
-/// covers both and [`START`]; a wait for the edge would take only the first of the two uncertainties away.
+/// covers both; a wait for the edge would take only the first of the two uncertainties away.
 ///
 /// # Errors
 /// `Absent` where there is no RTC, `Refused` with the errno where it does not answer, `Garbage`
@@ -38,7 +34,7 @@ pub fn read() -> Result<Reading, ReadFailure> {
         reference: reference + Nanos::from_secs(1),
         realtime: later.realtime,
         raw: later.raw(),
-        bound: Nanos::from_secs(1) + START + (later.after - earlier.before),
+        bound: Nanos::from_secs(1) + (later.after - earlier.before),
     })
 }
 

@@ -158,7 +158,7 @@ pub struct Adjust {
     pub set_offset: Option<(i64, i64)>,
     /// `freq`: ppm with 16 fractional bits, and `tick`: microseconds.
     pub frequency: Option<(i64, i64)>,
-    /// `maxerror` and `esterror` in microseconds; also marks the clock as synchronised.
+    /// `maxerror` and `esterror` in microseconds; also keeps STA_UNSYNC set.
     pub error_us: Option<(i64, i64)>,
 }
 
@@ -178,6 +178,7 @@ pub fn adjtimex(adjust: Adjust) -> Result<(i64, i64), Errno> {
     }
     if let Some((max, estimate)) = adjust.error_us {
         timex.modes |= libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR;
+        timex.status = libc::STA_UNSYNC;
         timex.maxerror = max;
         timex.esterror = estimate;
     }
