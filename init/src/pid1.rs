@@ -53,8 +53,6 @@ struct Pid1 {
     told: Vec<Told>,
     /// Until when the first correction may wait; none once it has been asked for.
     boot_wait: Option<Raw>,
-    /// Whether the image has the NTP client.
-    has_ntp: bool,
     status_interval: Nanos,
     next_status: Raw,
     next_unread: Option<Raw>,
@@ -111,7 +109,6 @@ impl Pid1 {
             uevents: None,
             told: Vec::new(),
             boot_wait: Some(now + BOOT_WAIT),
-            has_ntp: !config.ntp.servers.is_empty(),
             status_interval: config.status.interval.max(Nanos::from_millis(10)),
             next_status: now,
             next_unread: None,
@@ -150,9 +147,6 @@ impl Pid1 {
         self.discipline.rescan_phcs();
         self.begin_when_ready(clocks::raw());
         self.rescan_ports();
-        if self.has_ntp {
-            self.open_samples();
-        }
         loop {
             self.expire(clocks::raw());
             self.tell_services_of_the_clock();

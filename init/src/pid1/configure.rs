@@ -78,6 +78,9 @@ impl Pid1 {
             .extend(problems.iter().map(|problem| Told::Failure {
                 what: problem.to_string(),
             }));
+        if !config.ntp.servers.is_empty() {
+            self.open_samples();
+        }
         self.discipline
             .set_pace(config.clock.step, config.clock.watch);
         self.status_interval = config.status.interval.max(Nanos::from_millis(10));

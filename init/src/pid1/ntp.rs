@@ -7,7 +7,8 @@ use crate::events::Watched;
 use crate::samples::Samples;
 
 impl Pid1 {
-    /// Opens the socket of an image that has the client. Before the client is started.
+    /// Opens the socket of an image that has the client: once its folder is there, before the client
+    /// is started.
     pub(super) fn open_samples(&mut self) {
         let opened = Samples::open().map_err(|error| error.to_string());
         let watched = opened.and_then(|samples| {
