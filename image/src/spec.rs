@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
-use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
+use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
 use noonmark_sync::config::values::{SysctlName, SysctlValue};
 use noonmark_sync::config::{ClockConfig, FailureAction, Service, StatusConfig};
 use noonmark_sync::sample::Source;
@@ -59,8 +59,6 @@ pub struct Spec {
     pub sysctl: BTreeMap<SysctlName, SysctlValue>,
     /// `[tmpfs]`
     pub tmpfs: TmpfsConfig,
-    /// `[[mount]]`, in the file's order.
-    pub mounts: Vec<DataDisk>,
     /// `[initrd]`
     pub initrd: InitrdSpec,
     /// `[budget]`
@@ -303,7 +301,11 @@ impl Spec {
         for name in ["virtio_pci", "virtio_console"] {
             list.push(wanted(name, "the status port".into(), None, true));
         }
-        self.want_disks(&mut list);
+        if self.seed.enabled {
+            // A kernel without the driver has no seeds.
+            let needed_by = "the seed disk".to_string();
+            list.push(wanted("virtio_blk", needed_by, Some("seed.enabled"), false));
+        }
         if self.wants_network() {
             let needed_by = "the network".to_string();
             list.push(wanted("virtio_net", needed_by, Some("network"), true));
@@ -317,33 +319,5 @@ impl Spec {
             list.extend(names.iter().map(listed));
         }
         list
-    }
-    /// What seeds and data disks need; a kernel without virtio_blk has no seeds.
-    fn want_disks(&self, list: &mut Vec<Wanted>) {
-        let mut want = |name: &str, needed_by: &str, key: &str, required| {
-            list.push(Wanted {
-                name: name.into(),
-                needed_by: needed_by.into(),
-                key: Some(key.into()),
-                required,
-            });
-        };
-        if self.seed.enabled {
-            want("virtio_blk", "the seed disk", "seed.enabled", false);
-        }
-        for disk in &self.mounts {
-            want("virtio_blk", "a data disk", "mount", true);
-            match disk.fs {
-                // The kernel asks for crc32c by its algorithm's name, which no list of needs has.
-                FileSystem::Ext4 => want("crc32c_generic", "ext4", "mount.fs", false),
-                // vfat's default character sets, which it asks for by name when it is mounted.
-                FileSystem::Vfat => {
-                    for name in ["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"] {
-                        want(name, "vfat", "mount.fs", false);
-                    }
-                }
-            }
-            want(disk.fs.name(), "a data disk", "mount.fs", true);
-        }
     }
 }

@@ -127,7 +127,6 @@ pub fn fallback_config() -> BootConfig {
         seed: SeedConfig::default(),
         sysctl: BTreeMap::new(),
         tmpfs: TmpfsConfig::default(),
-        mounts: Vec::new(),
     }
 }
 

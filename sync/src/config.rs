@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::sample::Source;
 use crate::units::{Nanos, Utc};
 use network::{NetworkConfig, NtpConfig};
-use system::{DataDisk, SeedConfig, TmpfsConfig};
+use system::{SeedConfig, TmpfsConfig};
 use values::{SysctlName, SysctlValue};
 
 mod capability;
@@ -70,9 +70,6 @@ pub struct BootConfig {
     /// Sizes of the file systems in memory.
     #[serde(default)]
     pub tmpfs: TmpfsConfig,
-    /// Data disks.
-    #[serde(default)]
-    pub mounts: Vec<DataDisk>,
 }
 
 /// One module file of the initrd.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use noonmark_sync::config::network::{Interface, NetworkConfig, NtpConfig};
-use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
+use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
 use noonmark_sync::config::{
     BootConfig, Capability, ClockConfig, FailureAction, Module, OnDisruption, OnStartTimeout,
     Output, Restart, Service, ServiceSignal, Start, StatusConfig,
@@ -380,12 +380,6 @@ fn the_boot_configuration_is_read_back_as_written() {
             "10".parse().expect("a value"),
         )]),
         tmpfs: TmpfsConfig::default(),
-        mounts: vec![DataDisk {
-            label: "data".parse().expect("a label"),
-            path: "/data".parse().expect("a path"),
-            fs: FileSystem::Ext4,
-            read_only: false,
-        }],
     };
     let json = serde_json::to_string(&config).expect("it can be written");
     let read: BootConfig = serde_json::from_str(&json).expect("it can be read");

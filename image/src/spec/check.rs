@@ -61,7 +61,6 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
         seed: system::seed(&raw.seed, place)?,
         sysctl: system::sysctl(raw.sysctl, place)?,
         tmpfs: system::tmpfs(&raw.tmpfs, place)?,
-        mounts: system::mounts(raw.mount, place)?,
         initrd: InitrdSpec {
             compression: raw.initrd.compression.unwrap_or_default(),
         },

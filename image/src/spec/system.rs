@@ -1,16 +1,14 @@
-//! The checks of `[seed]`, `[sysctl]`, `[tmpfs]` and `[[mount]]`.
+//! The checks of `[seed]`, `[sysctl]` and `[tmpfs]`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
+use std::collections::BTreeMap;
 
-use noonmark_sync::config::system::{DataDisk, SeedConfig, TmpfsConfig};
+use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
 use noonmark_sync::config::values::{SizeKib, SysctlName, SysctlValue, Unfit, WaitMs};
 use noonmark_sync::units::Nanos;
 use toml::Spanned;
 
 use super::check::Checked;
-use super::entries::MOUNTED_OVER;
-use super::raw::{RawMount, RawSeed, RawTmpfs};
+use super::raw::{RawSeed, RawTmpfs};
 use crate::text::Place;
 
 pub(super) fn seed(raw: &RawSeed, place: &Place<'_>) -> Checked<SeedConfig> {
@@ -54,39 +52,6 @@ pub(super) fn sysctl(
         settings.insert(name, written.parse().map_err(unfit)?);
     }
     Ok(settings)
-}
-
-pub(super) fn mounts(raw: Vec<RawMount>, place: &Place<'_>) -> Checked<Vec<DataDisk>> {
-    let mut seen = BTreeSet::new();
-    raw.into_iter()
-        .map(|raw| {
-            let span = raw.path.span();
-            let disk = DataDisk {
-                label: parsed(&raw.label, "mount.label", place)?,
-                path: parsed(&raw.path, "mount.path", place)?,
-                fs: raw.fs,
-                read_only: raw.read_only,
-            };
-            let path = disk.path.as_str();
-            let bad = |problem: String| Err(place.error(Some(span), "mount.path", problem));
-            if MOUNTED_OVER.contains(&path) {
-                return bad(format!("PID 1 mounts something else on `{path}`"));
-            }
-            if !seen.insert(path.to_owned()) {
-                return bad(format!("two disks are mounted on `{path}`"));
-            }
-            Ok(disk)
-        })
-        .collect()
-}
-
-fn parsed<T: FromStr<Err = Unfit>>(
-    value: &Spanned<String>,
-    key: &str,
-    place: &Place<'_>,
-) -> Checked<T> {
-    let unfit = |error: Unfit| place.error(Some(value.span()), key, error.to_string());
-    value.get_ref().parse().map_err(unfit)
 }
 
 fn ranged<T: TryFrom<i64, Error = Unfit>>(

@@ -3,7 +3,7 @@
 use std::io::{Read, Seek};
 
 use super::instance::{Instance, printable};
-use super::verdict::{Seed, VOLUMES_MAX, Verdict, Volume as Told};
+use super::verdict::{Seed, Verdict};
 use super::volume::{self, Volume};
 use super::{cloud, content, toml};
 
@@ -25,20 +25,12 @@ pub struct Disk<D> {
 /// Looks at the disks, and reads the seed if there is exactly one.
 #[must_use]
 pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>) -> Verdict {
-    let mut verdict = Verdict::default();
     let mut seeds: Vec<(Disk<D>, Volume)> = Vec::new();
     for mut disk in disks {
         // A disk that can't be read is no seed, and whose it is can't be told.
         let Ok(Some(volume)) = volume::probe(&mut disk.disk) else {
             continue;
         };
-        if verdict.volumes.len() < VOLUMES_MAX {
-            verdict.volumes.push(Told {
-                device: disk.name.clone(),
-                kind: volume.kind,
-                label: printable(&volume.label, 32),
-            });
-        }
         // A hybrid image shows the same volume as a disk and as its partition.
         let is_part = seeds
             .iter()
@@ -47,8 +39,9 @@ pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>) -> Verdict {
             seeds.push((disk, volume));
         }
     }
-    verdict.seed = choose(seeds);
-    verdict
+    Verdict {
+        seed: choose(seeds),
+    }
 }
 
 fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>) -> Seed {

@@ -12,41 +12,12 @@ const LINE_MAX: usize = 1 << 20;
 /// More bytes than this are no verdict.
 pub const VERDICT_MAX: usize = LINE_MAX + CONTENT_MAX;
 
-/// How many volumes are told.
-pub const VOLUMES_MAX: usize = 64;
-
 /// What was found on the disks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// The labelled file systems.
-    pub volumes: Vec<Volume>,
     /// The seed among them.
     pub seed: Seed,
-}
-
-/// A labelled file system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Volume {
-    /// The device that it is on, e.g. `vda`.
-    pub device: String,
-    /// What it is.
-    pub kind: VolumeKind,
-    /// Its label.
-    pub label: String,
-}
-
-/// File systems that are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VolumeKind {
-    /// FAT12, FAT16, FAT32
-    Fat,
-    /// ISO 9660
-    Iso9660,
-    /// ext2, ext3, ext4
-    Ext,
 }
 
 /// What came of looking for a seed.
@@ -116,7 +87,6 @@ impl Verdict {
         let (line, mut rest) = bytes.split_at(end.ok_or(VerdictError::Cut)?);
         rest = &rest[1..];
         let mut verdict: Self = serde_json::from_slice(line)?;
-        verdict.volumes.truncate(VOLUMES_MAX);
         if let Seed::Found { instance, .. } = &mut verdict.seed {
             instance.check()?;
             for SeedFile {
@@ -157,7 +127,6 @@ mod tests {
 
     fn verdict(contents: Vec<Vec<u8>>) -> Verdict {
         Verdict {
-            volumes: vec![],
             seed: Seed::Found {
                 device: "vda".into(),
                 instance: Box::new(Instance {

@@ -1,10 +1,9 @@
-//! What is on a disk: the kind of its file system, its label, and the files of its root folder.
+//! What is on a disk that may be a seed: its label, and the files of its root folder.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use thiserror::Error;
 
-use super::verdict::VolumeKind;
 use super::{fat, iso};
 
 /// A disk that can't be read as what it looks like.
@@ -28,13 +27,12 @@ pub enum VolumeError {
     },
 }
 
-/// A labelled file system.
+/// A labelled file system that a seed can have.
 #[derive(Debug)]
 pub struct Volume {
-    /// What it is.
-    pub kind: VolumeKind,
     /// Its label, without the blanks at its end.
     pub label: String,
+    /// What ISO 9660 needs to be read; none where it is FAT.
     iso: Option<iso::Volume>,
 }
 
@@ -43,32 +41,21 @@ pub struct Volume {
 /// # Errors
 /// If the disk can't be read.
 pub fn probe(disk: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
-    let volume = |kind, label| Volume {
-        kind,
-        label,
-        iso: None,
-    };
     if let Some(found) = iso::open(disk)? {
         return Ok(Some(Volume {
-            kind: VolumeKind::Iso9660,
             label: found.label.clone(),
             iso: Some(found),
         }));
     }
-    let mut start = [0; 2048];
+    let mut boot = [0; 512];
     disk.seek(SeekFrom::Start(0))?;
-    if disk.read_exact(&mut start).is_err() {
+    if disk.read_exact(&mut boot).is_err() || !is_fat(&boot) {
         return Ok(None);
     }
-    if let Some(label) = ext_label(&start) {
-        return Ok(Some(volume(VolumeKind::Ext, label)));
-    }
-    let mut boot = [0; 512];
-    boot.copy_from_slice(&start[..512]);
-    if is_fat(&boot) {
-        return Ok(Some(volume(VolumeKind::Fat, fat::label(disk, &boot)?)));
-    }
-    Ok(None)
+    Ok(Some(Volume {
+        label: fat::label(disk, &boot)?,
+        iso: None,
+    }))
 }
 
 impl Volume {
@@ -82,20 +69,11 @@ impl Volume {
         name: &str,
         max: usize,
     ) -> Result<Option<Vec<u8>>, VolumeError> {
-        match (&self.iso, self.kind) {
-            (Some(iso), _) => iso.read(disk, name, max),
-            (None, VolumeKind::Fat) => fat::read(disk, name, max),
-            (None, VolumeKind::Ext | VolumeKind::Iso9660) => Ok(None),
+        match &self.iso {
+            Some(iso) => iso.read(disk, name, max),
+            None => fat::read(disk, name, max),
         }
     }
-}
-
-/// The label of an ext2, ext3 or ext4 (fs/ext4/ext4.h, `struct ext4_super_block`): the superblock
-/// is at byte 1024, its magic number at 56 in it, the label at 120.
-fn ext_label(start: &[u8; 2048]) -> Option<String> {
-    let superblock = &start[1024..];
-    let label = superblock[120..136].split(|byte| *byte == 0).next()?;
-    (superblock[56..58] == [0x53, 0xef]).then(|| String::from_utf8_lossy(label).into_owned())
 }
 
 /// A FAT's boot sector: a jump, a sane sector size, one or two FATs, and the mark at its end. A

@@ -1,7 +1,7 @@
 //! Seeds that are as they should be.
 
 use fatfs::FatType;
-use noonmark_init::seed::verdict::{Seed, VolumeKind};
+use noonmark_init::seed::verdict::Seed;
 
 use crate::disks::{fat, seed, unpack};
 use crate::{found, verdict};
@@ -57,7 +57,7 @@ fn every_kind_of_fat_is_read_with_its_label_in_either_case() {
 }
 
 #[test]
-fn the_seed_is_found_among_other_disks_and_their_labels_are_told() {
+fn the_seed_is_found_among_other_disks() {
     let seed = seed(b"");
     let other = fat(FatType::Fat12, *b"DATA       ", &[]);
     let noise = vec![0xa5; 100_000];
@@ -70,18 +70,6 @@ fn the_seed_is_found_among_other_disks_and_their_labels_are_told() {
     assert!(
         matches!(&verdict.seed, Seed::Found { device, .. } if device == "vdc"),
         "{verdict:?}"
-    );
-    let told: Vec<_> = verdict
-        .volumes
-        .iter()
-        .map(|volume| (volume.device.as_str(), volume.kind, volume.label.as_str()))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            ("vdb", VolumeKind::Fat, "DATA"),
-            ("vdc", VolumeKind::Fat, "CIDATA")
-        ]
     );
 }
 

@@ -1,8 +1,8 @@
-//! What PID 1 sets up beside the clock: the seed, memory's file systems, data disks.
+//! What PID 1 sets up beside the clock: the seed, and memory's file systems.
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{GuestPath, Label, SizeKib};
+use super::values::SizeKib;
 use crate::units::Nanos;
 
 /// Where the initrd keeps the program that meets foreign disks in PID 1's stead.
@@ -30,42 +30,6 @@ pub struct TmpfsConfig {
     pub run_kib: Option<SizeKib>,
     /// `/tmp`
     pub tmp_kib: Option<SizeKib>,
-}
-
-/// `[[mount]]`: a disk that its user has formatted, found by its label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataDisk {
-    /// The file system's label, as `mkfs.ext4 -L` and `mkfs.vfat -n` write it.
-    pub label: Label,
-    /// The folder on which it is mounted; made where it is missing.
-    pub path: GuestPath,
-    /// What it was formatted with.
-    pub fs: FileSystem,
-    /// Whether nothing may be written to it.
-    #[serde(default)]
-    pub read_only: bool,
-}
-
-/// A file system that a data disk may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FileSystem {
-    /// ext4
-    Ext4,
-    /// FAT with long names
-    Vfat,
-}
-
-impl FileSystem {
-    /// What `mount` calls it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ext4 => "ext4",
-            Self::Vfat => "vfat",
-        }
-    }
 }
 
 impl Default for SeedConfig {

@@ -160,11 +160,6 @@ checked_text!(
     SysctlValue,
     check_sysctl_value
 );
-checked_text!(
-    /// A file system's label: 1 to 32 printable ASCII characters.
-    Label,
-    check_label
-);
 
 /// The text as a message shows it: escaped, and not longer than a line.
 fn shown(text: &str) -> String {
@@ -234,12 +229,6 @@ fn check_sysctl_value(value: &str) -> Result<(), &'static str> {
     ((1..=1024).contains(&value.len()) && value.bytes().all(printable))
         .then_some(())
         .ok_or("expected one line of 1 to 1024 printable ASCII characters")
-}
-
-fn check_label(label: &str) -> Result<(), &'static str> {
-    ((1..=32).contains(&label.len()) && label.bytes().all(|b| (b' '..=b'~').contains(&b)))
-        .then_some(())
-        .ok_or("expected a file system's label: 1 to 32 printable ASCII characters")
 }
 
 #[cfg(test)]
