@@ -68,7 +68,7 @@ impl Started {
     }
 }
 
-/// Makes the machine usable: file systems, log, scheduling, memory. What fails is logged and told
+/// Makes the machine usable: file systems, log, loopback, scheduling, memory. What fails is logged and told
 /// in `problems`; none of it keeps the clock from being corrected.
 #[must_use]
 pub fn set_up() -> Vec<String> {
@@ -81,6 +81,11 @@ pub fn set_up() -> Vec<String> {
     );
     power::install_panic_hook();
     problems.extend(mounts::rest().iter().map(ToString::to_string));
+    if let Err(errno) = sys::loopback_up() {
+        problems.push(format!(
+            "bringing up lo: {errno}; programs can't reach each other by 127.0.0.1"
+        ));
+    }
     if let Err(errno) = sys::schedule_fifo(PRIORITY) {
         problems.push(format!("SCHED_FIFO {PRIORITY}: {errno}"));
     }

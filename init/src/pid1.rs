@@ -25,7 +25,7 @@ use crate::stop::Stopping;
 use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
 use crate::vmclock::VmClock;
-use crate::{clocks, power};
+use crate::{clocks, mounts, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
 /// PHC: the port's driver probes in the background, which takes over a second on an emulated
@@ -78,6 +78,8 @@ pub fn run(started: Started) -> ! {
         }
     };
     power::set_failure_action(config.on_failure);
+    let unlimited = mounts::limit(&config.tmpfs);
+    problems.extend(unlimited.iter().map(ToString::to_string));
     let (layers, wrong) = Layers::read(config);
     problems.extend(wrong);
     match Pid1::new(started, layers, listed, problems) {

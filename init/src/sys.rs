@@ -2,7 +2,7 @@
 //! here, and nothing else: what the calls mean for the clock is decided by their callers.
 #![allow(
     unsafe_code,
-    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, packet sockets, the processor's counter and the child's side of fork have no safe wrapper"
+    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, interface flags, packet sockets, the processor's counter and the child's side of fork have no safe wrapper"
 )]
 
 use std::ffi::c_void;
@@ -15,8 +15,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// `struct ptp_clock_time` (include/uapi/linux/ptp_clock.h).
 #[repr(C)]
@@ -83,6 +84,20 @@ pub struct RtcTime {
     pub year: i32,
     unused: [i32; 3],
 }
+
+/// `struct ifreq` (include/uapi/linux/if.h) with `ifr_flags`.
+#[repr(C)]
+struct InterfaceFlags {
+    name: [u8; libc::IFNAMSIZ],
+    flags: i16,
+    /// The rest of the union.
+    unused: [u8; 22],
+}
+
+const _: () = assert!(mem::size_of::<InterfaceFlags>() == mem::size_of::<libc::ifreq>());
+
+/// include/uapi/linux/sockios.h; older than the numbers that encode a size.
+const SIOCSIFFLAGS: Opcode = 0x8914;
 
 // The plain requests, not their "2" twins of kernel 5.4: every kernel has them, and they differ
 // only in that the twins insist on zeroed reserved fields, which ours are.
@@ -239,6 +254,27 @@ pub fn counter() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, it touches no memory, and nothing in a
     // noonmark guest forbids it to programs (CR4.TSD).
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Brings the loopback interface up, whereupon the kernel gives it 127.0.0.1/8, and ::1/128 where it
+/// has IPv6. Needs CAP_NET_ADMIN. Errors: EAFNOSUPPORT where the kernel has no network.
+pub fn loopback_up() -> Result<(), Errno> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let mut name = [0; libc::IFNAMSIZ];
+    name[..2].copy_from_slice(b"lo");
+    let request = InterfaceFlags {
+        name,
+        flags: libc::IFF_UP as i16,
+        unused: [0; 22],
+    };
+    // SAFETY: the kernel reads one `struct ifreq`, which this is in size and layout, and keeps no
+    // pointer to it.
+    unsafe { ioctl(&socket, Setter::<SIOCSIFFLAGS, _>::new(request)) }
 }
 
 /// A socket that sends and receives whole Ethernet frames on one interface (packet(7));
