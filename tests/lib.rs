@@ -56,6 +56,26 @@ pub fn build_image(folder: &Path, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// A program of the guest that every image's build compiles, whether or not an image has it.
+///
+/// # Errors
+/// Where cargo can't say where it builds, or no image has been built there.
+pub fn guest_program(name: &str) -> Result<PathBuf> {
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => std::path::absolute(folder)?,
+        None => workspace_root().join("target"),
+    };
+    let path = target
+        .join("noonmark/cargo/x86_64-unknown-linux-musl/guest")
+        .join(name);
+    ensure!(
+        path.is_file(),
+        "no {}: build an image first, with the same CARGO_TARGET_DIR",
+        path.display()
+    );
+    Ok(path)
+}
+
 /// Says that a test was not run, and why: to the person who watches, and to `cargo xtask test`,
 /// whose summary lists it.
 ///

@@ -41,6 +41,7 @@ struct Resources {
     group: Option<Group>,
     memory_kib: Option<u64>,
     oom_kills: u64,
+    tasks_refused: u64,
 }
 
 /// What reaping came to.
@@ -153,6 +154,7 @@ impl Services {
             let resources = &mut self.resources[place];
             let group = resources.group.as_ref().filter(|_| running);
             resources.memory_kib = group.and_then(Group::memory_kib);
+            resources.tasks_refused = group.map_or(resources.tasks_refused, Group::tasks_refused);
         }
         let usage = self.resources.iter();
         self.supervisor
@@ -161,6 +163,7 @@ impl Services {
             .map(|(status, resources)| ServiceStatus {
                 memory_kib: status.pid.and(resources.memory_kib),
                 oom_kills: resources.oom_kills,
+                tasks_refused: resources.tasks_refused,
                 ..status
             })
             .collect()

@@ -118,6 +118,7 @@ fn the_status_record() {
                 last_exit: Some("killed by signal 9".into()),
                 memory_kib: Some(640),
                 oom_kills: 1,
+                tasks_refused: 7,
             },
             ServiceStatus {
                 name: "log".into(),
@@ -127,6 +128,7 @@ fn the_status_record() {
                 last_exit: None,
                 memory_kib: None,
                 oom_kills: 0,
+                tasks_refused: 0,
             },
         ],
     };
@@ -149,7 +151,7 @@ fn the_status_record() {
             r#""ignored":["packages: no package manager"]},"#,
             r#""services":["#,
             r#"{"name":"web","state":"running","pid":71,"restarts":2,"#,
-            r#""last_exit":"killed by signal 9","memory_kib":640,"oom_kills":1},"#,
+            r#""last_exit":"killed by signal 9","memory_kib":640,"oom_kills":1,"tasks_refused":7},"#,
             r#"{"name":"log","state":"waiting"}]}"#,
         ),
     );

@@ -14,6 +14,7 @@ mod ntp;
 mod platform;
 mod recovery;
 mod seed;
+mod services;
 mod trial;
 
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use noonmark_sync::sample::Source;
 use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
-use crate::{appliance, bench, boot, faults, hostile, lifetime, ntp, recovery, seed};
+use crate::{appliance, bench, boot, faults, hostile, lifetime, ntp, recovery, seed, services};
 
 /// What a test does on a platform.
 type Body = fn(&Platform, &Images) -> Result<()>;
@@ -112,6 +112,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "a_peer_is_measured_beside_pid_1",
         On::Following(Follows::Kvm),
         bench::a_peer_is_measured_beside_pid_1,
+    ),
+    (
+        "is_troubled_by_no_service",
+        On::First,
+        services::troubled_by_none,
     ),
     ("needs_no_listener", On::First, hostile::needs_no_listener),
     (

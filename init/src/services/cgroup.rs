@@ -133,12 +133,26 @@ impl Group {
         text.trim_end().parse::<u64>().ok().map(|bytes| bytes >> 10)
     }
 
-    /// How many of its processes were killed because its memory was used up.
+    /// How often it was killed because its memory was used up.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
         let mut buffer = [0u8; 256];
-        self.read("memory.events", &mut buffer)
-            .and_then(oom_kills)
+        let Some(text) = self.read("memory.events", &mut buffer) else {
+            return 0;
+        };
+        // The other one counts the first process twice where all of a group is killed; kernels
+        // before 5.17 have it alone.
+        count(text, "oom_group_kill")
+            .or_else(|| count(text, "oom_kill"))
+            .unwrap_or(0)
+    }
+
+    /// How many processes and threads it was refused because of its limit.
+    #[must_use]
+    pub fn tasks_refused(&self) -> u64 {
+        let mut buffer = [0u8; 64];
+        self.read("pids.events", &mut buffer)
+            .and_then(|text| count(text, "max"))
             .unwrap_or(0)
     }
 
@@ -172,10 +186,10 @@ fn limits(service: &Service) -> Vec<(&'static str, String)> {
     list
 }
 
-/// The count in `memory.events`, lines of a name and a number.
-fn oom_kills(text: &str) -> Option<u64> {
+/// The count of this name among lines of a name and a number.
+fn count(text: &str, name: &str) -> Option<u64> {
     text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?
         .trim_end()
         .parse()
         .ok()
@@ -218,10 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn oom_kills_are_told_from_the_other_events() {
+    fn a_count_is_told_from_those_with_longer_or_shorter_names() {
         let text = "low 0\nhigh 0\nmax 31\noom 2\noom_kill 3\noom_group_kill 1\n";
-        assert_eq!(oom_kills(text), Some(3));
-        assert_eq!(oom_kills("oom_kill x\n"), None);
-        assert_eq!(oom_kills(""), None);
+        assert_eq!(count(text, "oom_kill"), Some(3));
+        assert_eq!(count(text, "oom_group_kill"), Some(1));
+        assert_eq!(count(text, "oom_group"), None);
+        assert_eq!(count("oom_kill x\n", "oom_kill"), None);
+        assert_eq!(count("", "max"), None);
     }
 }

@@ -144,6 +144,7 @@ impl Supervisor {
             last_exit: entry.last_exit.clone(),
             memory_kib: None,
             oom_kills: 0,
+            tasks_refused: 0,
         })
     }
 

@@ -23,9 +23,12 @@ pub struct ServiceStatus {
     /// What it and its children use now; none where it does not run or this is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_kib: Option<u64>,
-    /// How many of its processes were killed because there was no memory left for it.
+    /// How often it was killed because there was no memory left for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub oom_kills: u64,
+    /// How many processes or threads it was refused because it had `tasks_max` of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tasks_refused: u64,
 }
 
 /// What a service is doing.
