@@ -97,7 +97,17 @@ fn expected(title: &str, key: &Key) -> String {
         .filter(|line| !line.starts_with(&format!("{} ", key.name)))
         .map(|line| format!("{line}\n"))
         .collect();
-    let wrong = ["-1", "\"\\u0001\"", "[\"\\u0001\"]", "[]", "true"];
+    let wrong = [
+        "-1",
+        "\"\\u0001\"",
+        "[\"\\u0001\"]",
+        "[]",
+        "true",
+        "[true]",
+        "0",
+        "4294967295",
+        "9999999999",
+    ];
     let told = wrong.iter().filter_map(|value| {
         let text = format!("{title}\n{others}{} = {value}\n", key.name);
         let error = Spec::parse(&text, Path::new("guest.toml")).err()?;
