@@ -1,19 +1,23 @@
 //! Boots a guest as often as a bench needs it, and measures what was asked for.
 
+mod ledger;
+
 use std::time::Duration;
 
 use anyhow::Result;
 use noonmark_image::spec::VmSpec;
-use noonmark_qemu::experiment::bench::{MissingPeer, Package, PeerRun};
+use noonmark_qemu::experiment::bench::{Package, PeerRun};
 use noonmark_qemu::experiment::evidence::Evidence;
 use noonmark_qemu::experiment::peer::{self, Peer as Keeper};
 use noonmark_qemu::experiment::plan::Plan;
+use noonmark_qemu::experiment::steady::SteadyState;
 use noonmark_qemu::experiment::{self, Outcome, Progress};
 use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::Machine;
 use noonmark_sync::units::Utc;
 
+pub use self::ledger::Ledger;
 use crate::build::peer::Peer;
 use crate::cmd::options::Host;
 use crate::progress::{self, Step};
@@ -59,58 +63,80 @@ pub struct Measuring {
 }
 
 impl Measuring {
-    /// Measures one guest; what can't be measured goes to `missing`.
+    /// Measures one guest, and hands what was measured to the ledger part by part.
     ///
     /// # Errors
     ///
     /// Our own guest does not even start: then no other would.
-    pub fn run(&self, guest: &Guest, missing: &mut Vec<MissingPeer>) -> Result<PeerRun> {
+    pub fn run(&self, guest: &Guest, ledger: &Ledger) -> Result<()> {
         let step = progress::step(format!("{}: the guest boots", guest.title));
-        let mut gap = |reason: String| {
-            progress::note(format!("{}: not run: {reason}", guest.title));
-            // The guest's console has just been shown.
-            let line = reason.lines().next().unwrap_or_default();
-            missing.push(MissingPeer {
-                peer: guest.title.to_owned(),
-                reason: line.to_owned(),
-            });
-        };
         let outcome = self.faults(guest, &step)?;
         if let Some(error) = outcome.error {
-            gap(format!("faults: {error}"));
+            ledger.miss(guest.title, &format!("faults: {error}"));
         }
         let mut run = PeerRun {
             packages: guest.packages.clone(),
             settings: guest.peer.map(Peer::settings).unwrap_or_default(),
             ..PeerRun::new(guest.title, &guest.version, outcome.report)
         };
-        let keeper = keeper(guest, self.recovery);
+        run.report.evidence = guest.evidence.clone();
+        ledger.put(&run);
         if let Some(span) = self.steady {
-            step.update(format!("{}: undisturbed for {span:?}", guest.title));
-            let mut boot = || self.boot(guest, Rtc::HostUtc);
-            match peer::steady(&mut boot, &keeper, span, &mut run.report) {
-                Ok(Ok(state)) => run.steady = Some(state),
-                Ok(Err(why)) => gap(format!("steady state: {why}")),
-                Err(error) => gap(format!("steady state: {error}")),
-            }
+            self.watch(guest, span, &mut run, ledger, &step);
         }
+        self.first_reads(guest, &mut run, ledger, &step);
+        step.vanish();
+        Ok(())
+    }
+
+    /// Watches the clock undisturbed.
+    fn watch(
+        &self,
+        guest: &Guest,
+        span: Duration,
+        run: &mut PeerRun,
+        ledger: &Ledger,
+        step: &Step,
+    ) {
+        let title = guest.title;
+        step.update(format!(
+            "{title}: the guest boots, to be watched undisturbed"
+        ));
+        let keeper = keeper(guest, self.recovery);
+        let mut boot = || self.boot(guest, Rtc::HostUtc);
+        let mut so_far = run.clone();
+        let mut told = |state: &SteadyState| {
+            step.update(format!("{title}: undisturbed {}", figures(state, span)));
+            so_far.steady = Some(state.clone());
+            ledger.put(&so_far);
+        };
+        let watched = peer::steady(&mut boot, &keeper, span, &mut run.report, &mut told);
+        if let Some(state) = &watched.state {
+            progress::note(format!("{title}: undisturbed {}", figures(state, span)));
+        }
+        run.steady = watched.state;
+        ledger.put(run);
+        if let Some(error) = watched.error {
+            ledger.miss(title, &format!("steady state: {error}"));
+        }
+    }
+
+    /// Boots with a wrong RTC, again and again.
+    fn first_reads(&self, guest: &Guest, run: &mut PeerRun, ledger: &Ledger, step: &Step) {
+        let keeper = keeper(guest, self.recovery);
         for number in 1..=self.boots {
             step.update(format!("{}: boot {number}/{}", guest.title, self.boots));
             let mut boot = || self.boot(guest, WRONG_RTC);
-            let why = match peer::first_read(&mut boot, &keeper, &mut run.report) {
-                Ok(Ok(read)) => {
-                    run.boots.push(read);
-                    continue;
+            match peer::first_read(&mut boot, &keeper, &mut run.report) {
+                Ok(read) => run.boots.push(read),
+                Err(error) => {
+                    let done = number - 1;
+                    let why = format!("boots, after {done} of {}: {error}", self.boots);
+                    return ledger.miss(guest.title, &why);
                 }
-                Ok(Err(why)) => why.to_string(),
-                Err(error) => error.to_string(),
-            };
-            let done = number - 1;
-            gap(format!("boots, after {done} of {}: {why}", self.boots));
-            break;
+            }
+            ledger.put(run);
         }
-        step.vanish();
-        Ok(run)
     }
 
     fn faults(&self, guest: &Guest, step: &Step) -> Result<Outcome> {
@@ -148,6 +174,16 @@ impl Measuring {
             },
         )
     }
+}
+
+/// A steady state so far, in words.
+fn figures(state: &SteadyState, span: Duration) -> String {
+    let (watched, all) = (state.span_ns.as_secs_f64(), span.as_secs_f64());
+    let max = state.max_ns;
+    format!(
+        "for {watched:.0} of {all:.0} s: RMS {:.1} ns, max {max}",
+        state.rms_ns
+    )
 }
 
 fn keeper(guest: &Guest, recovery: Duration) -> Keeper {

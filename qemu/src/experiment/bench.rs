@@ -2,6 +2,7 @@
 //! clock and once with each peer.
 
 pub mod table;
+pub(super) mod words;
 
 use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,38 @@ impl PeerRun {
             boots: Vec::new(),
         }
     }
+
+    /// The figures of its boots; none without any.
+    #[must_use]
+    pub fn first_reads(&self) -> Option<FirstReads> {
+        let tolerance = self.report.tolerance_ns;
+        let errors = self.boots.iter().map(|boot| boot.error_ns.abs());
+        let right = |boot: &FirstRead| Some((boot.right_at_ns? - boot.at_ns).max(Nanos::ZERO));
+        let mut after: Vec<Nanos> = self.boots.iter().filter_map(right).collect();
+        after.sort_unstable();
+        Some(FirstReads {
+            boots: self.boots.len(),
+            wrong: errors.clone().filter(|error| *error > tolerance).count(),
+            largest: errors.max()?,
+            median: after.get(after.len() / 2).copied(),
+            longest: after.last().copied(),
+        })
+    }
+}
+
+/// Figures over some boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstReads {
+    /// How many.
+    pub boots: usize,
+    /// In how many the first read was off by more than the tolerance.
+    pub wrong: usize,
+    /// The largest error of a first read.
+    pub largest: Nanos,
+    /// How long after its first read the clock was right: the median of the boots in which it was.
+    pub median: Option<Nanos>,
+    /// And the longest.
+    pub longest: Option<Nanos>,
 }
 
 impl Bench {

@@ -1,10 +1,14 @@
 //! The report as a page: one file that needs no network, script or font of its own.
 
+mod axes;
+mod bench;
 mod page;
 mod plot;
 mod samples;
 
 use maud::{DOCTYPE, PreEscaped, html};
+
+use noonmark_sync::units::Nanos;
 
 use super::document::Document;
 use super::gate::Verdict;
@@ -21,14 +25,14 @@ const STYLE: &str = include_str!("html/style.css");
 /// A plot can't be drawn.
 pub fn render(document: &Document) -> Result<String, PlotError> {
     let runs = document.runs();
-    let missing = match document {
-        Document::Report(_) => &[][..],
-        Document::Bench(bench) => &bench.missing,
+    let (bench, title) = match document {
+        Document::Report(_) => (None, "noonmark: recovery of a guest's clock"),
+        Document::Bench(bench) => {
+            let title = "noonmark and its peers: recovery of a guest's clock";
+            (Some(bench), title)
+        }
     };
-    let title = match document {
-        Document::Report(_) => "noonmark: recovery of a guest's clock",
-        Document::Bench(_) => "noonmark and its peers: recovery of a guest's clock",
-    };
+    let deadline = bench.map_or(Nanos::ZERO, |bench| bench.deadline_ns);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -46,9 +50,14 @@ pub fn render(document: &Document) -> Result<String, PlotError> {
                     (page::load(ours))
                 }
                 (page::legend(&runs))
-                (page::overview(&runs))
-                @for peer in missing {
-                    p.note { strong { (peer.peer) } " was not run: " (peer.reason) }
+                @if !page::faults(&runs).is_empty() { (page::overview(&runs, deadline)) }
+                @if let Some(bench) = bench {
+                    @for gap in &bench.missing {
+                        p.note { strong { (gap.peer) } " was not run: " (gap.reason) }
+                    }
+                    (bench::recoveries(bench, &runs)?)
+                    (bench::steady(bench)?)
+                    (bench::boots(bench))
                 }
                 @for fault in page::faults(&runs) {
                     (page::fault(fault, &runs)?)
@@ -92,8 +101,10 @@ mod tests {
     use noonmark_sync::testport::TracePoint;
     use noonmark_sync::units::Nanos;
 
-    use super::super::bench::{Bench, MissingPeer, PeerRun};
+    use super::super::bench::{Bench, FirstRead, MissingPeer, PeerRun};
     use super::super::fixture;
+    use super::super::report::Summary;
+    use super::super::steady::{Cost, SteadyState};
     use super::*;
 
     fn traced() -> Report {
@@ -190,7 +201,56 @@ mod tests {
         ] {
             assert!(page.contains(part), "no `{part}`");
         }
-        assert_eq!(page.matches("<svg").count(), 2, "one of each kind for both");
+        assert_eq!(
+            page.matches("<svg").count(),
+            3,
+            "one of each kind for both, and one of all samples"
+        );
+    }
+
+    #[test]
+    fn what_a_bench_measured_besides_has_tables_and_plots_too() {
+        let steady = |rms_ns, cpu_ppm, bounds_ns| SteadyState {
+            span_ns: Nanos::from_secs(60),
+            rms_ns,
+            keeper: Some(Cost {
+                cpu_ppm,
+                rss_kib: 900,
+            }),
+            offsets_ns: vec![Nanos(2), Nanos(-3)],
+            bounds_ns,
+            ..SteadyState::default()
+        };
+        let mut ours = PeerRun::new("noonmark", "0.1.0", traced());
+        ours.steady = Some(steady(1.3, 15_000, vec![Some(Nanos(190)); 2]));
+        let mut report = traced();
+        for sample in &mut report.faults[0].samples {
+            sample.recovered_ns = None;
+        }
+        report.faults[0].summary = Summary::of(&report.faults[0].samples);
+        let mut peer = PeerRun::new("chronyd", "4.3", report);
+        peer.steady = Some(steady(3.5, 1_800, Vec::new()));
+        peer.boots = vec![FirstRead {
+            error_ns: Nanos::from_secs(800_000_000),
+            at_ns: Nanos::from_secs(3),
+            right_at_ns: Some(Nanos::from_secs(7)),
+        }];
+        let bench = Bench {
+            deadline_ns: Nanos::from_secs(15),
+            ..Bench::new(vec![ours, peer], vec![])
+        };
+        let page = render(&Document::Bench(bench)).unwrap();
+        for part in [
+            "&gt; 15.000 s",
+            "A clock that nobody disturbs",
+            "2/2 of 190 ns",
+            "0.18 %",
+            "800000000.000 s",
+            "4.000 s",
+        ] {
+            assert!(page.contains(part), "no `{part}`");
+        }
+        assert_eq!(page.matches("<svg").count(), 5);
     }
 
     #[test]

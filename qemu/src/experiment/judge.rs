@@ -4,7 +4,8 @@
 //! The guest's reads are placed on `CLOCK_MONOTONIC_RAW`, which no repair moves. Exchanges over the
 //! test port tie that counter to the host's clock: the guest's answer was made somewhere between
 //! the host's question and its receipt, so the middle is wrong by at most half the round trip. The
-//! tightest exchange near an instant places it.
+//! tightest exchange near an instant places it. Each exchange also tells how far the guest's clock
+//! was from the counter, so that one which is slewed, as some peers do, is followed between jumps.
 
 use noonmark_sync::testport::{Stretch, TracePoint, Tracer, Vigil};
 use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
@@ -21,12 +22,18 @@ const TRACE_GROWTH_PER_MILLE: i64 = 1_200;
 /// The instant that the trace's first step is after.
 const TRACE_FIRST: Nanos = Nanos::from_micros(1);
 
-/// Where the guest's raw counter stood at an instant of the host's clock.
+/// An exchange in which the guest read its two clocks farther apart says too little of how far one
+/// was from the other.
+const WIDTH_MAX: Nanos = Nanos::from_micros(50);
+
+/// Where the guest's clocks stood at an instant of the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pairing {
     raw: Raw,
     host: Utc,
     bound: Nanos,
+    /// The guest's realtime clock minus its raw counter; none where they were read too far apart.
+    difference: Option<Nanos>,
 }
 
 /// The guest's raw counter beside the host's clock. Only what came from one uninterrupted run of
@@ -57,7 +64,33 @@ impl Timeline {
             raw: exchange.raw,
             host: exchange.sent + Nanos(round_trip.0 / 2),
             bound: Nanos(round_trip.abs().0 / 2 + exchange.width.0 / 2 + 1),
+            difference: (exchange.width <= WIDTH_MAX)
+                .then(|| Nanos(exchange.realtime.0.saturating_sub(exchange.raw.0))),
         });
+    }
+
+    /// A stretch, cut wherever an exchange tells how far the clock had been slewed by then.
+    fn pieces(&self, stretch: &Stretch) -> Vec<Stretch> {
+        let whole = (stretch.to - stretch.from).0.max(1) as f64;
+        let inside = |raw: Raw| stretch.from < raw && raw < stretch.to;
+        let cuts = self.0.iter().filter(|pairing| inside(pairing.raw));
+        let ends = cuts
+            .filter_map(|pairing| Some((pairing.raw, pairing.difference?)))
+            .chain([(stretch.to, stretch.to_ns)]);
+        let mut begin = (stretch.from, stretch.from_ns);
+        ends.map(|end| {
+            let share = (end.0 - begin.0).0 as f64 / whole;
+            let piece = Stretch {
+                from: begin.0,
+                to: end.0,
+                from_ns: begin.1,
+                to_ns: end.1,
+                reads: (stretch.reads as f64 * share).round() as u64,
+            };
+            begin = end;
+            piece
+        })
+        .collect()
     }
 
     /// The host's time at `raw`, and how far it can be wrong.
@@ -96,11 +129,17 @@ pub(super) fn judge(
         timing_bound,
         ..Judgement::default()
     };
-    for stretch in vigil.stretches.iter().filter(|s| s.to > start) {
-        let from = stretch.from.max(start);
-        let reads = reads_from(stretch, from);
-        let (at_from, from_bound) = timeline.error(stretch, from)?;
-        let (at_to, to_bound) = timeline.error(stretch, stretch.to)?;
+    let pieces: Vec<Stretch> = vigil
+        .stretches
+        .iter()
+        .flat_map(|stretch| timeline.pieces(stretch))
+        .filter(|piece| piece.to > start)
+        .collect();
+    for piece in &pieces {
+        let from = piece.from.max(start);
+        let reads = reads_from(piece, from);
+        let (at_from, from_bound) = timeline.error(piece, from)?;
+        let (at_to, to_bound) = timeline.error(piece, piece.to)?;
         let wrong = at_from.abs() > tolerance + from_bound || at_to.abs() > tolerance + to_bound;
         judged.reads += reads;
         judged.worst = judged.worst.max(at_from.abs()).max(at_to.abs());
@@ -113,7 +152,7 @@ pub(super) fn judge(
         judged.residual = at_to;
         judged.residual_bound = to_bound;
     }
-    judged.trace = trace(vigil, timeline, start);
+    judged.trace = trace(&pieces, timeline, start);
     (judged.reads > 0).then_some(judged)
 }
 
@@ -124,10 +163,10 @@ fn reads_from(stretch: &Stretch, from: Raw) -> u64 {
     ((stretch.reads as f64 * part / whole) as u64).clamp(1, stretch.reads.max(1))
 }
 
-fn trace(vigil: &Vigil, timeline: &Timeline, start: Raw) -> Vec<TracePoint> {
+fn trace(pieces: &[Stretch], timeline: &Timeline, start: Raw) -> Vec<TracePoint> {
     let mut tracer = Tracer::default();
     let mut next = TRACE_FIRST;
-    for stretch in vigil.stretches.iter().filter(|s| s.to > start) {
+    for stretch in pieces {
         let mut take = |at: Raw| {
             if let Some((error, _)) = timeline.error(stretch, at) {
                 tracer.take(at - start, error);
@@ -153,7 +192,8 @@ mod tests {
     /// The host's time at the guest's raw 0.
     const BASE: i64 = 1_790_000_000_000_000_000;
 
-    fn timeline() -> Timeline {
+    /// Exchanges with a guest whose clock is as the stretches say.
+    fn timeline(stretches: &[Stretch]) -> Timeline {
         let mut timeline = Timeline::default();
         for i in 0..50 {
             // Every tenth question is answered fast, the others slowly and off the middle.
@@ -167,11 +207,16 @@ mod tests {
                 sent: Utc(BASE + raw - before),
                 received: Utc(BASE + raw + after),
                 raw: Raw(raw),
-                realtime: Utc(0),
+                realtime: Utc(raw + difference(stretches, Raw(raw))),
                 width: Nanos(100),
             });
         }
         timeline
+    }
+
+    fn difference(stretches: &[Stretch], raw: Raw) -> i64 {
+        let there = stretches.iter().find(|stretch| stretch.to >= raw);
+        there.map_or(0, |stretch| stretch.difference(raw).0)
     }
 
     /// A clock that is `error` ahead of the host's from one raw instant to another.
@@ -186,8 +231,9 @@ mod tests {
     }
 
     fn judged(stretches: Vec<Stretch>) -> Judgement {
+        let timeline = timeline(&stretches);
         let vigil = Vigil { stretches, lost: 0 };
-        judge(&vigil, &timeline(), Utc(BASE + 100 * MS), Nanos(MS)).unwrap()
+        judge(&vigil, &timeline, Utc(BASE + 100 * MS), Nanos(MS)).unwrap()
     }
 
     #[test]
@@ -227,6 +273,34 @@ mod tests {
         assert_eq!(wrong.recovered, None);
         let right = judged(vec![stretch(50 * MS, 300 * MS, 100)]);
         assert_eq!((right.recovered, right.wrong_reads), (Some(Nanos::ZERO), 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_slewed_has_recovered_when_an_exchange_finds_it_right() {
+        let mut timeline = Timeline::default();
+        // 50 ms ahead, and slewed by 10 % from 100 ms on: right within 1 ms at 590 ms.
+        let error = |raw: i64| (50 * MS - (raw - 100 * MS).max(0) / 10).max(0);
+        for raw in (100..900).step_by(4).map(|ms| ms * MS) {
+            timeline.push(&Exchange {
+                sent: Utc(BASE + raw - 40_000),
+                received: Utc(BASE + raw + 40_000),
+                raw: Raw(raw),
+                realtime: Utc(BASE + raw + error(raw)),
+                width: Nanos(100),
+            });
+        }
+        let vigil = Vigil {
+            stretches: vec![Stretch {
+                to_ns: Nanos(BASE),
+                ..stretch(20 * MS, 898 * MS, 50 * MS)
+            }],
+            lost: 0,
+        };
+        let judged = judge(&vigil, &timeline, Utc(BASE + 100 * MS), Nanos(MS)).unwrap();
+        let took = judged.recovered.unwrap();
+        assert!((took - Nanos(490 * MS)).abs() <= Nanos(4 * MS), "{took}");
+        let share = judged.wrong_reads as f64 / judged.reads as f64;
+        assert!((share - 490.0 / 798.0).abs() < 0.02, "{share}");
     }
 
     #[test]

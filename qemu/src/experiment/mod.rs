@@ -4,6 +4,7 @@ mod account;
 pub mod bench;
 mod blank;
 pub mod compare;
+mod disturb;
 pub mod document;
 pub mod evidence;
 pub mod fault;

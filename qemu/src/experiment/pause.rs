@@ -4,20 +4,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use noonmark_sync::testport::Ask;
-use noonmark_sync::units::Utc;
+use noonmark_sync::units::{Nanos, Utc};
 
 use super::account::Account;
 use super::fault::Fault;
 use super::judge::{Judgement, Timeline, judge};
 use super::report::{MeasuredBy, Sample};
-use super::session::{Session, Trouble};
+use super::session::{Exchange, Session, Trouble};
 use crate::vm::error::MachineError;
 use crate::vm::machine::{Kick, Machine};
 
 /// Between two exchanges with the guest, so that its first processor has time for its own work.
 const EXCHANGE_PAUSE: Duration = Duration::from_millis(4);
 
-/// How long a machine that tells of no disruption is watched, should it have noticed none.
+/// The same after the first second: what takes longer needs no finer resolution.
+const LATER_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the clock of a machine that tells of no disruption must have been right: nobody
+/// noticed one, or a peer has repaired it.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Does one, if it is one of those.
@@ -84,11 +88,12 @@ fn disturb(machine: &mut Machine, fault: Fault) -> Result<Utc, Trouble> {
 /// Ties the guest's counter to the host's clock until the clock is repaired and has stayed right.
 fn follow(session: &mut Session<'_>) -> Result<(Timeline, Account), Trouble> {
     let began = Instant::now();
-    let deadline = began + session.machine.patience().recovery();
+    let deadline = began + session.recovery;
     let settle = Duration::from_nanos(session.plan.settle.0.max(0).unsigned_abs());
     let mut timeline = Timeline::default();
     let mut account = Account::default();
     let mut repaired = None;
+    let mut right_since = None;
     loop {
         let exchange = session.exchange()?;
         timeline.push(&exchange);
@@ -100,11 +105,45 @@ fn follow(session: &mut Session<'_>) -> Result<(Timeline, Account), Trouble> {
             repaired.get_or_insert(now);
         }
         let settled = repaired.is_some_and(|at| now - at >= settle);
-        let off = (exchange.realtime - exchange.received).abs();
-        let undisturbed = now - began >= QUIET && off <= session.plan.tolerance;
+        let undisturbed = if is_right(&exchange, session.plan.tolerance) {
+            now - *right_since.get_or_insert(now) >= QUIET
+        } else {
+            right_since = None;
+            false
+        };
         if settled || undisturbed || now >= deadline {
             return Ok((timeline, account));
         }
-        thread::sleep(EXCHANGE_PAUSE);
+        thread::sleep(if now - began < Duration::from_secs(1) {
+            EXCHANGE_PAUSE
+        } else {
+            LATER_PAUSE
+        });
+    }
+}
+
+/// Whether the clock can have been right when the guest read it for an exchange.
+fn is_right(exchange: &Exchange, tolerance: Nanos) -> bool {
+    (exchange.sent - tolerance..=exchange.received + tolerance).contains(&exchange.realtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use noonmark_sync::units::Raw;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_is_right_where_it_was_read_between_question_and_answer_or_nearly_so() {
+        let read = |realtime| Exchange {
+            sent: Utc(10_000),
+            received: Utc(14_000),
+            raw: Raw(0),
+            realtime: Utc(realtime),
+            width: Nanos(100),
+        };
+        let right = |realtime| is_right(&read(realtime), Nanos(1_000));
+        assert!(right(9_000) && right(12_000) && right(15_000));
+        assert!(!right(8_999) && !right(15_001));
     }
 }

@@ -10,19 +10,16 @@ use noonmark_sync::testport::Ask;
 use noonmark_sync::units::Nanos;
 
 use super::blank::{blank_report, list_missing};
+use super::disturb;
 use super::fault::{Family, Fault, Setting};
 use super::host::Waiting;
 use super::plan::{self, Plan};
 use super::report::{FaultReport, FirstSample, NotRun, Report, Sample, Summary};
-use super::session::{Session, Trouble};
-use super::{guest, pause, source};
+use super::session::{LOAD_WARM_UP, Session, Trouble};
 use crate::accel::Decision;
-use crate::vm::config::{Boot, Config, Device};
+use crate::vm::config::Config;
 use crate::vm::error::MachineError;
 use crate::vm::machine::Machine;
-
-/// How long load takes to be under way.
-const LOAD_WARM_UP: Duration = Duration::from_secs(1);
 
 /// What an experiment tells while it runs.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +74,9 @@ pub enum ExperimentError {
         /// The answer's.
         got: u64,
     },
+    /// What was asked for can't be done in this guest; why.
+    #[error("{0}")]
+    Refused(String),
     /// A peer's program is not running.
     #[error(
         "{peer}: the program that was to keep the guest's clock {what}; the guest's console:\n{console}"
@@ -257,33 +257,15 @@ impl Experiment<'_> {
         let seed = self.plan.sample_seed(fault, number);
         let mut random = Rng::with_seed(seed);
         thread::sleep(plan::pause(fault, &mut random));
-        let mut sample = match fault {
-            Fault::Combined => {
-                let drawn = plan::random_fault(&mut random);
-                let mut sample = self.disturb(drawn, &mut random)?;
-                sample.detail = drawn.to_string();
-                sample
-            }
-            fault => self.disturb(fault, &mut random)?,
-        };
+        let taken = disturb::sample(&mut self.session, fault, &mut random);
+        // The machine may run in another process now.
+        self.watch_waiting();
+        let mut sample = taken?;
         sample.number = number;
         sample.seed = seed;
         sample.replay = self.plan.replay(fault, number);
         sample.source.clone_from(&self.source);
         Ok(sample)
-    }
-
-    fn disturb(&mut self, fault: Fault, random: &mut Rng) -> Result<Sample, Trouble> {
-        match fault.family() {
-            Family::Pause | Family::Restore | Family::Migrate => {
-                let sample = pause::sample(&mut self.session, fault);
-                // The machine may run in another process now.
-                self.watch_waiting();
-                sample
-            }
-            Family::SourceLoss | Family::Liar => source::sample(&mut self.session, fault),
-            _ => guest::sample(&mut self.session, fault, random),
-        }
     }
 
     fn tell(&mut self, fault: Fault, number: u32, sample: &Sample) {
@@ -318,7 +300,7 @@ impl Experiment<'_> {
         if self.setting == Some(setting) {
             return Ok(());
         }
-        let config = configured(&self.config, setting)?;
+        let config = disturb::configured(&self.config, setting)?;
         self.setting = None;
         match self.session.machine.start_over(config) {
             Err(MachineError::Refused(cause)) => {
@@ -348,27 +330,4 @@ impl Experiment<'_> {
         self.watch_waiting();
         Ok(())
     }
-}
-
-/// The machine of a setting.
-fn configured(base: &Config, setting: Setting) -> Result<Config, Trouble> {
-    let mut config = base.clone();
-    match (setting, &mut config.boot) {
-        (Setting::Plain, _) => {}
-        (Setting::HostSource, Boot::Direct { cmdline, .. }) => {
-            // The kernel's own parameter: the guest is the same, but for one driver.
-            cmdline.push_str(" module_blacklist=ptp_kvm");
-        }
-        (Setting::HostSource, Boot::Uefi { .. }) => {
-            let why = "a machine that boots a disk gets its command line from there";
-            return Err(Trouble::Refused(why.to_owned()));
-        }
-        (Setting::Devices, _) => {
-            let guid = "auto".to_owned();
-            config
-                .devices
-                .extend([Device::VmGenId { guid }, Device::VmClock]);
-        }
-    }
-    Ok(config)
 }

@@ -18,6 +18,9 @@ use crate::vm::machine::Machine;
 /// so this only passes where there are none.
 const RECORDS_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long load takes to be under way.
+pub(super) const LOAD_WARM_UP: Duration = Duration::from_secs(1);
+
 /// Status records between the first sync and the faults, so that PID 1's idle cost is measured
 /// over a whole interval.
 const IDLE_RECORDS: u32 = 2;
@@ -32,6 +35,16 @@ pub(super) enum Trouble {
     Fatal(ExperimentError),
     /// This fault can't be done here; why.
     Refused(String),
+}
+
+impl Trouble {
+    /// The same where there is nothing else to go on with.
+    pub(super) fn into_error(self) -> ExperimentError {
+        match self {
+            Self::Fatal(error) => error,
+            Self::Refused(why) => ExperimentError::Refused(why),
+        }
+    }
 }
 
 impl<E: Into<ExperimentError>> From<E> for Trouble {
@@ -55,18 +68,53 @@ pub(super) struct Exchange {
 pub(super) struct Session<'a> {
     pub(super) machine: &'a mut Machine,
     pub(super) plan: &'a Plan,
+    /// How long a clock is watched after a fault.
+    pub(super) recovery: Duration,
+    keeper: Keeper,
     feed: Feed,
     requests: u64,
+}
+
+/// Who keeps the guest's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeper {
+    /// PID 1, which tells of each repair.
+    Init,
+    /// Another program, of whose repairs nobody tells.
+    Peer,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(machine: &'a mut Machine, plan: &'a Plan) -> Self {
         Self {
             feed: machine.feed(),
+            recovery: machine.patience().recovery(),
             machine,
             plan,
+            keeper: Keeper::Init,
             requests: 0,
         }
+    }
+
+    /// With a peer in the guest, whose clock is watched for `recovery` after a fault. Requests are
+    /// counted from `requests` on.
+    pub(super) fn with_peer(
+        machine: &'a mut Machine,
+        plan: &'a Plan,
+        recovery: Duration,
+        requests: u64,
+    ) -> Self {
+        Self {
+            recovery,
+            keeper: Keeper::Peer,
+            requests,
+            ..Self::new(machine, plan)
+        }
+    }
+
+    /// How many requests the fault program has had.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// Forgets a machine that another has taken the place of.
@@ -117,9 +165,12 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// PID 1's records of the disruption just done.
+    /// PID 1's records of the disruption just done; nothing where it does not keep the clock.
     pub(super) fn account(&mut self) -> Result<Account, MachineError> {
         let mut account = Account::default();
+        if self.keeper == Keeper::Peer {
+            return Ok(account);
+        }
         let deadline = Instant::now() + RECORDS_DEADLINE;
         while !account.is_complete() {
             let record = match self.machine.record(&self.feed, "PID 1's record", deadline) {
@@ -141,7 +192,7 @@ impl<'a> Session<'a> {
         settle: Nanos,
     ) -> Result<Observation, Trouble> {
         self.requests += 1;
-        let recovery = self.machine.patience().recovery();
+        let recovery = self.recovery;
         self.machine.send_test(&Request {
             v: VERSION,
             id: self.requests,
@@ -217,7 +268,7 @@ impl<'a> Session<'a> {
 }
 
 /// An answer that does not fit what was asked.
-fn unexpected(outcome: Outcome) -> Trouble {
+pub(super) fn unexpected(outcome: Outcome) -> Trouble {
     Trouble::Refused(match outcome {
         Outcome::Error(why) => why,
         Outcome::Ready => "the fault program started over in the middle of it".to_owned(),

@@ -2,23 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use noonmark_sync::testport::{Fault, Outcome, ProcessCost, READINGS_MAX, Request, Steady, Watch};
+use noonmark_sync::testport::{Fault, Outcome, ProcessCost, Request, Steady, Watch};
 use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
 
 use super::ExperimentError;
+use super::session::{Trouble, unexpected};
 use crate::vm::machine::Machine;
 
-/// Time between two readings where the span allows it.
-const EVERY: Duration = Duration::from_millis(100);
-
-/// What the observer was asked and could not do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotWatched(pub String);
-
 /// A clock's steady state over some time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SteadyState {
     /// How long it was watched.
     pub span_ns: Nanos,
@@ -33,8 +26,29 @@ pub struct SteadyState {
     /// What the program that keeps the clock used; none where it was not found running all the
     /// time.
     pub keeper: Option<Cost>,
+    /// What it was compared with.
+    #[serde(default)]
+    pub truth: Truth,
     /// Reference minus the guest's clock, every reading in its order.
     pub offsets_ns: Vec<Nanos>,
+    /// How far each reading itself can be off; empty where that is nothing beside what is read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub off_ns: Vec<Nanos>,
+    /// The bound of the clock's error that the keeper claimed at each reading, in the status record
+    /// nearest to it; null where there is none, empty where the keeper claims none at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds_ns: Vec<Option<Nanos>>,
+}
+
+/// What a clock is compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truth {
+    /// ptp_kvm's clock, read in the guest.
+    #[default]
+    PtpKvm,
+    /// The host's clock, by exchanges over the test port.
+    Host,
 }
 
 /// What a program costs.
@@ -46,9 +60,18 @@ pub struct Cost {
     pub rss_kib: u64,
 }
 
+/// How a claimed bound fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundKept {
+    /// Readings that were held against a bound.
+    pub held: usize,
+    /// Those of them in which the error was beyond it, by more than the reading can be off.
+    pub beyond: usize,
+}
+
 /// The program that keeps a guest's clock, as the guest lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeptBy<'a> {
+pub(super) enum KeptBy<'a> {
     /// PID 1.
     Init,
     /// The program of this name (`/proc/PID/comm`).
@@ -56,7 +79,7 @@ pub enum KeptBy<'a> {
 }
 
 impl KeptBy<'_> {
-    fn is(self, process: &ProcessCost) -> bool {
+    pub(super) fn is(self, process: &ProcessCost) -> bool {
         match self {
             Self::Init => process.pid == 1,
             Self::Program(name) => process.name == name,
@@ -64,43 +87,117 @@ impl KeptBy<'_> {
     }
 }
 
-impl SteadyState {
-    /// The figures of what was seen.
-    #[must_use]
-    pub fn of(seen: Steady, warm_up: Duration, kept_by: KeptBy<'_>) -> Self {
-        let keeper = seen.processes.iter().find(|process| kept_by.is(process));
-        Self {
-            span_ns: seen.span_ns,
-            warm_up_ns: nanos(warm_up),
-            failed: seen.failed,
-            rms_ns: rms(&seen.offsets_ns),
-            max_ns: largest(&seen.offsets_ns),
-            keeper: keeper.map(|process| Cost {
-                cpu_ppm: share_ppm(process.cpu_ns, seen.span_ns),
-                rss_kib: process.rss_kib,
-            }),
-            offsets_ns: seen.offsets_ns,
-        }
+/// One comparison with the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// Truth minus clock.
+    pub(super) offset: Nanos,
+    /// How far that can be off.
+    pub(super) off: Nanos,
+    /// What the keeper claimed.
+    pub(super) bound: Option<Nanos>,
+}
+
+impl Reading {
+    /// How far the clock was off for certain.
+    pub(super) fn provable(&self) -> Nanos {
+        (self.offset.abs() - self.off).max(Nanos::ZERO)
     }
 }
 
-/// Has the fault program compare the clock with the host's for `span`.
+/// What was seen in a part of the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) readings: Vec<Reading>,
+    pub(super) failed: u32,
+    pub(super) span: Nanos,
+    pub(super) cost: Option<Cost>,
+}
+
+impl SteadyState {
+    /// Takes in what was seen next.
+    pub(super) fn add(&mut self, piece: Piece) {
+        self.keeper = if self.offsets_ns.is_empty() {
+            piece.cost
+        } else {
+            self.keeper.zip(piece.cost).map(|(before, now)| Cost {
+                cpu_ppm: mean((before.cpu_ppm, self.span_ns), (now.cpu_ppm, piece.span)),
+                ..now
+            })
+        };
+        self.span_ns += piece.span;
+        self.failed = self.failed.saturating_add(piece.failed);
+        for reading in &piece.readings {
+            self.offsets_ns.push(reading.offset);
+            self.off_ns.push(reading.off);
+            self.bounds_ns.push(reading.bound);
+        }
+        self.rms_ns = rms(&self.offsets_ns);
+        self.max_ns = largest(&self.offsets_ns);
+    }
+
+    /// Leaves out what says nothing.
+    pub(super) fn finish(mut self) -> Self {
+        if self.off_ns.iter().all(|off| *off == Nanos::ZERO) {
+            self.off_ns.clear();
+        }
+        if self.bounds_ns.iter().all(Option::is_none) {
+            self.bounds_ns.clear();
+        }
+        self
+    }
+
+    /// Whether the bound held that the keeper claimed; none where it claims none.
+    #[must_use]
+    pub fn bound_kept(&self) -> Option<BoundKept> {
+        if self.bounds_ns.is_empty() {
+            return None;
+        }
+        let off = self.off_ns.iter().copied();
+        let off = off.chain(std::iter::repeat(Nanos::ZERO));
+        let held: Vec<bool> = self
+            .offsets_ns
+            .iter()
+            .zip(off)
+            .zip(&self.bounds_ns)
+            .filter_map(|((offset, off), bound)| Some(offset.abs() - off > (*bound)?))
+            .collect();
+        Some(BoundKept {
+            held: held.len(),
+            beyond: held.iter().filter(|beyond| **beyond).count(),
+        })
+    }
+
+    /// The median bound that the keeper claimed.
+    #[must_use]
+    pub fn usual_bound(&self) -> Option<Nanos> {
+        median(self.bounds_ns.iter().flatten().copied())
+    }
+
+    /// How far a reading can be off, as a rule.
+    #[must_use]
+    pub fn usual_off(&self) -> Nanos {
+        median(self.off_ns.iter().copied()).unwrap_or_default()
+    }
+}
+
+/// Has the fault program compare the clock with ptp_kvm's for `span`.
 ///
 /// # Errors
-/// Where the machine dies or answers something else; the inner error is the fault program's own
-/// refusal.
-pub fn watch(
+/// Where the machine dies or answers something else, and where the fault program refuses.
+pub(super) fn watch(
     machine: &mut Machine,
     id: u64,
     span: Duration,
-) -> Result<Result<Steady, NotWatched>, ExperimentError> {
-    let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    every: Duration,
+) -> Result<Steady, Trouble> {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     machine.send_test(&Request {
         v: 1,
         id,
         fault: Fault::Watch(Watch {
-            span_ms,
-            every_ms: every_ms(span_ms),
+            span_ms: millis(span),
+            every_ms: millis(every),
         }),
         tolerance_ns: Nanos::ZERO,
         settle_ns: Nanos::ZERO,
@@ -112,15 +209,13 @@ pub fn watch(
         return Err(ExperimentError::WrongAnswer {
             expected: id,
             got: answer.id,
-        });
+        }
+        .into());
     }
-    Ok(match answer.outcome {
+    match answer.outcome {
         Outcome::Steady(seen) => Ok(seen),
-        Outcome::Error(why) => Err(NotWatched(why)),
-        _ => Err(NotWatched(
-            "the fault program started over in the middle of it".to_owned(),
-        )),
-    })
+        other => Err(unexpected(other)),
+    }
 }
 
 /// The offset that is largest by magnitude; nothing where there is none.
@@ -144,15 +239,6 @@ pub fn right_since(seen: &Steady, limit: Nanos) -> Option<Nanos> {
     Some(seen.began_at_ns + Nanos(seen.span_ns.0 / count * first))
 }
 
-/// Ten readings a second, fewer where the span is too long for that, more where it is short.
-fn every_ms(span_ms: u64) -> u64 {
-    let usual = u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX);
-    usual
-        .max(span_ms.div_ceil(READINGS_MAX))
-        .min(span_ms / 10)
-        .max(1)
-}
-
 fn rms(offsets: &[Nanos]) -> f64 {
     if offsets.is_empty() {
         return 0.0;
@@ -161,60 +247,111 @@ fn rms(offsets: &[Nanos]) -> f64 {
     (squares / offsets.len() as f64).sqrt()
 }
 
-fn share_ppm(used: Nanos, of: Nanos) -> u64 {
-    let ppm = i128::from(used.0) * 1_000_000 / i128::from(of.0.max(1));
-    u64::try_from(ppm).unwrap_or(0)
+fn median(values: impl Iterator<Item = Nanos>) -> Option<Nanos> {
+    let mut sorted: Vec<Nanos> = values.collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
 }
 
-fn nanos(span: Duration) -> Nanos {
-    Nanos(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
+/// The mean of two figures, each over its span.
+fn mean(before: (u64, Nanos), now: (u64, Nanos)) -> u64 {
+    let weighed = |(figure, span): (u64, Nanos)| u128::from(figure) * u128::from(weight(span));
+    let total = u128::from(weight(before.1)) + u128::from(weight(now.1));
+    u64::try_from((weighed(before) + weighed(now)) / total.max(1)).unwrap_or(u64::MAX)
+}
+
+fn weight(span: Nanos) -> u64 {
+    u64::try_from(span.0).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn seen() -> Steady {
-        let process = |pid, name: &str, cpu_ms| ProcessCost {
+    fn piece(offsets: &[i64], cpu_ppm: u64, seconds: i64) -> Piece {
+        let reading = |&offset: &i64| Reading {
+            offset: Nanos(offset),
+            off: Nanos::ZERO,
+            bound: None,
+        };
+        Piece {
+            readings: offsets.iter().map(reading).collect(),
+            failed: 1,
+            span: Nanos::from_secs(seconds),
+            cost: Some(Cost {
+                cpu_ppm,
+                rss_kib: 700,
+            }),
+        }
+    }
+
+    #[test]
+    fn figures_are_those_of_all_pieces_together() {
+        let mut state = SteadyState::default();
+        state.add(piece(&[3, -4], 100, 10));
+        state.add(piece(&[0, 0], 400, 20));
+        assert_eq!((state.rms_ns, state.max_ns), (2.5, Nanos(4)));
+        assert_eq!((state.failed, state.span_ns), (2, Nanos::from_secs(30)));
+        assert_eq!(state.keeper.map(|cost| cost.cpu_ppm), Some(300));
+        let lost = Piece {
+            cost: None,
+            ..piece(&[1], 0, 10)
+        };
+        state.add(lost);
+        state.add(piece(&[1], 100, 10));
+        assert_eq!(state.keeper, None, "it was not there all the time");
+    }
+
+    #[test]
+    fn a_bound_is_broken_only_where_the_reading_proves_it() {
+        let reading = |offset, off, bound: Option<i64>| Reading {
+            offset: Nanos(offset),
+            off: Nanos(off),
+            bound: bound.map(Nanos),
+        };
+        let mut state = SteadyState::default();
+        state.add(Piece {
+            readings: vec![
+                reading(-90, 0, Some(100)),
+                reading(-150, 40, Some(100)),
+                reading(150, 60, Some(100)),
+                reading(900, 0, None),
+            ],
+            ..piece(&[], 0, 10)
+        });
+        let kept = state.finish().bound_kept();
+        assert_eq!(kept, Some(BoundKept { held: 3, beyond: 1 }));
+        let mut silent = SteadyState::default();
+        silent.add(piece(&[1, 2], 0, 1));
+        let silent = silent.finish();
+        assert_eq!(silent.bound_kept(), None);
+        assert!(silent.off_ns.is_empty() && silent.bounds_ns.is_empty());
+    }
+
+    #[test]
+    fn the_keeper_is_pid_1_or_the_program_of_its_name() {
+        let process = |pid, name: &str| ProcessCost {
             pid,
             name: name.into(),
-            cpu_ns: Nanos::from_millis(cpu_ms),
-            rss_kib: 10 * u64::from(pid),
+            cpu_ns: Nanos::ZERO,
+            rss_kib: 0,
         };
-        Steady {
-            offsets_ns: [3, -4, 0, 0].map(Nanos).into(),
-            failed: 1,
-            began_at_ns: Nanos::from_secs(20),
-            span_ns: Nanos::from_secs(60),
-            processes: vec![process(1, "init", 60), process(70, "chronyd", 6)],
-            first_read_ns: Nanos::ZERO,
-            first_read_at_ns: Nanos::ZERO,
-        }
-    }
-
-    #[test]
-    fn figures_are_of_the_program_that_keeps_the_clock() {
-        let state = |kept_by| SteadyState::of(seen(), Duration::from_secs(20), kept_by);
-        let peer = state(KeptBy::Program("chronyd"));
-        assert_eq!((peer.rms_ns, peer.max_ns), (2.5, Nanos(4)));
-        let cost = |cpu_ppm, rss_kib| Some(Cost { cpu_ppm, rss_kib });
-        assert_eq!(peer.keeper, cost(100, 700));
-        assert_eq!(state(KeptBy::Init).keeper, cost(1_000, 10));
-        assert_eq!(state(KeptBy::Program("phc2sys")).keeper, None);
-    }
-
-    #[test]
-    fn a_span_of_any_length_asks_for_readings_that_fit_one_answer() {
-        assert_eq!(every_ms(60_000), 100);
-        for span_ms in [1, 9, 10, 200, 60_000, 600_000, 86_400_000] {
-            let readings = span_ms / every_ms(span_ms);
-            assert!((1..=READINGS_MAX).contains(&readings), "{span_ms}");
-        }
+        assert!(KeptBy::Init.is(&process(1, "init")));
+        assert!(KeptBy::Program("chronyd").is(&process(70, "chronyd")));
+        assert!(!KeptBy::Program("phc2sys").is(&process(1, "init")));
     }
 
     #[test]
     fn a_clock_is_right_from_the_first_reading_on_after_which_none_is_wrong() {
-        let mut seen = seen();
+        let mut seen = Steady {
+            offsets_ns: [3, -4, 0, 0].map(Nanos).into(),
+            failed: 0,
+            began_at_ns: Nanos::from_secs(20),
+            span_ns: Nanos::from_secs(60),
+            processes: vec![],
+            first_read_ns: Nanos::ZERO,
+            first_read_at_ns: Nanos::ZERO,
+        };
         let since = |seen: &Steady, limit| right_since(seen, Nanos(limit));
         assert_eq!(since(&seen, 4), Some(Nanos::from_secs(20)));
         assert_eq!(since(&seen, 3), Some(Nanos::from_secs(50)));

@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use noonmark_qemu::experiment::bench::{Bench, MissingPeer, Package, PeerRun, table};
-use noonmark_qemu::experiment::document::Document;
-use noonmark_qemu::experiment::fault::Fault;
+use noonmark_qemu::experiment::bench::{Bench, Package};
+use noonmark_qemu::experiment::fault::{Fault, FaultSet};
 use noonmark_qemu::experiment::plan::Plan;
 use noonmark_sync::units::Nanos;
 
-use crate::bench::{Guest, Measuring};
+use crate::bench::{Guest, Ledger, Measuring};
 use crate::build::image::{self, Kind, Order};
 use crate::build::peer::{PEERS, Peer};
 use crate::cmd::evidence;
@@ -20,7 +19,6 @@ use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
 use crate::cmd::outputs::Outputs;
 use crate::cmd::recover::span;
 use crate::host::lock;
-use crate::progress;
 use crate::workspace::Workspace;
 
 /// What `--fault` is where it is not given.
@@ -33,7 +31,10 @@ const OURS: &str = "noonmark";
 ///
 /// Each peer runs in a guest of its own, in which PID 1 leaves the clock alone. Their packages are
 /// fetched and unpacked like the kernel; nothing is installed. A peer follows the host's clock as
-/// /dev/ptp0, so that on a host without ptp_kvm only noonmark itself is measured.
+/// /dev/ptp0, so that on a host without ptp_kvm only noonmark itself is measured: its faults, and its
+/// steady state against the host's clock.
+///
+/// Ctrl-C ends it, and prints and writes what was measured until then.
 ///
 /// Exit status 0 if all that was asked for was measured, whatever came of it, 1 if something was
 /// not; what was not is listed with the reason, and the rest is measured all the same.
@@ -42,13 +43,17 @@ const OURS: &str = "noonmark";
     after_help = "Example: cargo xtask bench --peer phc2sys --count 5 --steady 60s --html bench.html"
 )]
 pub struct BenchCommand {
-    /// A peer to compare with; may be given several times [default: all of them].
-    #[arg(long = "peer", value_name = "NAME",
-          value_parser = PossibleValuesParser::new(PEERS.map(|peer| peer.name)))]
+    /// A peer to compare with; may be given several times, or several with commas between them
+    /// [default: all of them]. noonmark itself is always measured: named alone, it is compared with
+    /// nobody.
+    #[arg(long = "peer", value_name = "NAME", value_delimiter = ',',
+          value_parser = PossibleValuesParser::new(
+              [OURS].into_iter().chain(PEERS.iter().map(|peer| peer.name))))]
     peers: Vec<String>,
-    /// A fault to do, as in `recover` [default: date:2023-03-01T12:30, step:+500ms].
+    /// A fault to do, or a family of them, as in `recover` [default: date:2023-03-01T12:30,
+    /// step:+500ms].
     #[arg(long = "fault", value_name = "NAME")]
-    faults: Vec<Fault>,
+    faults: Vec<FaultSet>,
     /// Samples of each fault; 0 leaves the faults out.
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(..=100_000))]
@@ -78,23 +83,17 @@ pub struct BenchCommand {
 impl BenchCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         self.outputs.check()?;
-        let mut missing = Vec::new();
-        let (measuring, guests) = self.prepare(workspace, &mut missing)?;
-        let mut runs = Vec::new();
-        for guest in &guests {
-            let mut run = measuring.run(guest, &mut missing)?;
-            run.report.evidence = guest.evidence.clone();
-            runs.push(run);
-        }
         let bench = Bench {
             deadline_ns: self.deadline,
-            ..Bench::new(runs, missing)
+            ..Bench::new(Vec::new(), Vec::new())
         };
-        print!("{}", table::render(&bench));
-        let whole = |run: &PeerRun| run.report.not_run.is_empty();
-        let all = bench.missing.is_empty() && bench.runs.iter().all(whole);
-        self.outputs.write(&Document::Bench(bench))?;
-        Ok(if all {
+        let ledger = Ledger::open(bench, self.outputs.clone());
+        let (measuring, guests) = self.prepare(workspace, &ledger)?;
+        for guest in &guests {
+            measuring.run(guest, &ledger)?;
+        }
+        let whole = ledger.close()?;
+        Ok(if whole {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -102,12 +101,8 @@ impl BenchCommand {
     }
 
     /// Builds every guest before the first one is booted: a build beside a guest would be measured
-    /// with it. A peer that can't be had goes to `missing`.
-    fn prepare(
-        &self,
-        workspace: &Workspace,
-        missing: &mut Vec<MissingPeer>,
-    ) -> Result<(Measuring, Vec<Guest>)> {
+    /// with it. A peer that can't be had is missing.
+    fn prepare(&self, workspace: &Workspace, ledger: &Ledger) -> Result<(Measuring, Vec<Guest>)> {
         let _lock = lock::acquire(workspace)?;
         let host = self.machine.host(workspace)?;
         let spec_file = self.spec.path(workspace);
@@ -156,16 +151,7 @@ impl BenchCommand {
                     peer: Some(peer),
                     packages: packages.into_iter().map(package).collect(),
                 }),
-                Err(error) => {
-                    let reason = format!("{error:#}");
-                    progress::note(format!("{}: not run: {reason}", peer.name));
-                    // What the package manager printed besides has just been shown.
-                    let line = reason.lines().next().unwrap_or_default();
-                    missing.push(MissingPeer {
-                        peer: peer.title.to_owned(),
-                        reason: line.to_owned(),
-                    });
-                }
+                Err(error) => ledger.miss(peer.title, &format!("{error:#}")),
             }
         }
         Ok((measuring, guests))
@@ -176,7 +162,7 @@ impl BenchCommand {
             return Ok(Vec::new());
         }
         if !self.faults.is_empty() {
-            return Ok(self.faults.clone());
+            return Ok(self.faults.iter().flat_map(|set| set.0.clone()).collect());
         }
         let faults = FAULTS.iter().map(|name| name.parse());
         Ok(faults.collect::<Result<_, _>>()?)

@@ -4,24 +4,27 @@ use std::fmt::Write;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use noonmark_sync::units::Nanos;
 
-use super::{Bench, FirstRead, PeerRun};
-use crate::experiment::report::{FaultReport, Summary};
+use super::words::{NOTHING_TO_SAY, bound, cpu, fine, observer, p50, ratio, resident, time};
+use super::{Bench, PeerRun};
+use crate::experiment::report::FaultReport;
 use crate::experiment::steady::SteadyState;
-
-/// What stands where there is no figure.
-const NOTHING_TO_SAY: &str = "-";
 
 /// The bench as text: where it was measured, one table for the faults, one for the steady state
 /// and one for the boots where these were asked for, and what was not run. Ends with a line's end.
 #[must_use]
 pub fn render(bench: &Bench) -> String {
     let mut text = environment(bench);
-    let tables = [faults(bench), steady(bench), boots(bench)];
-    for table in tables.into_iter().flatten() {
-        text.push('\n');
-        text.push_str(&lines(&table));
+    for (table, notes) in [
+        (faults(bench), String::new()),
+        (steady(bench), observers(bench)),
+        (boots(bench), String::new()),
+    ] {
+        if let Some(table) = table {
+            text.push('\n');
+            text.push_str(&lines(&table));
+            text.push_str(&notes);
+        }
     }
     let gaps: Vec<String> = not_run(bench);
     if !gaps.is_empty() {
@@ -123,28 +126,6 @@ fn faults(bench: &Bench) -> Option<Table> {
     Some(table)
 }
 
-/// The median; where most samples did not recover there is none within the deadline.
-fn p50(summary: &Summary, deadline: Nanos) -> String {
-    match summary.p50_ns {
-        Some(p50) => p50.to_string(),
-        None if deadline > Nanos::ZERO => format!("> {deadline}"),
-        None => NOTHING_TO_SAY.to_owned(),
-    }
-}
-
-fn ratio(summary: &Summary, ours: Option<Nanos>, deadline: Nanos) -> String {
-    let Some(ours) = ours.filter(|ours| *ours > Nanos::ZERO) else {
-        return NOTHING_TO_SAY.to_owned();
-    };
-    let times = |took: Nanos| took.0 as f64 / ours.0 as f64;
-    match summary.p50_ns {
-        Some(p50) if times(p50) < 10.0 => format!("{:.1}", times(p50)),
-        Some(p50) => format!("{:.0}", times(p50)),
-        None if deadline > Nanos::ZERO => format!("> {:.0}", times(deadline)),
-        None => NOTHING_TO_SAY.to_owned(),
-    }
-}
-
 fn steady(bench: &Bench) -> Option<Table> {
     let states: Vec<(&PeerRun, &SteadyState)> = bench
         .runs
@@ -160,26 +141,36 @@ fn steady(bench: &Bench) -> Option<Table> {
         "readings",
         "RMS",
         "max",
+        "within its bound",
         "CPU of a vCPU",
         "resident",
     ];
     let mut table = table(&header, 1);
     for (run, state) in states {
-        let cost = |text: fn(&crate::experiment::steady::Cost) -> String| {
-            let keeper = state.keeper.as_ref();
-            keeper.map_or_else(|| NOTHING_TO_SAY.to_owned(), text)
-        };
+        let unknown = || NOTHING_TO_SAY.to_owned();
         table.add_row([
             run.peer.clone(),
             state.span_ns.to_string(),
             state.offsets_ns.len().to_string(),
-            format!("{:.1} ns", state.rms_ns),
+            fine(state.rms_ns),
             state.max_ns.to_string(),
-            cost(|cost| format!("{:.2} %", cost.cpu_ppm as f64 / 1e4)),
-            cost(|cost| format!("{} KiB", cost.rss_kib)),
+            bound(state).unwrap_or_else(unknown),
+            state.keeper.as_ref().map_or_else(unknown, cpu),
+            state.keeper.as_ref().map_or_else(unknown, resident),
         ]);
     }
     Some(table)
+}
+
+/// What a reader must know of how the steady states were read; nothing where ptp_kvm told.
+fn observers(bench: &Bench) -> String {
+    let mut text = String::new();
+    for run in &bench.runs {
+        if let Some(words) = run.steady.as_ref().and_then(observer) {
+            line(&mut text, &format!("{}: {words}", run.peer));
+        }
+    }
+    text
 }
 
 fn boots(bench: &Bench) -> Option<Table> {
@@ -195,24 +186,17 @@ fn boots(bench: &Bench) -> Option<Table> {
         "longest",
     ];
     let mut table = table(&header, 1);
-    for run in bench.runs.iter().filter(|run| !run.boots.is_empty()) {
-        let tolerance = run.report.tolerance_ns;
-        let wrong = |boot: &&FirstRead| boot.error_ns.abs() > tolerance;
-        let errors = run.boots.iter().map(|boot| boot.error_ns.abs());
-        let mut after: Vec<Nanos> = run
-            .boots
-            .iter()
-            .filter_map(|boot| Some((boot.right_at_ns? - boot.at_ns).max(Nanos::ZERO)))
-            .collect();
-        after.sort_unstable();
-        table.add_row([
-            run.peer.clone(),
-            run.boots.len().to_string(),
-            run.boots.iter().filter(wrong).count().to_string(),
-            time(errors.max()),
-            time(after.get(after.len() / 2).copied()),
-            time(after.last().copied()),
-        ]);
+    for run in &bench.runs {
+        if let Some(figures) = run.first_reads() {
+            table.add_row([
+                run.peer.clone(),
+                figures.boots.to_string(),
+                figures.wrong.to_string(),
+                figures.largest.to_string(),
+                time(figures.median),
+                time(figures.longest),
+            ]);
+        }
     }
     Some(table)
 }
@@ -231,10 +215,6 @@ fn not_run(bench: &Bench) -> Vec<String> {
         }
     }
     gaps
-}
-
-fn time(time: Option<Nanos>) -> String {
-    time.map_or_else(|| NOTHING_TO_SAY.to_owned(), |time| time.to_string())
 }
 
 /// A table whose first columns are words and whose others are figures.
@@ -259,11 +239,13 @@ fn lines(table: &Table) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MissingPeer;
+    use noonmark_sync::units::Nanos;
+
+    use super::super::{FirstRead, MissingPeer};
     use super::*;
     use crate::experiment::fixture;
     use crate::experiment::host::Host;
-    use crate::experiment::report::{NotRun, Sample};
+    use crate::experiment::report::{NotRun, Sample, Summary};
     use crate::experiment::steady::Cost;
 
     fn run(peer: &str, times_us: &[Option<i64>]) -> PeerRun {
@@ -293,6 +275,8 @@ mod tests {
                 rss_kib: 900,
             }),
             offsets_ns: vec![Nanos(2); 600],
+            bounds_ns: vec![Some(Nanos(1_250)); 600],
+            ..SteadyState::default()
         });
         let mut slow = run("chronyd", &[Some(6_000_000), None]);
         slow.boots = vec![FirstRead {
@@ -323,8 +307,8 @@ step:-1h  noonmark              2/2  600.000 us  800.000 us  800.000 us         
 step:-1h  chronyd               1/2     6.000 s     6.000 s     6.000 s       10000
 step:-1h  chronyd-debian        0/2  > 15.000 s           -           -     > 25000
 
-clock kept by  undisturbed for  readings     RMS   max  CPU of a vCPU  resident
-noonmark              60.000 s       600  2.2 ns  8 ns         0.30 %   900 KiB
+clock kept by  undisturbed for  readings     RMS   max     within its bound  CPU of a vCPU  resident
+noonmark              60.000 s       600  2.2 ns  8 ns  600/600 of 1.250 us         0.30 %   900 KiB
 
 RTC years off, clock kept by  boots  first read wrong    largest error  right after, median  longest
 chronyd                           1                 1  800000000.000 s              4.000 s  4.000 s

@@ -4,6 +4,7 @@ use maud::{Markup, PreEscaped, html};
 use noonmark_sync::testport::TracePoint;
 use noonmark_sync::units::Nanos;
 
+use super::super::bench::words::{p50, ratio, time};
 use super::super::report::{FaultReport, Report, Sample, Summary};
 use super::plot::{self, COLOURS, PlotError, Series};
 use super::samples;
@@ -39,7 +40,7 @@ pub fn legend(runs: &[Run<'_>]) -> Markup {
     }
 }
 
-fn swatch(index: usize) -> Markup {
+pub fn swatch(index: usize) -> Markup {
     let class = format!("swatch c{}", index % COLOURS.len());
     html! { i class=(class) {} }
 }
@@ -57,8 +58,9 @@ pub fn faults<'a>(runs: &[Run<'a>]) -> Vec<&'a str> {
     names
 }
 
-/// The table of all faults, and of all runs for each.
-pub fn overview(runs: &[Run<'_>]) -> Markup {
+/// The table of all faults, and of all runs for each; a clock that most samples left wrong was watched
+/// for `deadline`.
+pub fn overview(runs: &[Run<'_>], deadline: Nanos) -> Markup {
     let several = runs.len() > 1;
     html! {
         div.wide {
@@ -67,7 +69,7 @@ pub fn overview(runs: &[Run<'_>]) -> Markup {
                     th { "fault" }
                     @if several { th { "kept by" } }
                     th.n { "recovered" } th.n { "p50" } th.n { "p99" } th.n { "max" }
-                    @if several { th.n { "p50 ratio" } }
+                    @if several { th.n { "times ours" } }
                     th.n { "residual" }
                 } }
                 tbody {
@@ -75,7 +77,7 @@ pub fn overview(runs: &[Run<'_>]) -> Markup {
                         @let one = std::slice::from_ref(&first.sample);
                         tr {
                             td { (first.fault) " (first, cold)" }
-                            (figures(&Summary::of(one), 1))
+                            (figures(&Summary::of(one), 1, deadline))
                             td.n { (residual(one)) }
                         }
                     }
@@ -84,8 +86,8 @@ pub fn overview(runs: &[Run<'_>]) -> Markup {
                             tr {
                                 td { (name) }
                                 @if several { td { (swatch(index)) (runs[index].0) } }
-                                (figures(&entry.summary, entry.requested))
-                                @if several { td.n { (ratio(name, runs, &entry.summary)) } }
+                                (figures(&entry.summary, entry.requested, deadline))
+                                @if several { td.n { (ratio(&entry.summary, ours(name, runs), deadline)) } }
                                 td.n { (residual(&entry.samples)) }
                             }
                         }
@@ -105,33 +107,20 @@ fn entries<'a>(name: &str, runs: &[Run<'a>]) -> Vec<(usize, &'a FaultReport)> {
     runs.iter().enumerate().filter_map(in_run).collect()
 }
 
-fn figures(summary: &Summary, requested: u32) -> Markup {
+fn figures(summary: &Summary, requested: u32, deadline: Nanos) -> Markup {
     let all = summary.recovered >= requested;
     html! {
         td.n.bad[!all] { (summary.recovered) "/" (requested) }
-        td.n { (time(summary.p50_ns)) }
+        td.n { (p50(summary, deadline)) }
         td.n { (time(summary.p99_ns)) }
         td.n { (time(summary.max_ns)) }
     }
 }
 
-/// How many times as long as the first run's the median is.
-fn ratio(name: &str, runs: &[Run<'_>], summary: &Summary) -> String {
-    let ours = entries(name, runs.get(..1).unwrap_or_default())
-        .first()
-        .and_then(|(_, entry)| entry.summary.p50_ns);
-    match (ours, summary.p50_ns) {
-        (Some(ours), Some(theirs)) if ours > Nanos::ZERO => {
-            let ratio = theirs.0 as f64 / ours.0 as f64;
-            format!("{ratio:.prec$} x", prec = if ratio < 10.0 { 1 } else { 0 })
-        }
-        _ => "-".to_owned(),
-    }
-}
-
-/// A time as a person reads it, or that there is none.
-pub fn time(time: Option<Nanos>) -> String {
-    time.map_or_else(|| "-".to_owned(), |time| time.to_string())
+/// The first run's median.
+fn ours(name: &str, runs: &[Run<'_>]) -> Option<Nanos> {
+    let first = entries(name, runs.get(..1)?);
+    first.first()?.1.summary.p50_ns
 }
 
 /// The largest error that was left.

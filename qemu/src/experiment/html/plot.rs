@@ -1,12 +1,11 @@
 //! The page's plots, as SVG. The colours in it are names for the page's style sheet, which gives
 //! each its value for a light and for a dark background.
 
-use std::ops::Range;
-
 use noonmark_sync::testport::TracePoint;
 use noonmark_sync::units::Nanos;
-use plotters::coord::ranged1d::{NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
+
+use super::axes::{Axis, Decades, Percent, Rows, log};
 
 /// A plot that the library could not draw.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +51,14 @@ pub fn error_over_time(
 ) -> Result<Option<String>, PlotError> {
     let traces = || series.iter().flat_map(|one| &one.data);
     let points = || traces().flat_map(|trace| trace.iter());
-    let Some(times) = Decades::around(points().map(|point| point.at)) else {
+    let Some(times) = Decades::of_times(points().map(|point| point.at)) else {
         return Ok(None);
     };
     let errors = points().map(|point| point.error.abs());
-    let Some(errors) = Decades::around(errors.chain([tolerance])) else {
+    let Some(errors) = Decades::of_times(errors.chain([tolerance])) else {
         return Ok(None);
     };
-    let (first, last) = (times.0.start, times.0.end);
+    let (first, last) = times.ends();
     draw(times, errors, "time since the fault", "error", |chart| {
         let limit = [(first, log(tolerance)), (last, log(tolerance))];
         chart.draw_series([PathElement::new(limit, LIMIT.stroke_width(3))])?;
@@ -88,13 +87,31 @@ pub fn error_over_time(
 ///
 /// The library can't draw it.
 pub fn distribution(series: &[Series<Nanos>]) -> Result<Option<String>, PlotError> {
+    stairs(series, "time to recover", "recovered")
+}
+
+/// The share of the readings in which the clock's error was at most so large: a staircase for each
+/// series, which is its sorted errors. None where there is no reading.
+///
+/// # Errors
+///
+/// The library can't draw it.
+pub fn errors(series: &[Series<Nanos>]) -> Result<Option<String>, PlotError> {
+    stairs(series, "error, undisturbed", "readings")
+}
+
+fn stairs(
+    series: &[Series<Nanos>],
+    x_name: &str,
+    y_name: &str,
+) -> Result<Option<String>, PlotError> {
     let finite = |time: &&Nanos| **time != Nanos::MAX;
     let all = series.iter().flat_map(|one| one.data.iter().filter(finite));
-    let Some(times) = Decades::around(all.copied()) else {
+    let Some(times) = Decades::of_times(all.copied()) else {
         return Ok(None);
     };
-    let (first, last) = (times.0.start, times.0.end);
-    draw(times, Percent, "time to recover", "recovered", |chart| {
+    let (first, last) = times.ends();
+    draw(times, Percent, x_name, y_name, |chart| {
         for one in series {
             let total = one.data.len().max(1) as f64;
             let mut stairs = vec![(first, 0.0)];
@@ -113,13 +130,106 @@ pub fn distribution(series: &[Series<Nanos>]) -> Result<Option<String>, PlotErro
     .map(Some)
 }
 
-/// Both axes of a plot: values are numbers already, logarithms of nanoseconds or per cent.
-trait Axis: Ranged<ValueType = f64> + ValueFormatter<f64> {}
-impl<T: Ranged<ValueType = f64> + ValueFormatter<f64>> Axis for T {}
+/// What keeping a clock costs and what comes of it: a point for each keeper.
+#[derive(Clone, Copy, Debug)]
+pub struct Worth {
+    /// Its place in [`COLOURS`], counted round.
+    pub colour: usize,
+    /// Share of a virtual processor, in millionths.
+    pub cpu_ppm: u64,
+    /// Root mean square of the clock's error.
+    pub rms_ns: f64,
+}
+
+/// The error of each keeper's clock against what it costs, both logarithmic. None where there is
+/// nothing to draw.
+///
+/// # Errors
+///
+/// The library can't draw it.
+pub fn worth(keepers: &[Worth]) -> Result<Option<String>, PlotError> {
+    let cpu = |one: &Worth| (one.cpu_ppm.max(1) as f64).log10();
+    let rms = |one: &Worth| one.rms_ns.max(0.1).log10();
+    let (Some(costs), Some(errors)) = (
+        Decades::of_shares(keepers.iter().map(cpu)),
+        Decades::of_logs(keepers.iter().map(rms)),
+    ) else {
+        return Ok(None);
+    };
+    draw(costs, errors, "CPU of a vCPU", "RMS error", |chart| {
+        chart.draw_series(keepers.iter().map(|one| {
+            let colour = COLOURS[one.colour % COLOURS.len()];
+            Circle::new((cpu(one), rms(one)), 14, colour.filled())
+        }))?;
+        Ok(())
+    })
+    .map(Some)
+}
+
+/// The samples of one fault, of one keeper after the other.
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    /// The fault's name.
+    pub name: &'a str,
+    /// Each keeper's times; [`Nanos::MAX`] for one that did not recover.
+    pub series: Vec<Series<Nanos>>,
+}
+
+/// Every sample's time to recover, logarithmic, a row for each fault: a disc for each that recovered,
+/// and a cross at the right edge for each that did not by `deadline`. None where there is nothing to
+/// draw.
+///
+/// # Errors
+///
+/// The library can't draw it.
+pub fn recoveries(rows: &[Row<'_>], deadline: Nanos) -> Result<Option<String>, PlotError> {
+    let all = rows.iter().flat_map(|row| &row.series);
+    let times = all.flat_map(|one| &one.data);
+    let finite = times.filter(|time| **time != Nanos::MAX).copied();
+    let Some(times) = Decades::of_times(finite.chain([deadline])) else {
+        return Ok(None);
+    };
+    let (_, last) = times.ends();
+    let lanes: usize = rows.iter().map(|row| row.series.len() + 1).sum();
+    let names = rows.iter().map(|row| (row.name, row.series.len() + 1));
+    let longest = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let pixels = |each: u32, count: usize| each * u32::try_from(count.min(100)).unwrap_or(100);
+    let layout = Layout {
+        size: (SIZE.0, 110 + pixels(25, lanes)),
+        names_width: 30 + pixels(14, longest),
+        font: (FONT.0, 25),
+    };
+    let (rows_axis, tops) = Rows::new(names);
+    draw_as(layout, times, rows_axis, "time to recover", "", |chart| {
+        for (row, top) in rows.iter().zip(tops) {
+            for (lane, one) in row.series.iter().enumerate() {
+                let y = top + lane as f64 + 1.0;
+                let colour = COLOURS[one.colour % COLOURS.len()];
+                let made = one.data.iter().filter(|time| **time != Nanos::MAX);
+                chart.draw_series(
+                    made.map(|time| Circle::new((log(*time), y), 9, colour.mix(0.7).filled())),
+                )?;
+                let cross = Cross::new((last, y), 10, colour.stroke_width(5));
+                let missed = one.data.contains(&Nanos::MAX);
+                chart.draw_series(missed.then_some(cross))?;
+            }
+        }
+        Ok(())
+    })
+    .map(Some)
+}
 
 type Backend<'a> = SVGBackend<'a>;
 type Chart<'a, 'b, X, Y> = ChartContext<'a, Backend<'b>, Cartesian2d<X, Y>>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// How large a plot is, and how much of that the names on its left take.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    size: (u32, u32),
+    names_width: u32,
+    font: (&'static str, u32),
+}
 
 fn draw<X: Axis, Y: Axis>(
     x: X,
@@ -128,21 +238,37 @@ fn draw<X: Axis, Y: Axis>(
     y_name: &str,
     lines: impl FnOnce(&mut Chart<'_, '_, X, Y>) -> Drawn,
 ) -> Result<String, PlotError> {
+    let layout = Layout {
+        size: SIZE,
+        names_width: 142,
+        font: FONT,
+    };
+    draw_as(layout, x, y, x_name, y_name, lines)
+}
+
+fn draw_as<X: Axis, Y: Axis>(
+    layout: Layout,
+    x: X,
+    y: Y,
+    x_name: &str,
+    y_name: &str,
+    lines: impl FnOnce(&mut Chart<'_, '_, X, Y>) -> Drawn,
+) -> Result<String, PlotError> {
     let mut text = String::new();
     let paint = || -> Drawn {
-        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, layout.size).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
             .margin_right(40)
-            .x_label_area_size(96)
-            .y_label_area_size(142)
+            .x_label_area_size(3 * layout.font.1)
+            .y_label_area_size(layout.names_width)
             .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .axis_style(INK.mix(0.6))
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
-            .label_style((FONT.0, FONT.1, &INK))
+            .label_style((layout.font.0, layout.font.1, &INK))
             .x_desc(x_name)
             .y_desc(y_name)
             .draw()?;
@@ -151,101 +277,4 @@ fn draw<X: Axis, Y: Axis>(
     };
     paint().map_err(|error| PlotError(error.to_string()))?;
     Ok(text)
-}
-
-/// The decimal logarithm of a span in nanoseconds; a nanosecond is the least.
-fn log(span: Nanos) -> f64 {
-    (span.0.max(1) as f64).log10()
-}
-
-/// A logarithmic axis of times over whole decades.
-#[derive(Clone)]
-struct Decades(Range<f64>);
-
-impl Decades {
-    /// The decades that hold all of these; none of nothing.
-    fn around(values: impl Iterator<Item = Nanos>) -> Option<Self> {
-        let (low, high) = values.fold(None, |found: Option<(f64, f64)>, value| {
-            let value = log(value);
-            let (low, high) = found.unwrap_or((value, value));
-            Some((low.min(value), high.max(value)))
-        })?;
-        let low = low.floor();
-        Some(Self(low..high.ceil().max(low + 1.0)))
-    }
-}
-
-impl Ranged for Decades {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        scale(*value, &self.0, limit)
-    }
-
-    fn key_points<Hint: plotters::coord::ranged1d::KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        if hint.weight().allow_light_points() && hint.bold_points() == 0 {
-            return Vec::new();
-        }
-        let decades = (self.0.end - self.0.start) as usize;
-        // Labels of more than seven decades would run into each other.
-        let step = decades.div_ceil(7).max(1);
-        (0..=decades)
-            .step_by(step)
-            .map(|decade| self.0.start + decade as f64)
-            .collect()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.0.clone()
-    }
-}
-
-impl ValueFormatter<f64> for Decades {
-    fn format_ext(&self, value: &f64) -> String {
-        let decade = value.round() as i32;
-        let (unit, base) = match decade {
-            ..=2 => ("ns", 0),
-            3..=5 => ("us", 3),
-            6..=8 => ("ms", 6),
-            _ => ("s", 9),
-        };
-        match decade - base {
-            power @ 0..=3 => format!("{} {unit}", 10_i64.pow(power.unsigned_abs())),
-            power => format!("1e{power} {unit}"),
-        }
-    }
-}
-
-/// An axis from 0 to 100 %.
-#[derive(Clone)]
-struct Percent;
-
-impl Ranged for Percent {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        scale(*value, &self.range(), limit)
-    }
-
-    fn key_points<Hint: plotters::coord::ranged1d::KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        vec![0.0, 25.0, 50.0, 75.0, 100.0]
-    }
-
-    fn range(&self) -> Range<f64> {
-        0.0..100.0
-    }
-}
-
-impl ValueFormatter<f64> for Percent {
-    fn format_ext(&self, value: &f64) -> String {
-        format!("{value:.0} %")
-    }
-}
-
-/// Where a value stands between the two ends of an axis, in pixels.
-fn scale(value: f64, range: &Range<f64>, limit: (i32, i32)) -> i32 {
-    let share = (value - range.start) / (range.end - range.start);
-    limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
 }

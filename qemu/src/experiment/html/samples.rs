@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 use noonmark_sync::units::Nanos;
 
+use super::super::bench::words::time;
 use super::super::report::{FaultReport, Sample};
 use super::super::table::word;
-use super::page::time;
 
 /// So many samples of a fault are listed; the JSON has them all.
 const LISTED_MAX: usize = 20;

@@ -1,0 +1,91 @@
+//! What a bench has measured so far, kept so that a run which is ended by Ctrl-C leaves it: a bench
+//! can take an hour.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+use noonmark_qemu::experiment::bench::{Bench, MissingPeer, PeerRun, table};
+use noonmark_qemu::experiment::document::Document;
+use noonmark_qemu::signals::{self, CleanupGuard};
+
+use crate::cmd::outputs::Outputs;
+use crate::progress;
+
+/// The bench so far. Until it is closed, a signal prints and writes it.
+#[derive(Debug)]
+pub struct Ledger {
+    bench: Arc<Mutex<Bench>>,
+    outputs: Outputs,
+    on_signal: CleanupGuard,
+}
+
+impl Ledger {
+    /// Begins with an empty bench.
+    pub fn open(bench: Bench, outputs: Outputs) -> Self {
+        let bench = Arc::new(Mutex::new(bench));
+        let (shared, files) = (Arc::clone(&bench), outputs.clone());
+        let end = move || {
+            let bench = lock(&shared).clone();
+            if bench.runs.is_empty() {
+                return;
+            }
+            progress::clear();
+            eprintln!("ended early; what was measured until then:");
+            if let Err(error) = show(&bench, &files) {
+                eprintln!("{error:#}");
+            }
+        };
+        let Ok(((), on_signal)) = signals::register_with(|| {
+            Ok::<_, Infallible>(((), Box::new(end) as Box<dyn FnOnce() + Send>))
+        });
+        Self {
+            bench,
+            outputs,
+            on_signal,
+        }
+    }
+
+    /// Takes in a run, in the place of what was known of the same one.
+    pub fn put(&self, run: &PeerRun) {
+        let mut bench = lock(&self.bench);
+        match bench.runs.iter_mut().find(|known| known.peer == run.peer) {
+            Some(known) => known.clone_from(run),
+            None => bench.runs.push(run.clone()),
+        }
+    }
+
+    /// Tells and lists what was not measured.
+    pub fn miss(&self, peer: &str, reason: &str) {
+        progress::note(format!("{peer}: not run: {reason}"));
+        // The guest's console, or what a package manager printed, has just been shown.
+        let line = reason.lines().next().unwrap_or_default();
+        lock(&self.bench).missing.push(MissingPeer {
+            peer: peer.to_owned(),
+            reason: line.to_owned(),
+        });
+    }
+
+    /// Prints the bench and writes its files; gives whether all of it was measured.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be written.
+    pub fn close(self) -> Result<bool> {
+        drop(self.on_signal);
+        let bench = lock(&self.bench);
+        show(&bench, &self.outputs)?;
+        let whole = |run: &PeerRun| run.report.not_run.is_empty();
+        Ok(bench.missing.is_empty() && bench.runs.iter().all(whole))
+    }
+}
+
+fn show(bench: &Bench, outputs: &Outputs) -> Result<()> {
+    print!("{}", table::render(bench));
+    outputs.write(&Document::Bench(bench.clone()))
+}
+
+/// A panic elsewhere leaves the bench as it was between two changes.
+fn lock(bench: &Mutex<Bench>) -> MutexGuard<'_, Bench> {
+    bench.lock().unwrap_or_else(PoisonError::into_inner)
+}
