@@ -13,6 +13,7 @@ use rustix::process::Pid;
 
 use crate::clocks::{self, Sandwich};
 use crate::modules::{self, ModuleError};
+use crate::phc::begun::Begun;
 use crate::phc::{self, Phc};
 use crate::samples::{Datagram, Samples};
 use crate::sys::{self, Adjust};
@@ -41,6 +42,8 @@ pub struct Discipline {
     engine: Engine,
     ladder: Vec<Source>,
     phcs: Vec<Phc>,
+    /// PHCs that are not to be read yet.
+    begun: Begun,
     vmclock: Option<VmClock>,
     /// The host's time channel.
     pub channel: TimeChannel,
@@ -63,6 +66,7 @@ impl Discipline {
             ladder: config.sources.clone(),
             engine: Engine::new(config, built, now),
             phcs: Vec::new(),
+            begun: Begun::default(),
             vmclock: None,
             channel: TimeChannel::new(built, now),
             samples: None,
@@ -120,9 +124,15 @@ impl Discipline {
         }
     }
 
+    /// PHCs that are not to be read yet.
+    pub fn begun_mut(&mut self) -> &mut Begun {
+        &mut self.begun
+    }
+
     /// Looks for PHCs again.
     pub fn rescan_phcs(&mut self) {
-        let (found, problems) = phc::discover(Path::new(phc::CLASS), Path::new(DEV), &self.ladder);
+        let (class, dev) = (Path::new(phc::CLASS), Path::new(DEV));
+        let (found, problems) = phc::discover(class, dev, &self.ladder, &self.begun);
         for problem in problems {
             log!(Warning, "PHC {problem}");
         }
@@ -159,10 +169,12 @@ impl Discipline {
         self.vmclock.as_mut()
     }
 
-    /// When the engine wants to be woken.
+    /// When the engine wants to be woken, or a PHC may be read that had begun before.
     #[must_use]
     pub fn wake_at(&self) -> Raw {
-        self.wake_at
+        self.begun
+            .deadline()
+            .map_or(self.wake_at, |at| at.min(self.wake_at))
     }
 
     /// When the clock was first verified to be right; none before that.

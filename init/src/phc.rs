@@ -1,6 +1,8 @@
 //! PTP hardware clocks (PHCs): found by name under `/sys/class/ptp`, read by the best of the three
 //! `PTP_SYS_OFFSET` ioctls that the driver offers.
 
+pub mod begun;
+
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -9,6 +11,7 @@ use noonmark_sync::units::{Nanos, Raw, Utc};
 use rustix::io::Errno;
 
 use crate::clocks::Sandwich;
+use crate::phc::begun::Begun;
 use crate::sys::{self, PtpTime};
 
 /// Where the kernel lists the PHCs.
@@ -53,15 +56,22 @@ pub fn matches(source: &Source, clock_name: &str) -> bool {
     }
 }
 
-/// The PHCs present that `ladder` names, at most one for each source, and what could not be opened.
+/// The PHCs present that `ladder` names, at most one for each source and without those of `begun`,
+/// and what could not be opened.
 #[must_use]
-pub fn discover(class: &Path, dev: &Path, ladder: &[Source]) -> (Vec<Phc>, Vec<String>) {
+pub fn discover(
+    class: &Path,
+    dev: &Path,
+    ladder: &[Source],
+    begun: &Begun,
+) -> (Vec<Phc>, Vec<String>) {
     let mut found = Vec::new();
     let mut problems = Vec::new();
     let mut entries: Vec<_> = fs::read_dir(class)
         .map(|dir| dir.flatten().map(|entry| entry.file_name()).collect())
         .unwrap_or_default();
     entries.sort();
+    entries.retain(|entry| !begun.has(&entry.to_string_lossy()));
     for entry in entries {
         let Ok(name) = fs::read_to_string(class.join(&entry).join("clock_name")) else {
             continue;
@@ -335,7 +345,12 @@ mod tests {
             fs::write(class.join(entry).join("clock_name"), format!("{name}\n")).unwrap();
         }
         symlink("/dev/null", dev.join("ptp1")).unwrap();
-        let (found, problems) = discover(&class, &dev, &[Source::Kvm, Source::Hyperv]);
+        let (found, problems) = discover(
+            &class,
+            &dev,
+            &[Source::Kvm, Source::Hyperv],
+            &Begun::default(),
+        );
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].source(), &Source::Kvm);

@@ -224,6 +224,9 @@ impl Pid1 {
         {
             self.discipline.proceed_channel();
         }
+        if self.discipline.begun_mut().expire(now) {
+            self.rescan_devices();
+        }
         self.begin_when_ready(now);
         if self.next_unread.is_some_and(|at| at <= now) {
             self.receive(now);
@@ -294,22 +297,31 @@ impl Pid1 {
     fn on_uevents(&mut self) {
         let Some(uevents) = &self.uevents else { return };
         let (mut generation, mut changed) = (false, false);
+        let now = clocks::raw();
         let mut budget = UEVENTS_PER_WAKE;
         while let Some(uevent) = uevents.next(&mut budget) {
             match uevent {
                 Uevent::NewGeneration => generation = true,
                 Uevent::Ptp | Uevent::VirtioPort => changed = true,
+                Uevent::PtpBegun { device, name } => {
+                    self.discipline.begun_mut().add(device, name, now);
+                }
+                Uevent::Bound { device } => changed |= self.discipline.begun_mut().done(&device),
             }
         }
         if generation {
             self.discipline.drive(Input::Wake(DetectedBy::Vmgenid));
         }
         if changed {
-            self.rescan_vmclock();
-            self.discipline.rescan_phcs();
-            self.rescan_ports();
-            self.sources_changed();
+            self.rescan_devices();
         }
+    }
+
+    fn rescan_devices(&mut self) {
+        self.rescan_vmclock();
+        self.discipline.rescan_phcs();
+        self.rescan_ports();
+        self.sources_changed();
     }
 
     fn on_time_port(&mut self, connected: bool) {

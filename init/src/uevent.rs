@@ -10,13 +10,25 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recvf
 const MESSAGE_MAX: usize = 4096;
 
 /// What a uevent means for the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Uevent {
     /// The machine was restored or cloned: the hypervisor gave it a new generation
     /// (drivers/virt/vmgenid.c).
     NewGeneration,
     /// A PHC came or went.
     Ptp,
+    /// A PHC came while its device's driver is still at work on that device.
+    PtpBegun {
+        /// The device's path in sysfs, without the mount point.
+        device: String,
+        /// The PHC's name in `/sys/class/ptp`.
+        name: String,
+    },
+    /// A driver has finished with a device.
+    Bound {
+        /// The device's path in sysfs, without the mount point.
+        device: String,
+    },
     /// A virtio-serial port came or went.
     VirtioPort,
 }
@@ -77,6 +89,7 @@ impl Uevents {
 fn parse(message: &[u8]) -> Option<Uevent> {
     let mut action: &[u8] = b"";
     let mut subsystem: &[u8] = b"";
+    let mut path: &[u8] = b"";
     for field in message.split(|&byte| byte == 0).skip(1) {
         if field == b"NEW_VMGENID=1" {
             return Some(Uevent::NewGeneration);
@@ -85,14 +98,31 @@ fn parse(message: &[u8]) -> Option<Uevent> {
             action = value;
         } else if let Some(value) = field.strip_prefix(b"SUBSYSTEM=") {
             subsystem = value;
+        } else if let Some(value) = field.strip_prefix(b"DEVPATH=") {
+            path = value;
         }
     }
     match (action, subsystem) {
-        (b"add" | b"remove", b"ptp") => Some(Uevent::Ptp),
+        (b"add", b"ptp") => Some(begun(path).unwrap_or(Uevent::Ptp)),
+        (b"remove", b"ptp") => Some(Uevent::Ptp),
+        (b"bind", _) => Some(Uevent::Bound {
+            device: String::from_utf8_lossy(path).into_owned(),
+        }),
         // "change" tells that the port has got its name.
         (b"add" | b"remove" | b"change", b"virtio-ports") => Some(Uevent::VirtioPort),
         _ => None,
     }
+}
+
+/// What a PHC of this path means, if it belongs to a device: `/devices/…/DEVICE/ptp/ptp0`. Those of
+/// hypervisors are `/devices/virtual/ptp/ptp0`, and complete when they are told of.
+fn begun(path: &[u8]) -> Option<Uevent> {
+    let path = str::from_utf8(path).ok()?;
+    let (device, name) = path.rsplit_once("/ptp/")?;
+    (device != "/devices/virtual").then(|| Uevent::PtpBegun {
+        device: device.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -116,7 +146,26 @@ mod tests {
                 "change@/devices/v\0ACTION=change\0SUBSYSTEM=virtio-ports\0",
                 Some(Uevent::VirtioPort),
             ),
-            ("bind@/devices/v\0ACTION=bind\0SUBSYSTEM=ptp\0", None),
+            (
+                "add@/devices/pci/nic/ptp/ptp1\0ACTION=add\0DEVPATH=/devices/pci/nic/ptp/ptp1\0\
+                 SUBSYSTEM=ptp\0",
+                Some(Uevent::PtpBegun {
+                    device: "/devices/pci/nic".into(),
+                    name: "ptp1".into(),
+                }),
+            ),
+            (
+                "add@/devices/virtual/ptp/ptp0\0ACTION=add\0\
+                 DEVPATH=/devices/virtual/ptp/ptp0\0SUBSYSTEM=ptp\0",
+                Some(Uevent::Ptp),
+            ),
+            (
+                "bind@/devices/pci/nic\0ACTION=bind\0DEVPATH=/devices/pci/nic\0SUBSYSTEM=pci\0",
+                Some(Uevent::Bound {
+                    device: "/devices/pci/nic".into(),
+                }),
+            ),
+            ("unbind@/devices/v\0ACTION=unbind\0SUBSYSTEM=pci\0", None),
             ("add@/devices/b\0ACTION=add\0SUBSYSTEM=block\0", None),
             ("NEW_VMGENID=1", None),
             ("", None),

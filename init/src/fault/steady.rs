@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use noonmark_init::clocks::{self, Sandwich};
+use noonmark_init::phc::begun::Begun;
 use noonmark_init::phc::{self, Phc};
 use noonmark_sync::sample::{Method, Source};
 use noonmark_sync::testport::{READINGS_MAX, SPAN_MAX_MS, Steady, Watch};
@@ -58,7 +59,12 @@ impl FirstRead {
 /// [`WatchError`].
 pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
     let count = readings(request).ok_or(WatchError::Request)?;
-    let (found, problems) = phc::discover(Path::new(phc::CLASS), Path::new("/dev"), &[Source::Kvm]);
+    let (found, problems) = phc::discover(
+        Path::new(phc::CLASS),
+        Path::new("/dev"),
+        &[Source::Kvm],
+        &Begun::default(),
+    );
     let mut found = found.into_iter();
     let mut phc = found
         .next()
