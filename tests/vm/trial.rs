@@ -73,6 +73,11 @@ const TESTS: &[(&str, On, Body)] = &[
         faults::sees_through_a_lying_host,
     ),
     (
+        "lets_go_of_an_unplugged_phc",
+        On::First,
+        faults::lets_go_of_an_unplugged_phc,
+    ),
+    (
         "boots_right_from_a_wrong_rtc",
         On::Every,
         boot::from_a_wrong_rtc,

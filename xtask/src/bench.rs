@@ -148,6 +148,7 @@ impl Measuring {
             return Ok(experiment::run(
                 &mut machine,
                 &self.plan,
+                &Err("a bench does nothing that needs it".to_owned()),
                 decision,
                 &mut tell,
             ));

@@ -3,6 +3,7 @@
 pub mod image;
 pub mod init;
 pub mod kernel;
+mod nic;
 pub mod packages;
 pub mod peer;
 mod provenance;

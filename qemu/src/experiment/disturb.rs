@@ -5,6 +5,7 @@ use fastrand::Rng;
 use super::fault::{Family, Fault, Setting};
 use super::plan;
 use super::report::Sample;
+use super::run::NicGuest;
 use super::session::{Session, Trouble};
 use super::{guest, pause, source};
 use crate::vm::config::{Boot, Config, Device};
@@ -35,7 +36,11 @@ fn of_family(session: &mut Session<'_>, fault: Fault, random: &mut Rng) -> Resul
 }
 
 /// The machine of a setting.
-pub(super) fn configured(base: &Config, setting: Setting) -> Result<Config, Trouble> {
+pub(super) fn configured(
+    base: &Config,
+    nic_guest: &NicGuest,
+    setting: Setting,
+) -> Result<Config, Trouble> {
     let mut config = base.clone();
     match (setting, &mut config.boot) {
         (Setting::Plain, _) => {}
@@ -52,6 +57,10 @@ pub(super) fn configured(base: &Config, setting: Setting) -> Result<Config, Trou
             config
                 .devices
                 .extend([Device::VmGenId { guid }, Device::VmClock]);
+        }
+        (Setting::Nic, boot) => {
+            *boot = nic_guest.clone().map_err(Trouble::Refused)?;
+            config.devices.push(Device::NicSlot);
         }
     }
     Ok(config)

@@ -51,6 +51,9 @@ pub enum Fault {
     /// `source-loss:channel`: the host closes its time channel, which the guest follows, and opens
     /// it again later.
     ChannelLoss,
+    /// `source-loss:phc`: the NIC whose PHC the guest follows is unplugged, and plugged in again
+    /// later.
+    PhcLoss,
     /// `liar:hour`: the host's time channel, which the guest follows, answers in this way.
     Liar(Lie),
     /// `storm:1000`: this many scrambles at random moments of a guest under load.
@@ -113,11 +116,13 @@ pub(super) enum Setting {
     HostSource,
     /// One with a VM generation ID and a VMClock.
     Devices,
+    /// One whose guest follows the PHC of a NIC that can be unplugged.
+    Nic,
 }
 
 impl Setting {
     /// All of them, in the order in which an experiment enters them.
-    pub(super) const ALL: [Self; 3] = [Self::Plain, Self::HostSource, Self::Devices];
+    pub(super) const ALL: [Self; 4] = [Self::Plain, Self::HostSource, Self::Devices, Self::Nic];
 }
 
 impl Family {
@@ -144,6 +149,10 @@ impl Family {
         }
     }
 }
+
+/// The error that a skewed clock must never exceed: 20 ms, a watch tick, at 10 %, and half as much
+/// again for the wake.
+pub const SKEW_ERROR_MAX: Nanos = Nanos::from_millis(3);
 
 /// How soon a guest must have let go of a source that is lost or lies.
 pub(super) const LEAVE_MAX: Nanos = Nanos::from_secs(1);
@@ -190,7 +199,7 @@ impl Fault {
             devices,
             kick: false,
         }));
-        all.extend([Self::Migrate, Self::ChannelLoss]);
+        all.extend([Self::Migrate, Self::ChannelLoss, Self::PhcLoss]);
         let lies = [Lie::Hour, Lie::Drift, Lie::Garbage, Lie::Late, Lie::Silent];
         all.extend(lies.map(Self::Liar));
         all.extend([Self::Storm { scrambles: 1_000 }, Self::Combined]);
@@ -214,7 +223,7 @@ impl Fault {
             Self::Pause { .. } => Family::Pause,
             Self::Restore { .. } => Family::Restore,
             Self::Migrate => Family::Migrate,
-            Self::ChannelLoss => Family::SourceLoss,
+            Self::ChannelLoss | Self::PhcLoss => Family::SourceLoss,
             Self::Liar(_) => Family::Liar,
             Self::Storm { .. } => Family::Storm,
             Self::Combined => Family::Combined,
@@ -235,6 +244,12 @@ impl Fault {
         })
     }
 
+    /// Whether it needs the guest that follows a NIC's PHC.
+    #[must_use]
+    pub fn needs_nic(self) -> bool {
+        self.setting() == Setting::Nic
+    }
+
     /// How many samples are taken of it where `count` are asked for of each fault: a storm says
     /// itself how many.
     #[must_use]
@@ -248,6 +263,7 @@ impl Fault {
     pub(super) fn setting(self) -> Setting {
         match self {
             Self::ChannelLoss | Self::Liar(_) => Setting::HostSource,
+            Self::PhcLoss => Setting::Nic,
             Self::Restore { devices: true, .. } => Setting::Devices,
             _ => Setting::Plain,
         }

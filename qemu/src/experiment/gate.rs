@@ -118,8 +118,9 @@ fn single(fault: &str, name: &str, samples: &[Sample], bounds: &Bounds) -> Vec<F
         bounds.unrecovered as usize,
     );
     let limit = bounds.max_recovery;
-    let late = all(&|s| s.recovered_ns.is_some_and(|took| took > limit));
-    judge(format!("took longer than {limit}"), late, 0);
+    let late: Vec<&Sample> = all(&|s| s.recovered_ns.is_some_and(|took| took > limit));
+    let waits = waits(&late);
+    judge(format!("took longer than {limit}{waits}"), late, 0);
     if let Some(limit) = bounds.residual {
         let off = all(&|s| s.recovered_ns.is_some() && s.residual_ns.abs() > limit);
         judge(format!("were left with an error beyond {limit}"), off, 0);
@@ -134,6 +135,18 @@ fn single(fault: &str, name: &str, samples: &[Sample], bounds: &Bounds) -> Vec<F
         }
     }
     failures
+}
+
+/// What the host had to do with the slowest of them, in a clause; nothing where it had little.
+fn waits(late: &[&Sample]) -> String {
+    let slowest = late.iter().max_by_key(|sample| sample.recovered_ns);
+    let told = slowest.and_then(|sample| {
+        let (took, waited) = (sample.recovered_ns?, sample.waited_ns?);
+        (waited.0 >= took.0 / 4).then(|| {
+            format!(" (the slowest {took}, while QEMU's threads waited {waited} for a processor)")
+        })
+    });
+    told.unwrap_or_default()
 }
 
 /// What is wrong with the figures over a fault's samples.
@@ -224,6 +237,24 @@ mod tests {
         assert_eq!(
             reasons(&report),
             ["step:-1h: 1 of 3 took longer than 800.000 us"]
+        );
+    }
+
+    #[test]
+    fn a_slow_recovery_on_a_host_that_had_no_time_for_the_guest_is_told_as_that() {
+        let mut report = report(&[Some(60_000), Some(107_000)]);
+        report.faults[0].samples[0].waited_ns = Some(Nanos::from_millis(90));
+        assert_eq!(
+            reasons(&report),
+            ["step:-1h: 2 of 2 took longer than 50.000 ms"]
+        );
+        report.faults[0].samples[1].waited_ns = Some(Nanos::from_millis(101));
+        assert_eq!(
+            reasons(&report),
+            [
+                "step:-1h: 2 of 2 took longer than 50.000 ms (the slowest 107.000 ms, while QEMU's \
+                 threads waited 101.000 ms for a processor)"
+            ]
         );
     }
 

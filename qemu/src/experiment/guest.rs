@@ -5,14 +5,10 @@ use noonmark_sync::testport;
 use noonmark_sync::units::Nanos;
 
 use super::account::join;
-use super::fault::Fault;
+use super::fault::{Fault, SKEW_ERROR_MAX};
 use super::plan::random_step;
 use super::report::Sample;
 use super::session::{Session, Trouble};
-
-/// The error that a skewed clock must never exceed: 20 ms, a watch tick, at 10 %, and half as much
-/// again for the wake.
-const SKEW_ERROR_MAX: Nanos = Nanos::from_millis(3);
 
 /// How long a clock must stay right in a storm: two watch ticks, so that the next scramble comes
 /// soon.

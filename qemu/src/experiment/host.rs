@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Instant;
 
+use noonmark_sync::units::Nanos;
 use serde::{Deserialize, Serialize};
 
 /// From this share of the time on a report warns of the host's load.
@@ -70,6 +71,17 @@ impl Waiting {
         self.pid
     }
 
+    /// The time waited since then by the process that is now the machine's, which may be another
+    /// than at first; none where the kernel does not count it or the process is gone.
+    pub(super) fn waited(&self, pid: u32) -> Option<Nanos> {
+        let waited_ns = if pid == self.pid {
+            run_delay_ns(pid)?.checked_sub(self.delay_before_ns?)?
+        } else {
+            run_delay_ns(pid)?
+        };
+        i64::try_from(waited_ns).ok().map(Nanos)
+    }
+
     /// The time waited since then over the time passed; none where the kernel does not count it
     /// or the process is gone.
     pub(super) fn share(&self) -> Option<f64> {
@@ -125,6 +137,18 @@ mod tests {
     fn a_process_that_is_gone_has_no_share() {
         // No process can have this number: it is beyond the kernel's PID_MAX_LIMIT of 2^22.
         assert_eq!(Waiting::begin(4_194_305).share(), None);
+        assert_eq!(Waiting::begin(4_194_305).waited(4_194_305), None);
+    }
+
+    #[test]
+    fn what_a_process_waited_before_does_not_count_and_that_of_a_new_one_does() {
+        let own = std::process::id();
+        let waiting = Waiting::begin(own);
+        if let (Some(since), Some(whole)) = (waiting.waited(own), run_delay_ns(own)) {
+            assert!(since.0.unsigned_abs() <= whole, "{since:?} of {whole}");
+        }
+        let other = Waiting::begin(4_194_305);
+        assert!(other.waited(own) <= run_delay_ns(own).map(|ns| Nanos(ns as i64)));
     }
 
     #[test]

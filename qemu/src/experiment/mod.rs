@@ -30,4 +30,4 @@ pub mod stats;
 pub mod steady;
 pub mod table;
 
-pub use run::{ExperimentError, Outcome, Progress, run};
+pub use run::{ExperimentError, NicGuest, Outcome, Progress, run};

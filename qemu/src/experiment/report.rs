@@ -143,6 +143,11 @@ pub struct Sample {
     /// Where the frequency was changed: until it stayed what it had been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_ns: Option<Nanos>,
+    /// Time that QEMU's threads together were ready to run and had no processor, from before the
+    /// fault until after the last read; none where the host's kernel does not count it. A recovery
+    /// that took long while this is of its size tells of the host, not of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_ns: Option<Nanos>,
 }
 
 /// Who timed a sample.

@@ -1,7 +1,9 @@
 //! Doing an experiment: the plan's faults one after the other, each on the machine that it needs.
 
+mod setting;
+
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use noonmark_sync::record::{Record, Status};
@@ -17,7 +19,7 @@ use super::plan::{self, Plan};
 use super::report::{FaultReport, FirstSample, NotRun, Report, Sample, Summary};
 use super::session::{LOAD_WARM_UP, Session, Trouble};
 use crate::accel::Decision;
-use crate::vm::config::Config;
+use crate::vm::config::{Boot, Config};
 use crate::vm::error::MachineError;
 use crate::vm::machine::Machine;
 
@@ -106,6 +108,10 @@ pub enum ExperimentError {
     },
 }
 
+/// The guest for the faults that need another one than the machine's own: it has a NIC's driver, and
+/// prefers the PHC that `vm::hotplug` names to the host's time channel. Or why there is none.
+pub type NicGuest = Result<Boot, String>;
+
 /// Waits for the machine's first sync, does the plan's faults and measures. One more step, the
 /// first after boot, is done before them and reported on its own. Faults that need another machine
 /// come last: the machine is then started over as that.
@@ -115,6 +121,7 @@ pub enum ExperimentError {
 pub fn run(
     machine: &mut Machine,
     plan: &Plan,
+    nic_guest: &NicGuest,
     accelerator: &Decision,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Outcome {
@@ -124,9 +131,11 @@ pub fn run(
         config: machine.config().clone(),
         session: Session::new(machine, plan),
         plan,
+        nic_guest,
         report,
         setting: Some(Setting::Plain),
         source: None,
+        kernel: None,
         waiting: None,
         moved: false,
         progress,
@@ -142,6 +151,7 @@ pub fn run(
 struct Experiment<'a> {
     session: Session<'a>,
     plan: &'a Plan,
+    nic_guest: &'a NicGuest,
     report: Report,
     /// What the machine was to begin with, and which of the settings it is in now; none where it
     /// could not be brought into one.
@@ -149,6 +159,8 @@ struct Experiment<'a> {
     setting: Option<Setting>,
     /// The source that the guest follows, where it is not the report's.
     source: Option<Source>,
+    /// The guest's kernel, where it is not the report's.
+    kernel: Option<String>,
     waiting: Option<Waiting>,
     /// Whether the machine has run in another process before.
     moved: bool,
@@ -257,14 +269,19 @@ impl Experiment<'_> {
         let seed = self.plan.sample_seed(fault, number);
         let mut random = Rng::with_seed(seed);
         thread::sleep(plan::pause(fault, &mut random));
+        let waiting = Waiting::begin(self.session.machine.pid());
         let taken = disturb::sample(&mut self.session, fault, &mut random);
         // The machine may run in another process now.
         self.watch_waiting();
         let mut sample = taken?;
+        sample.waited_ns = waiting.waited(self.session.machine.pid());
         sample.number = number;
         sample.seed = seed;
         sample.replay = self.plan.replay(fault, number);
         sample.source.clone_from(&self.source);
+        if let Some(kernel) = &self.kernel {
+            sample.detail += &format!(", kernel {kernel}");
+        }
         Ok(sample)
     }
 
@@ -290,44 +307,5 @@ impl Experiment<'_> {
             self.moved = self.waiting.is_some();
             self.waiting = Some(Waiting::begin(pid));
         }
-    }
-
-    /// Brings the machine into the setting that a fault needs.
-    fn enter(&mut self, setting: Setting) -> Result<(), Trouble> {
-        let follows = self.report.environment.source.as_ref();
-        let same = setting == Setting::HostSource && follows == Some(&Source::Host);
-        let setting = if same { Setting::Plain } else { setting };
-        if self.setting == Some(setting) {
-            return Ok(());
-        }
-        let config = disturb::configured(&self.config, setting)?;
-        self.setting = None;
-        match self.session.machine.start_over(config) {
-            Err(MachineError::Refused(cause)) => {
-                return Err(Trouble::Refused(format!(
-                    "this QEMU has no such machine: {cause}"
-                )));
-            }
-            other => other?,
-        }
-        self.session.start_over();
-        let mut status = self.session.wait_ready(self.progress)?;
-        let deadline = Instant::now() + self.session.machine.patience().sync();
-        while setting == Setting::HostSource && status.source != Some(Source::Host) {
-            if Instant::now() >= deadline {
-                return Err(Trouble::Refused(format!(
-                    "the guest does not follow the host's time channel but {:?}; is `host` in \
-                     [clock] sources?",
-                    status.source
-                )));
-            }
-            status = self.session.next_status(deadline)?;
-        }
-        self.source = status
-            .source
-            .filter(|source| Some(source) != self.report.environment.source.as_ref());
-        self.setting = Some(setting);
-        self.watch_waiting();
-        Ok(())
     }
 }

@@ -149,6 +149,13 @@ impl Soak {
         Ok(Self { settings, rounds })
     }
 
+    /// What its faults are drawn from.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let names = self.settings.faults.iter();
+        names.filter_map(|name| name.parse().ok()).collect()
+    }
+
     /// How long its rounds took together.
     #[must_use]
     pub fn took_ms(&self) -> u64 {
@@ -163,8 +170,7 @@ impl Soak {
             .saturating_add(1);
         let settings = &self.settings;
         let mut random = Rng::with_seed(settings.seed ^ u64::from(number).rotate_left(32));
-        let all = settings.faults.iter().filter_map(|name| name.parse().ok());
-        let all: Vec<Fault> = all.collect();
+        let all = self.faults();
         let size = FAULTS_PER_ROUND.min(all.len());
         let plan = Plan {
             count: settings.count,

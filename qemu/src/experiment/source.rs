@@ -1,5 +1,5 @@
-//! Faults of the source that the guest follows: the host's time channel goes away, or lies. The
-//! guest must let go of it without ever setting its clock wrong, and come back to it later.
+//! Faults of the source that the guest follows: the host's time channel goes away, or lies, or a
+//! NIC is unplugged with its PHC. The guest must let go of it without ever setting its clock wrong, and come back to it later.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::report::Sample;
 use super::session::{Session, Trouble};
 use crate::manner::Manner;
 use crate::time_server::host_utc;
+use crate::vm::hotplug::PHC_NAME;
 
 /// How long it is watched for that.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -39,9 +40,19 @@ const LATE: Duration = Duration::from_millis(300);
 /// How fast a drifting host drifts: 1000 ppm.
 const DRIFT: Ppb = Ppb(1_000_000.0);
 
+/// The source that the guest follows before such a fault.
+pub(super) fn followed(fault: Fault) -> Source {
+    match fault {
+        Fault::PhcLoss => Source::Phc(PHC_NAME.to_owned()),
+        _ => Source::Host,
+    }
+}
+
 /// What the guest told, with the time since the fault.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Told {
+    /// The source that it followed before.
+    followed: Source,
     left: Option<(Nanos, Option<Source>)>,
     alert: Option<(Nanos, Alert)>,
     back: bool,
@@ -55,7 +66,7 @@ pub(super) fn sample(session: &mut Session<'_>, fault: Fault) -> Result<Sample, 
     for _ in 0..EXCHANGES_BEFORE {
         timeline.push(&session.exchange()?);
     }
-    let mut told = Told::default();
+    let mut told = Told::new(followed(fault));
     let since = host_utc();
     spoil(session, fault, since)?;
     watch(
@@ -133,6 +144,7 @@ fn spoil(session: &mut Session<'_>, fault: Fault, since: Utc) -> Result<(), Trou
             session.machine.close_time_channel();
             return Ok(());
         }
+        Fault::PhcLoss => return Ok(session.machine.unplug_nic()?),
         Fault::Liar(Lie::Hour) => Manner::Ahead(Nanos::from_secs(3600)),
         Fault::Liar(Lie::Drift) => Manner::Drifting { rate: DRIFT, since },
         Fault::Liar(Lie::Garbage) => Manner::Garbage,
@@ -149,10 +161,15 @@ fn spoil(session: &mut Session<'_>, fault: Fault, since: Utc) -> Result<(), Trou
 }
 
 fn mend(session: &mut Session<'_>, fault: Fault) -> Result<(), Trouble> {
-    if fault == Fault::ChannelLoss {
-        session.machine.open_time_channel()?;
+    match fault {
+        Fault::ChannelLoss => session.machine.open_time_channel()?,
+        Fault::PhcLoss => {
+            let deadline = Instant::now() + session.machine.patience().answer();
+            session.machine.wait_unplugged(deadline)?;
+            session.machine.plug_nic()?;
+        }
+        _ => session.machine.set_time_manner(Manner::Honest),
     }
-    session.machine.set_time_manner(Manner::Honest);
     Ok(())
 }
 
@@ -177,10 +194,19 @@ fn watch(
 }
 
 impl Told {
+    fn new(followed: Source) -> Self {
+        Self {
+            followed,
+            left: None,
+            alert: None,
+            back: false,
+        }
+    }
+
     fn take(&mut self, event: Event, after: Nanos) {
         match event {
             Event::Source { to, .. } => {
-                self.back = self.left.is_some() && to == Some(Source::Host);
+                self.back = self.left.is_some() && to.as_ref() == Some(&self.followed);
                 self.left.get_or_insert((after, to));
             }
             Event::Alert {
@@ -217,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_source_that_was_left_in_time_with_an_alert_and_is_back_is_no_violation() {
-        let mut told = Told::default();
+        let mut told = Told::new(Source::Host);
         told.take(alert(), Nanos::from_millis(90));
         told.take(source(Some(Source::Rtc)), Nanos::from_millis(100));
         assert!(!told.back);
@@ -235,13 +261,13 @@ mod tests {
 
     #[test]
     fn what_is_late_silent_or_never_back_is_said() {
-        let mut told = Told::default();
+        let mut told = Told::new(Source::Host);
         told.take(source(None), Nanos::from_millis(1_500));
         let mut sample = Sample::default();
         conclude(&told, None, &mut sample);
         assert_eq!(sample.violations.len(), 3, "{:?}", sample.violations);
         let mut sample = Sample::default();
-        conclude(&Told::default(), None, &mut sample);
+        conclude(&Told::new(Source::Host), None, &mut sample);
         assert_eq!(sample.recovered_ns, None);
         assert!(sample.detail.starts_with("did not let go"));
     }

@@ -24,8 +24,9 @@ pub fn render(report: &Report) -> String {
         Verdict::Passed { samples } => line(
             &mut text,
             format_args!(
-                "passed: {samples} of {samples} recovered within {}{}",
+                "passed: {samples} of {samples} recovered within {}{}{}",
                 report.max_recovery_ns,
+                sources(report),
                 if report.limits == Limits::default() {
                     ""
                 } else {
@@ -43,6 +44,16 @@ pub fn render(report: &Report) -> String {
         }
     }
     text
+}
+
+/// What passes for faults of a source, where there are any and that is another time.
+fn sources(report: &Report) -> String {
+    let asked = report.max_recovery_ns;
+    let allowed = report.faults.iter().map(|f| f.family.max_recovery(asked));
+    match allowed.max() {
+        Some(longest) if longest > asked => format!(", or left a bad source within {longest}"),
+        _ => String::new(),
+    }
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -232,6 +243,7 @@ pub(super) fn word(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::Family;
     use super::super::fixture::report;
     use super::super::report::NotRun;
     use super::*;
@@ -253,6 +265,16 @@ step:-1h                      2/2  612.000 us  20.500 ms  20.500 ms          210
 passed: 3 of 3 recovered within 50.000 ms
 ";
         assert_eq!(render(&report()), expected);
+    }
+
+    #[test]
+    fn a_bad_source_has_its_own_time_and_the_verdict_says_it() {
+        let mut report = report();
+        report.faults[0].family = Family::SourceLoss;
+        let text = render(&report);
+        let verdict =
+            "passed: 3 of 3 recovered within 50.000 ms, or left a bad source within 1.000 s\n";
+        assert!(text.ends_with(verdict), "{text}");
     }
 
     #[test]

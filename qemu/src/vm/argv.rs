@@ -10,6 +10,7 @@ use noonmark_sync::units::Utc;
 use noonmark_sync::{channel, record, testport};
 
 use super::config::{Boot, Config, Device, Forward, Rtc};
+use super::hotplug;
 use crate::accel::Accelerator;
 
 /// The sockets that QEMU connects to, and the files that belong to one run.
@@ -137,14 +138,11 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
     match device {
         Device::VmGenId { guid } => argv.pair("-device", format!("vmgenid,guid={guid}")),
         Device::VmClock => argv.pair("-device", "vmclock"),
-        Device::Igb { id } => {
-            // A root port of its own, since what sits on the root complex cannot be unplugged.
-            argv.pair(
-                "-device",
-                format!("pcie-root-port,id={id}-port,chassis={}", index + 1),
-            );
-            argv.pair("-device", format!("igb,id={id},bus={id}-port"));
-        }
+        // A root port of its own, since what sits on the root complex cannot be unplugged.
+        Device::NicSlot => argv.pair(
+            "-device",
+            format!("pcie-root-port,id={},chassis={}", hotplug::SLOT, index + 1),
+        ),
         Device::Net { forwards } => {
             let mut network = format!("user,id=net{index},ipv6=off");
             for Forward { host, guest } in forwards {
@@ -308,7 +306,7 @@ mod tests {
                     guid: "auto".into(),
                 },
                 Device::VmClock,
-                Device::Igb { id: "nic".into() },
+                Device::NicSlot,
                 Device::Net {
                     forwards: vec![Forward {
                         host: 8080,
@@ -345,8 +343,7 @@ mod tests {
 -device virtio-blk-pci,drive=disk
 -device vmgenid,guid=auto
 -device vmclock
--device pcie-root-port,id=nic-port,chassis=3
--device igb,id=nic,bus=nic-port
+-device pcie-root-port,id=nic-slot,chassis=3
 -netdev user,id=net3,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80
 -device virtio-net-pci,netdev=net3,romfile=
 -drive if=none,id=disk4,format=raw,readonly=on,file=/i/seed.img

@@ -75,11 +75,8 @@ pub enum Device {
     },
     /// A VMClock page, whose disruption marker moves when the machine is restored.
     VmClock,
-    /// An Intel NIC with a PHC of its own, connected to nothing.
-    Igb {
-        /// Its name in QMP, by which it can be unplugged.
-        id: String,
-    },
+    /// An empty slot that a NIC with a PHC of its own can be plugged into: [`super::hotplug`].
+    NicSlot,
     /// A virtio NIC in a network of QEMU's own, in which the host is 10.0.2.2 and hands out
     /// addresses; nothing outside reaches the guest but what is forwarded.
     Net {

@@ -6,6 +6,7 @@ pub mod config;
 pub mod console;
 pub mod death;
 pub mod error;
+pub mod hotplug;
 pub mod machine;
 mod moving;
 pub mod process;

@@ -21,7 +21,7 @@ use super::init::{self, Programs};
 use super::kernel::{self, Chosen};
 use super::packages::Pins;
 use super::peer::Peer;
-use super::{provenance, stub};
+use super::{nic, provenance, stub};
 use crate::host::needs::{self, Need};
 use crate::progress;
 use crate::workspace::Workspace;
@@ -36,6 +36,8 @@ pub enum Kind {
     Base,
     /// The same with the program that disturbs the clock.
     Test,
+    /// A test image whose guest follows the PHC of a NIC.
+    Nic,
     /// A test image whose clock this peer keeps, not PID 1.
     Peer(&'static Peer),
 }
@@ -46,6 +48,7 @@ impl Kind {
         match self {
             Self::Base => "base",
             Self::Test => "test",
+            Self::Nic => "NIC",
             Self::Peer(peer) => peer.name,
         }
     }
@@ -152,7 +155,10 @@ fn clean_after_signal(folder: &Path) -> CleanupGuard {
 
 /// Where an image goes that nobody gave a folder for.
 pub fn default_folder(workspace: &Workspace, kind: Kind) -> PathBuf {
-    workspace.state().join("image").join(kind.name())
+    workspace
+        .state()
+        .join("image")
+        .join(kind.name().to_lowercase())
 }
 
 /// Compiles the programs and fetches the kernel, both at once: one waits for the processor, the
@@ -166,6 +172,10 @@ fn gather(workspace: &Workspace, order: &Order<'_>) -> Result<Ingredients> {
         Kind::Peer(peer) => {
             peer.adapt(&mut spec);
             Some((peer, peer.choose(workspace)?))
+        }
+        Kind::Nic => {
+            nic::adapt(&mut spec);
+            None
         }
         Kind::Base | Kind::Test => None,
     };

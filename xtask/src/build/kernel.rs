@@ -78,15 +78,19 @@ pub fn wanted<'a>(
         follow: carries_kernel,
     };
     let is_default = name == DEFAULT_KERNEL_PACKAGE;
-    // A machine without APT is no Ubuntu; what it lacks is told when the package is fetched.
-    let is_ubuntu = Distribution::of_machine().is_ok_and(|machine| machine.id == "ubuntu");
-    if is_default && is_ubuntu && !packages::exists(workspace, name, suite)? {
+    if is_default && is_ubuntu() && !packages::exists(workspace, name, suite)? {
         progress::note(format!(
             "Ubuntu has no {DEFAULT_KERNEL_PACKAGE}; taking {UBUNTU_KERNEL_PACKAGE}"
         ));
         wanted.name = UBUNTU_KERNEL_PACKAGE;
     }
     Ok(wanted)
+}
+
+/// Whether this machine is an Ubuntu. One without APT is none; what it lacks is told when a package
+/// is fetched.
+pub fn is_ubuntu() -> bool {
+    Distribution::of_machine().is_ok_and(|machine| machine.id == "ubuntu")
 }
 
 /// Debian up to 6.12 has all in `linux-image-*`; later kernels and Ubuntu's are split. What else a

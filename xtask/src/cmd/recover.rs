@@ -13,21 +13,22 @@ use jiff::{SignedDuration, Timestamp};
 use noonmark_image::spec::VmSpec;
 use noonmark_qemu::experiment::document::Document;
 use noonmark_qemu::experiment::evidence::Evidence;
-use noonmark_qemu::experiment::fault::FaultSet;
+use noonmark_qemu::experiment::fault::{Fault, FaultSet};
 use noonmark_qemu::experiment::gate::Verdict;
 use noonmark_qemu::experiment::plan::Plan;
 use noonmark_qemu::experiment::preset::Preset;
 use noonmark_qemu::experiment::report::Report;
 use noonmark_qemu::experiment::soak::Soak;
-use noonmark_qemu::experiment::{self, ExperimentError, table};
+use noonmark_qemu::experiment::{self, ExperimentError, NicGuest, Progress, table};
 use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::machine::Machine;
 use noonmark_sync::units::Nanos;
 
-use crate::build::image::Kind;
+use crate::build::image::{self, Kind, Order};
 use crate::cmd::evidence;
 use crate::cmd::options::{Host, MachineOptions, SpecFile, direct_boot};
 use crate::cmd::outputs::{self, Outputs};
+use crate::host::lock;
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -43,7 +44,7 @@ use crate::workspace::Workspace;
 pub struct RecoverCommand {
     /// A fault to do; may be given several times. `date:2023-03-01T12:30` sets the guest's clock as
     /// `date 030112302023` does, `step:+500ms` shifts it. Others are skew:+500ppm, skew:tick-10%,
-    /// pause:5s[+kick], restore:10s[+devices][+kick], migrate, source-loss:channel,
+    /// pause:5s[+kick], restore:10s[+devices][+kick], migrate, source-loss:channel|phc,
     /// liar:hour|drift|garbage|late|silent, storm:1000 and combined. A family's name alone (step,
     /// skew, pause, ...) means all of its usual sizes [default: that date, -1h, +1h, +500ms,
     /// -50ms].
@@ -95,6 +96,7 @@ struct Setup {
     host: Host,
     size: VmSpec,
     boot: Boot,
+    nic_guest: NicGuest,
     evidence: Evidence,
 }
 
@@ -117,7 +119,12 @@ impl RecoverCommand {
             ));
         }
         let begun = soak.then(|| self.begin_soak(&plan)).transpose()?;
-        let setup = self.prepare(workspace)?;
+        // A soak that goes on has the faults that it began with.
+        let faults = match &begun {
+            Some((_, soak)) => soak.faults(),
+            None => plan.faults.clone(),
+        };
+        let setup = self.prepare(workspace, &faults)?;
         let (report, error) = match begun {
             Some((log, soak)) => {
                 let duration = self.duration.map_or(SOAK, |span| {
@@ -167,14 +174,35 @@ impl RecoverCommand {
         })
     }
 
-    fn prepare(&self, workspace: &Workspace) -> Result<Setup> {
+    fn prepare(&self, workspace: &Workspace, faults: &[Fault]) -> Result<Setup> {
         let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Test)?;
+        let nic_guest = if faults.iter().any(|fault| fault.needs_nic()) {
+            self.prepare_nic(workspace)
+        } else {
+            Err("none of the faults asked for needs it".to_owned())
+        };
         Ok(Setup {
+            nic_guest,
             size: self.machine.size(&image.spec.vm),
             boot: direct_boot(&image)?,
             evidence: evidence::of_direct_boot(&host.qemu, &image)?,
             host,
         })
+    }
+
+    /// The guest for faults of a NIC's PHC. That there is none keeps the other faults from nothing.
+    fn prepare_nic(&self, workspace: &Workspace) -> NicGuest {
+        let folder = image::default_folder(workspace, Kind::Nic);
+        let order = Order {
+            spec_file: &self.spec.path(workspace),
+            kind: Kind::Nic,
+            folder: &folder,
+            locked: false,
+        };
+        lock::acquire(workspace)
+            .and_then(|_lock| image::build(workspace, &order))
+            .and_then(|image| direct_boot(&image))
+            .map_err(|error| format!("there is no guest with a driver for a NIC's PHC: {error:#}"))
     }
 }
 
@@ -199,9 +227,8 @@ impl Setup {
         )?;
         let began = Timestamp::now();
         let decision = &self.host.decision;
-        let outcome = experiment::run(&mut machine, plan, decision, &mut |progress| {
-            teller.tell(&progress);
-        });
+        let mut tell = |progress: Progress<'_>| teller.tell(&progress);
+        let outcome = experiment::run(&mut machine, plan, &self.nic_guest, decision, &mut tell);
         let evidence = Evidence {
             measured_at: Some(began),
             ..self.evidence.clone()

@@ -29,7 +29,7 @@ pub enum FaultError {
     #[error(
         "unknown fault `{0}`; expected date:YYYY-MM-DDTHH:MM[:SS] (set the guest's clock to that \
          UTC), step:±SPAN (such as step:-1h, step:+500ms), skew:±PPMppm, skew:tick±PERCENT%, \
-         pause:SPAN[+kick], restore:SPAN[+devices][+kick], migrate, source-loss:channel, \
+         pause:SPAN[+kick], restore:SPAN[+devices][+kick], migrate, source-loss:channel|phc, \
          liar:hour|drift|garbage|late|silent, storm:COUNT, combined; or a family of them: step, \
          skew, pause, restore, migrate, source-loss, liar, storm, combined"
     )]
@@ -116,7 +116,8 @@ impl FromStr for Fault {
                 .ok_or_else(|| wrong("restore:SPAN[+devices][+kick], a span up to 1h")),
             "migrate" if name == family => Ok(Self::Migrate),
             "source-loss" if detail == "channel" => Ok(Self::ChannelLoss),
-            "source-loss" => Err(wrong("source-loss:channel")),
+            "source-loss" if detail == "phc" => Ok(Self::PhcLoss),
+            "source-loss" => Err(wrong("source-loss:channel or source-loss:phc")),
             "liar" => parse_lie(detail)
                 .map(Self::Liar)
                 .ok_or_else(|| wrong("liar:hour, drift, garbage, late or silent")),
@@ -272,6 +273,7 @@ impl fmt::Display for Fault {
             }
             Self::Migrate => f.write_str("migrate"),
             Self::ChannelLoss => f.write_str("source-loss:channel"),
+            Self::PhcLoss => f.write_str("source-loss:phc"),
             Self::Liar(lie) => write!(f, "liar:{}", lie.word()),
             Self::Storm { scrambles } => write!(f, "storm:{scrambles}"),
             Self::Combined => f.write_str("combined"),
@@ -337,6 +339,7 @@ mod tests {
                 "restore:10s+devices",
                 "migrate",
                 "source-loss:channel",
+                "source-loss:phc",
                 "liar:hour",
                 "liar:drift",
                 "liar:garbage",

@@ -28,7 +28,7 @@ pub fn table(peer: &str, fault: &FaultReport, several: bool) -> Markup {
                 div.wide {
                     table {
                         thead { tr {
-                            th.n { "no." } th.n { "recovered" } th.n { "wrong reads" }
+                            th.n { "no." } th.n { "recovered" } th.n { "QEMU waited" } th.n { "wrong reads" }
                             th.n { "residual" } th { "detected by" } th { "cause" } th { "do it again" }
                         } }
                         tbody {
@@ -47,6 +47,7 @@ fn row(sample: &Sample) -> Markup {
         tr {
             td.n { (sample.number) }
             td.n.bad[sample.recovered_ns.is_none()] { (time(sample.recovered_ns)) }
+            td.n { (time(sample.waited_ns)) }
             td.n { (sample.wrong_reads) }
             td.n { (sample.residual_ns) " ± " (sample.residual_bound_ns) }
             td { (sample.detected_by.as_ref().map_or_else(unknown, word)) }

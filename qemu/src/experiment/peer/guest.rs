@@ -67,7 +67,8 @@ impl<'a> Guest<'a> {
     ) -> Result<Self, Trouble> {
         let mut machine = boot()?;
         if setting != Setting::Plain {
-            let config = disturb::configured(machine.config(), setting)?;
+            let no_nic = Err("a peer's guest follows no NIC".to_owned());
+            let config = disturb::configured(machine.config(), &no_nic, setting)?;
             machine.start_over(config)?;
         }
         let feed = machine.feed();
