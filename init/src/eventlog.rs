@@ -1,54 +1,25 @@
-//! Events in words, for the kernel's log.
+//! Events on the console, by the kernel's log.
 
 use noonmark_sync::record::{Event, SeedState};
 
-use crate::log;
+use crate::kmsg::{self, Level};
 
 /// Writes `event` to the log, at the level that it deserves.
 pub fn write(event: &Event) {
-    match event {
-        Event::Synced {
-            source,
-            method,
-            offset_ns,
-            bound_ns,
-        } => log!(
-            Notice,
-            "clock set from {source} ({method:?}): off by {offset_ns}, now within {bound_ns}"
-        ),
-        Event::Disrupted { .. } => {}
-        Event::Recovered {
-            cause,
-            detected_by,
-            took_ns,
-            residual_ns,
-            ..
-        } => log!(
-            Notice,
-            "clock repaired in {took_ns} ({cause:?}, seen by {detected_by:?}), {residual_ns} left"
-        ),
-        Event::Source { to, why, .. } => match to {
-            Some(to) => log!(Notice, "following {to}: {why}"),
-            None => log!(Warning, "no source to follow: {why}"),
-        },
-        Event::Alert {
-            alert,
-            standing,
-            why,
-        } => {
-            if *standing {
-                log!(Warning, "alert {alert:?}: {why}");
-            } else {
-                log!(Info, "alert {alert:?} is over: {why}");
-            }
-        }
-        Event::Service { name, what } => log!(Info, "service {name}: {what}"),
-        Event::Seed {
+    let level = match event {
+        // The console is slow, and the repair comes first; its own line tells of the disruption too.
+        Event::Disrupted { .. } => return,
+        Event::Failure { .. }
+        | Event::Seed {
             state: SeedState::Refused,
-            what,
-        } => log!(Error, "seed: {what}"),
-        Event::Seed { what, .. } => log!(Info, "seed: {what}"),
-        Event::Failure { what } => log!(Error, "{what}"),
-        Event::Shutdown { why } => log!(Notice, "going down: {why}"),
-    }
+            ..
+        } => Level::Error,
+        Event::Source { to: None, .. } | Event::Alert { standing: true, .. } => Level::Warning,
+        Event::Synced { .. }
+        | Event::Recovered { .. }
+        | Event::Source { .. }
+        | Event::Shutdown { .. } => Level::Notice,
+        Event::Alert { .. } | Event::Service { .. } | Event::Seed { .. } => Level::Info,
+    };
+    kmsg::write(level, format_args!("{event}"));
 }

@@ -13,6 +13,7 @@ use crate::sample::{Method, Source};
 use crate::units::{Nanos, Ppb, Utc};
 
 mod service;
+mod words;
 
 pub use service::{ServiceState, ServiceStatus};
 

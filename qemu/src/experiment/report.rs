@@ -213,48 +213,8 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::{self, sample};
     use super::*;
-
-    fn sample(recovered_us: Option<i64>) -> Sample {
-        Sample {
-            recovered_ns: recovered_us.map(Nanos::from_micros),
-            wrong_reads: 1,
-            residual_ns: Nanos(70),
-            detected_by: Some(DetectedBy::CancelOnSet),
-            cause: Some(Cause::GuestStep),
-            residual_bound_ns: Nanos(90),
-            reads: 1000,
-            worst_ns: Nanos::from_secs(3600),
-            repair_ns: Some(Nanos::from_micros(400)),
-            ..Sample::default()
-        }
-    }
-
-    fn report(samples: Vec<Sample>) -> Report {
-        Report {
-            v: VERSION,
-            environment: Environment::default(),
-            tolerance_ns: Nanos::from_millis(1),
-            boot: None,
-            faults: vec![FaultReport {
-                fault: "step:-1h".into(),
-                family: Family::Step,
-                requested: 2,
-                summary: Summary::of(&samples),
-                samples,
-            }],
-            not_run: vec![],
-            first: None,
-            max_recovery_ns: Nanos::from_millis(50),
-            seed: 1,
-            noonmark: "0.1.0".into(),
-            sources: vec![],
-            init: None,
-            host: Host::default(),
-            evidence: Evidence::default(),
-            limits: Limits::default(),
-        }
-    }
 
     #[test]
     fn what_did_not_recover_counts_but_has_no_time() {
@@ -267,19 +227,28 @@ mod tests {
 
     #[test]
     fn the_json_has_the_agreed_keys_in_the_agreed_order() {
-        let text = serde_json::to_string(&report(vec![sample(Some(600))])).unwrap();
+        let report = Report {
+            faults: vec![fixture::fault("step:-1h", &[600])],
+            first: None,
+            ..fixture::report()
+        };
+        let text = serde_json::to_string(&report).unwrap();
         let expected = concat!(
-            r#"{"v":1,"environment":{"qemu":"","accelerator":"","kernel":null,"clocksource":null,"#,
-            r#""source":null,"method":null,"vcpus":0,"accelerator_reason":""},"#,
-            r#""tolerance_ns":1000000,"boot":null,"faults":[{"fault":"step:-1h","family":"step","requested":2,"#,
-            r#""samples":[{"recovered_ns":600000,"wrong_reads":1,"residual_ns":70,"#,
-            r#""detected_by":"cancel_on_set","cause":"guest_step","residual_bound_ns":90,"#,
-            r#""reads":1000,"worst_ns":3600000000000,"repair_ns":400000,"measured_by":"observer","#,
-            r#""timing_bound_ns":null,"number":0,"seed":0,"replay":"","violations":[],"trace":[]}],"#,
-            r#""summary":{"count":1,"recovered":1,"p50_ns":600000,"p99_ns":600000,"#,
-            r#""max_ns":600000}}],"not_run":[],"first":null,"max_recovery_ns":50000000,"#,
-            r#""seed":1,"noonmark":"0.1.0","sources":[],"init":null,"#,
-            r#""host":{"kernel":null,"cpu":null,"cpus":null,"qemu_waited_share":null},"#,
+            r#"{"v":1,"environment":{"qemu":"10.0.2 (Debian 1:10.0.2)","accelerator":"tcg","#,
+            r#""kernel":"6.1.0-56-cloud-amd64","clocksource":"kvm-clock","source":"kvm","#,
+            r#""method":"precise","vcpus":2,"accelerator_reason":"it was asked for"},"#,
+            r#""tolerance_ns":1000000,"boot":{"kernel_to_init_ns":2400000000,"#,
+            r#""init_to_synced_ns":120000000},"faults":[{"fault":"step:-1h","family":"step","#,
+            r#""requested":1,"samples":[{"recovered_ns":600000,"wrong_reads":210,"#,
+            r#""residual_ns":-72,"detected_by":"cancel_on_set","cause":"guest_step","#,
+            r#""residual_bound_ns":100,"reads":5000,"worst_ns":3600000000000,"#,
+            r#""repair_ns":400000,"measured_by":"observer","timing_bound_ns":null,"number":0,"#,
+            r#""seed":0,"replay":"","violations":[],"trace":[]}],"summary":{"count":1,"#,
+            r#""recovered":1,"p50_ns":600000,"p99_ns":600000,"max_ns":600000}}],"not_run":[],"#,
+            r#""first":null,"max_recovery_ns":50000000,"seed":1,"noonmark":"0.1.0","#,
+            r#""sources":[{"source":"vmclock","good":0,"bad":1,"#,
+            r#""last_failure":"no such device"}],"init":{"cpu_ppm":3100,"rss_kib":900},"#,
+            r#""host":{"kernel":null,"cpu":null,"cpus":2,"qemu_waited_share":0.25},"#,
             r#""evidence":{"measured_at":null,"manifest_sha256":null,"kernel_sha256":null,"#,
             r#""initrd_sha256":null,"qemu_sha256":null,"firmware_sha256":null},"#,
             r#""limits":{"default":{"p50_ns":null,"p99_ns":null,"max_recovery_ns":null,"#,

@@ -24,7 +24,6 @@ use crate::cmd::options::{MachineOptions, direct_boot};
 use crate::cmd::run;
 use crate::host::needs::{self, Need};
 use crate::progress;
-use crate::status::text;
 use crate::workspace::Workspace;
 
 /// Where the appliance is in the checkout.
@@ -111,7 +110,7 @@ impl ExampleCommand {
         let feed = machine.feed();
         let status = machine.wait_synced(&feed, |record| {
             if let Record::Event(event) = record {
-                progress::note(text::event(&event.event));
+                progress::note(event.event.to_string());
             }
         })?;
         ask_until(port, Instant::now() + machine.patience().sync())?;

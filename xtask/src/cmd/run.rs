@@ -115,7 +115,7 @@ impl RunCommand {
         let feed = machine.feed();
         let status = machine.wait_synced(&feed, |record| {
             if let Record::Event(event) = record {
-                progress::note(text::event(&event.event));
+                progress::note(event.event.to_string());
             }
         })?;
         step.vanish();
@@ -147,7 +147,7 @@ pub fn watch(machine: &mut Machine, feed: &Feed, first: &Status) -> Result<()> {
         match machine.record(feed, "the next status record", Instant::now() + GLANCE) {
             Ok(Record::Status(status)) => live.update(text::line(&status, last.as_deref())),
             Ok(Record::Event(event)) => {
-                let event = text::event(&event.event);
+                let event = event.event.to_string();
                 progress::note(&event);
                 last = Some(event);
             }

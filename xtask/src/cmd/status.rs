@@ -126,7 +126,7 @@ fn stream(port: &mut StatusPort, format: Format) -> Result<()> {
             (_, Format::Json) => json(&record)?,
             (Record::Status(status), Format::Text) => format!("{}\n", text::line(status, None)),
             (Record::Status(status), Format::Prometheus) => prometheus::render(status),
-            (Record::Event(event), Format::Text) => format!("{}\n", text::event(&event.event)),
+            (Record::Event(event), Format::Text) => format!("{}\n", event.event),
             (Record::Event(_), Format::Prometheus) => continue,
         };
         print(&told)?;

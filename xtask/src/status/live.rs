@@ -58,7 +58,7 @@ impl View {
             }
             Record::Event(record) => {
                 self.disrupted |= matches!(record.event, Event::Disrupted { .. });
-                let line = format!("{}  {}", record.uptime_ns, text::event(&record.event));
+                let line = format!("{}  {}", record.uptime_ns, record.event);
                 push(&mut self.events, line, EVENTS);
             }
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use noonmark_sync::record::{Event, Origin, SeedState, State, Status};
+use noonmark_sync::record::{Origin, SeedState, State, Status};
 use noonmark_sync::units::Utc;
 
 use super::word;
@@ -115,58 +115,6 @@ pub fn line(status: &Status, last_event: Option<&str>) -> String {
     )
 }
 
-/// An event in words, without its time.
-pub fn event(event: &Event) -> String {
-    let words = |variant: String| variant.replace('_', " ");
-    match event {
-        Event::Synced {
-            source,
-            method,
-            offset_ns,
-            bound_ns,
-        } => format!(
-            "first sync by {source} ({}): {offset_ns} added, error at most {bound_ns}",
-            word(method)
-        ),
-        Event::Disrupted {
-            cause,
-            detected_by,
-            offset_ns,
-        } => format!(
-            "disrupted: {}, seen by {}, off by {offset_ns}",
-            words(word(cause)),
-            words(word(detected_by))
-        ),
-        Event::Recovered {
-            cause,
-            took_ns,
-            residual_ns,
-            bound_ns,
-            ..
-        } => format!(
-            "recovered from {} in {took_ns}, {residual_ns} left, error at most {bound_ns}",
-            words(word(cause))
-        ),
-        Event::Source { to, why, .. } => match to {
-            Some(source) => format!("now follows {source}: {why}"),
-            None => format!("follows no source: {why}"),
-        },
-        Event::Alert {
-            alert,
-            standing,
-            why,
-        } => format!(
-            "alert {} {}: {why}",
-            words(word(alert)),
-            if *standing { "raised" } else { "cleared" }
-        ),
-        Event::Service { name, what } => format!("service {name}: {what}"),
-        Event::Seed { what, .. } => format!("seed: {what}"),
-        Event::Failure { what } => format!("failure: {what}"),
-        Event::Shutdown { why } => format!("shutting down: {why}"),
-    }
-}
-
 fn clock(status: &Status) -> String {
     let state = match status.state {
         State::Unsynced => "not synced yet",
@@ -175,7 +123,7 @@ fn clock(status: &Status) -> String {
         State::Holdover => "in holdover, no source",
     };
     match (&status.source, status.method) {
-        (Some(source), Some(method)) => format!("{state}, source {source} ({})", word(&method)),
+        (Some(source), Some(method)) => format!("{state}, source {source} ({method})"),
         (Some(source), None) => format!("{state}, source {source}"),
         (None, _) => state.to_owned(),
     }
@@ -185,7 +133,7 @@ fn disruptions(status: &Status) -> String {
     let all: Vec<String> = status
         .disruptions
         .iter()
-        .map(|(cause, count)| format!("{} {count}", word(cause).replace('_', " ")))
+        .map(|(cause, count)| format!("{} {count}", cause))
         .collect();
     if all.is_empty() {
         "none".to_owned()
@@ -195,11 +143,7 @@ fn disruptions(status: &Status) -> String {
 }
 
 fn alerts(status: &Status) -> String {
-    let all: Vec<String> = status
-        .alerts
-        .iter()
-        .map(|alert| word(alert).replace('_', " "))
-        .collect();
+    let all: Vec<String> = status.alerts.iter().map(ToString::to_string).collect();
     if all.is_empty() {
         "none".to_owned()
     } else {

@@ -39,7 +39,7 @@ impl Teller {
     /// Shows what happened.
     pub fn tell(&mut self, progress: &Progress<'_>) {
         match progress {
-            Progress::Booting(Record::Event(event)) => progress::note(text::event(&event.event)),
+            Progress::Booting(Record::Event(event)) => progress::note(event.event.to_string()),
             Progress::Booting(Record::Status(_)) => {}
             Progress::Synced(status) => {
                 self.since.get_or_insert_with(Instant::now);
