@@ -4,7 +4,7 @@ use std::mem;
 use std::path::Path;
 
 use noonmark_sync::config::ClockConfig;
-use noonmark_sync::engine::{Action, Engine, Input, KernelClock};
+use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
 use noonmark_sync::record::Event;
 use noonmark_sync::sample::{Local, ReadFailure, Reading, Source};
 use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
@@ -216,6 +216,23 @@ impl Discipline {
         });
     }
 
+    /// Takes a watch tick that comes at `now` by a glance. Gives its instant if all is as expected, and
+    /// nothing else is to be done; none where the tick takes [`Discipline::drive`].
+    pub fn glance(&mut self, now: Raw) -> Option<Raw> {
+        let (at, next) = match self.engine.glimpse(now)? {
+            Glimpse::Local => {
+                let local = local();
+                (local.raw, self.engine.glance_local(&local)?)
+            }
+            Glimpse::Reading(source) => {
+                let reading = self.read_phc(&source, now).ok()?;
+                (reading.raw, self.engine.glance(&reading)?)
+            }
+        };
+        self.wake_at = next;
+        Some(at)
+    }
+
     /// Lets the time channel go on; what comes of it goes to the engine.
     pub fn proceed_channel(&mut self) {
         if let Some(outcome) = self.channel.proceed() {
@@ -276,14 +293,14 @@ impl Discipline {
                 Some(Err(why)) => Err(why),
                 None => Err(ReadFailure::Absent),
             },
-            ref phc => self.read_phc(phc),
+            ref phc => self.read_phc(phc, clocks::raw()),
         };
         Some(Input::Read(source, outcome))
     }
 
-    fn read_phc(&mut self, source: &Source) -> Result<Reading, ReadFailure> {
+    fn read_phc(&mut self, source: &Source, now: Raw) -> Result<Reading, ReadFailure> {
         let phc = self.phcs.iter_mut().find(|phc| phc.source() == source);
-        let reading = phc.ok_or(ReadFailure::Absent)?.read(clocks::raw())?;
+        let reading = phc.ok_or(ReadFailure::Absent)?.read(now)?;
         if *source == Source::Vmclock {
             return self.put_on_utc(reading);
         }

@@ -172,11 +172,22 @@ impl Pid1 {
 
     /// Sleeps until something happens, and serves it.
     fn wait(&mut self) {
-        let now = clocks::raw();
-        let at_most = self.next_deadline(now) - now;
-        let count = self.queue.wait(at_most);
-        // A restored machine is seen at any wake: the marker is in memory.
-        self.look_for_disruption();
+        let mut now = clocks::raw();
+        let others = self.next_deadline(now);
+        let count = loop {
+            let tick = self.discipline.wake_at();
+            let count = self.queue.wait(others.min(tick) - now);
+            // A restored machine is seen at any wake: the marker is in memory.
+            let disrupted = self.look_for_disruption();
+            if count > 0 || disrupted || others <= tick {
+                break count;
+            }
+            // Nothing has happened in the meantime, so that the other deadlines still hold.
+            match self.discipline.glance(tick) {
+                Some(at) => now = at,
+                None => break count,
+            }
+        };
         for index in 0..count {
             match self.queue.event(index) {
                 Event::ClockSet => self.on_clock_set(),
@@ -191,8 +202,9 @@ impl Pid1 {
         }
     }
 
+    /// When something other than the clock's own next look is due.
     fn next_deadline(&self, now: Raw) -> Raw {
-        let mut next = self.discipline.wake_at().min(self.next_status);
+        let mut next = self.next_status;
         let stop = self.stopping.as_ref().map(Stopping::deadline);
         let reap = self.reap_again.then_some(now);
         let channel = self.discipline.channel.deadline();
@@ -270,12 +282,14 @@ impl Pid1 {
         }
     }
 
-    fn look_for_disruption(&mut self) {
+    /// Whether the machine's VMClock tells of a disruption, which has then been dealt with.
+    fn look_for_disruption(&mut self) -> bool {
         let vmclock = self.discipline.vmclock_mut();
         let disrupted = vmclock.is_some_and(VmClock::take_disruption);
         if disrupted && self.boot_wait.is_none() {
             self.discipline.drive(Input::Wake(DetectedBy::Vmclock));
         }
+        disrupted
     }
 
     /// The VMClock notified of a change, which the look at each wake has dealt with already.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::mem;
 
 use noonmark_sync::record::{
     self, Boot, Effective, Event, EventRecord, Record, Seed, ServiceStatus, State, Status, Usage,
@@ -61,11 +62,11 @@ impl Reporter {
 
     /// Tells the kernel what the engine knows of the clock's error, while it is synced.
     pub fn declare(&mut self, discipline: &Discipline) {
-        let clock = discipline.engine().status(clocks::raw());
-        if clock.state != State::Synced {
+        let engine = discipline.engine();
+        if engine.state() != State::Synced {
             return;
         }
-        let declared = discipline::declare_error(clock.bound_ns, clock.jitter_ns);
+        let declared = discipline::declare_error(engine.bound(clocks::raw()), engine.jitter());
         if let Err(errno) = declared
             && !self.declare_failed
         {
@@ -105,11 +106,12 @@ impl Reporter {
                 init_to_synced_ns: discipline.synced_at().map(|at| at - self.started.raw),
             },
             init: self.usage(),
-            kernel: self.kernel.clone(),
             clocksource: self.clocksource(),
             services,
-            config: self.config.clone(),
-            seed: self.seed.clone(),
+            // Lent, for copying them is a good part of what a record costs.
+            kernel: mem::take(&mut self.kernel),
+            config: mem::take(&mut self.config),
+            seed: mem::take(&mut self.seed),
             ..discipline.engine().status(clocks::raw())
         };
         for rung in &mut status.sources {
@@ -119,7 +121,12 @@ impl Reporter {
                 rung.last_failure = Some(why.into());
             }
         }
-        line(&Record::Status(status))
+        let record = Record::Status(status);
+        let line = line(&record);
+        if let Record::Status(status) = record {
+            (self.kernel, self.config, self.seed) = (status.kernel, status.config, status.seed);
+        }
+        line
     }
 
     fn usage(&mut self) -> Usage {

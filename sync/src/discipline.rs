@@ -86,6 +86,15 @@ pub(crate) struct Discipline {
     lag: (Raw, Nanos),
 }
 
+/// Where the clock is, and how it goes on if nothing disturbs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sight {
+    /// The anchor.
+    pub local: Local,
+    /// What the clock gains on RAW.
+    pub rate_ppb: f64,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     raw: Raw,
@@ -163,6 +172,19 @@ impl Discipline {
     /// What the clock should read at `raw`; none before it was seen.
     pub fn expected(&self, raw: Raw) -> Option<Utc> {
         self.anchor.map(|anchor| self.along(&anchor, raw))
+    }
+
+    /// The clock's line from here on; none while a command may not be in force yet.
+    pub fn sight(&self) -> Option<Sight> {
+        let anchor = self.anchor.filter(|_| self.lag() == Nanos::ZERO)?;
+        Some(Sight {
+            local: Local {
+                realtime: anchor.realtime,
+                raw: anchor.raw,
+                bound: anchor.noise,
+            },
+            rate_ppb: self.rate_ppb(),
+        })
     }
 
     /// How far [`Discipline::expected`] can be wrong because the kernel takes up a rate late.

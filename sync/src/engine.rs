@@ -8,8 +8,10 @@
 //! is slow or lost, of the guest's own clocks (this file). A reading is compared with what the
 //! estimator expects of the reference (`track`): a contradiction opens a doubt. What is believed
 //! then gives the clock's own offset (`repair`): too large, it is stepped and verified; else it is
-//! slewed away. A source that fails gives way to the next (`sources`).
+//! slewed away. A source that fails gives way to the next (`sources`). Most watch ticks need none
+//! of it: a glance shows that all is as expected (`glance`).
 
+mod glance;
 mod repair;
 mod report;
 mod sources;
@@ -26,6 +28,9 @@ use crate::ladder::Ladder;
 use crate::record::{Alert, DetectedBy, Event, State};
 use crate::sample::{Local, ReadFailure, Reading, Source};
 use crate::units::{Nanos, Ppb, Raw, Utc};
+use glance::Envelope;
+pub(crate) use glance::Glanced;
+pub use glance::Glimpse;
 use repair::Repair;
 
 /// What the shell tells the engine.
@@ -115,6 +120,8 @@ pub struct Engine {
     hint: Option<Look>,
     writing: Option<Write>,
     asking_kernel: Option<Why>,
+    /// What glances expect, while all is quiet.
+    envelope: Option<Envelope>,
     schedule: Schedule,
     last: Last,
 }
@@ -190,6 +197,7 @@ impl Engine {
             hint: None,
             writing: None,
             asking_kernel: None,
+            envelope: None,
             schedule: Schedule {
                 read: now,
                 read_interval: SLOW_READ_FIRST,
@@ -207,12 +215,14 @@ impl Engine {
     /// Changes, in the middle of it all, from which offset on the clock is stepped and how often it
     /// is looked at; the latter from the next look on.
     pub fn set_pace(&mut self, step: Nanos, watch: Nanos) {
+        self.end_glances();
         self.step = step.max(Nanos(1));
         self.watch = watch.clamp(WATCH_SHORTEST, WATCH_LONGEST);
     }
 
     /// Takes in what happened at `now` and appends what is to be done to `actions`.
     pub fn handle(&mut self, now: Raw, input: Input, actions: &mut Vec<Action>) {
+        self.end_glances();
         match input {
             Input::Wake(by) => self.wake(now, by, actions),
             Input::Read(source, outcome) => self.read(now, &source, outcome, actions),

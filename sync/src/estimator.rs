@@ -26,6 +26,7 @@
 //! false; who is right is not decided here.
 
 mod filter;
+mod outlook;
 
 use alloc::collections::VecDeque;
 
@@ -174,11 +175,8 @@ impl Estimator {
         let bound = reading.bound.0.max(1) as f64;
         let carried = model.carried(t);
         model.interval = carried.intersected(x, bound);
-        // A reading much coarser than what is known already guards the bound, but would only
-        // blur the estimate.
-        let blurs = bound > 8.0 * (carried.high - carried.low);
-        if reading.bound <= COARSE && !blurs {
-            model.open.add(t, x, bound);
+        if !model.is_blurred_by(reading.bound, &carried) {
+            model.open.add(t, x, bound, 1.0);
         }
     }
 
@@ -335,8 +333,20 @@ impl Model {
     }
 
     fn carried(&self, t: f64) -> Interval {
-        let spread_ppb = WANDER_PPB + self.rate_error_ppb;
-        self.interval.carried(t, self.filter.rate_ppb, spread_ppb)
+        self.interval
+            .carried(t, self.filter.rate_ppb, self.spread_ppb())
+    }
+
+    /// ρ.
+    fn spread_ppb(&self) -> f64 {
+        WANDER_PPB + self.rate_error_ppb
+    }
+
+    /// Whether a reading is so much coarser than what is known already that it guards the bound,
+    /// but would only blur the estimate.
+    fn is_blurred_by(&self, bound: Nanos, known: &Interval) -> bool {
+        let blurs = bound.0.max(1) as f64 > 8.0 * (known.high - known.low);
+        bound > COARSE || blurs
     }
 
     /// |y - ȳ| + 2 b / T over the blocks remembered, or what was known before them, if better.

@@ -117,6 +117,10 @@ impl Indicators {
         }
     }
 
+    pub fn is_standing(&self, alert: Alert) -> bool {
+        self.alerts.contains(&alert)
+    }
+
     pub fn alerts(&self) -> Vec<Alert> {
         self.alerts.iter().copied().collect()
     }

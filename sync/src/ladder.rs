@@ -154,6 +154,14 @@ impl Ladder {
         next.asked.is_none().then(|| next.source.clone())
     }
 
+    /// When [`Ladder::candidate`] is next worth asking, no answer being awaited; none where nothing
+    /// better than the one followed stands above it.
+    pub fn next_candidate(&self) -> Option<Raw> {
+        let rungs = &self.rungs[..self.followed.unwrap_or(self.rungs.len())];
+        let due = |rung: &Rung| rung.retry_at.unwrap_or(Raw(i64::MIN));
+        rungs.iter().map(due).min()
+    }
+
     /// Sources other than the one followed that could bear witness, from the one after `last` on.
     pub fn witness_after(&self, last: Option<&Source>) -> Option<Source> {
         let from = last
@@ -210,6 +218,13 @@ impl Ladder {
             rung.retry_at = None;
             rung.backoff = RETRY_FIRST;
             rung.method = Some(method);
+        }
+    }
+
+    /// Readings of the source followed were good, `count` of them, one after the other.
+    pub fn followed_well(&mut self, count: u64) {
+        if let Some(at) = self.followed {
+            self.rungs[at].good += count;
         }
     }
 

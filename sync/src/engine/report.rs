@@ -19,6 +19,7 @@ impl Engine {
             Some(rung) if !rung.source.is_immediate() => self.schedule.read_interval,
             _ => self.watch,
         };
+        let (good, offset) = self.last_good();
         Status {
             v: VERSION,
             seq: 0,
@@ -27,12 +28,12 @@ impl Engine {
             state: self.state,
             source: followed.map(|rung| rung.source.clone()),
             method: followed.and_then(|rung| rung.method),
-            offset_ns: self.last.offset,
+            offset_ns: offset,
             bound_ns: self.bound(now),
             frequency_ppb: self.discipline.commanded().rate(),
             drift_ppb_per_s: self.estimator.drift_ppb_per_s(),
             jitter_ns: self.indicators.jitter(),
-            since_good_ns: self.last.good.map_or(Nanos::MAX, |good| now - good),
+            since_good_ns: good.map_or(Nanos::MAX, |good| now - good),
             poll_ns: poll,
             sources: self.ladder.status(),
             disruptions: self.indicators.disruptions(),
@@ -51,16 +52,22 @@ impl Engine {
         }
     }
 
+    /// Standard deviation of the last offsets.
+    #[must_use]
+    pub fn jitter(&self) -> Nanos {
+        self.indicators.jitter()
+    }
+
     /// The largest error that the clock can have at `now`, as far as is known;
     /// [`Nanos::MAX`] before the first reading.
     #[must_use]
     pub fn bound(&self, now: Raw) -> Nanos {
-        let prediction = self.estimator.predict(now);
+        let prediction = self.predict(now);
         let expected = self.discipline.expected(now);
         let (Some(prediction), Some(realtime)) = (prediction, expected) else {
             return Nanos::MAX;
         };
-        let offset = prediction.reference - realtime;
+        let offset = prediction.reference - (realtime + self.strayed());
         let late = (offset + prediction.late).abs();
         let early = (offset - prediction.early).abs();
         late.max(early) + self.discipline.lag()

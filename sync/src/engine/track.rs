@@ -32,6 +32,18 @@ const SHELL_PAIRING: Nanos = Nanos::from_micros(3);
 /// No reference is later than this: 2200-01-01.
 const LATEST: Utc = Utc(7_258_118_400_000_000_000);
 
+/// The guest's clocks of a reading.
+pub(super) fn paired(reading: &Reading) -> Local {
+    Local {
+        realtime: reading.realtime,
+        raw: reading.raw,
+        bound: match reading.method {
+            Method::Precise => Nanos(2),
+            _ => SHELL_PAIRING,
+        },
+    }
+}
+
 impl Engine {
     /// The answer to a `Read`.
     pub(super) fn read(
@@ -209,15 +221,7 @@ impl Engine {
         self.ladder.good(&reading.source, reading.method);
         self.last.good = Some(now);
         self.last.offset = reading.offset();
-        let local = Local {
-            realtime: reading.realtime,
-            raw: reading.raw,
-            bound: match reading.method {
-                Method::Precise => Nanos(2),
-                _ => SHELL_PAIRING,
-            },
-        };
-        self.judge(now, &local, true, actions);
+        self.judge(now, &paired(reading), true, actions);
     }
 
     pub(super) fn trust(&self, now: Raw, source: &Source) -> Trust {

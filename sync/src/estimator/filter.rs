@@ -138,11 +138,11 @@ impl Filter {
 }
 
 impl Block {
-    /// Adds a reading to the running mean.
-    pub fn add(&mut self, t: f64, x: f64, bound: f64) {
-        self.count += 1.0;
-        self.t += (t - self.t) / self.count;
-        self.x += (x - self.x) / self.count;
+    /// Adds a reading, or the mean of `count` of them, to the running mean.
+    pub fn add(&mut self, t: f64, x: f64, bound: f64, count: f64) {
+        self.count += count;
+        self.t += (t - self.t) * count / self.count;
+        self.x += (x - self.x) * count / self.count;
         self.bound = self.bound.max(bound);
     }
 }

@@ -188,9 +188,11 @@ fn a_foreign_rate_is_found_within_a_tick_and_never_costs_more_than_3_ms() {
         let worst = worst_error(&mut world, 2 * SECOND);
         assert!(worst <= Nanos::from_millis(3), "{foreign:?}: {worst}");
         assert_eq!(causes(&world), [Cause::GuestFrequency], "{foreign:?}");
+        // By then, what the foreign rate had made of the clock is slewed away too.
+        world.run(30 * SECOND, |_| ());
         let after = world.clocks.kernel();
         let change = after.rate().0 - before.rate().0;
-        assert!(change.abs() < 100.0, "the rate is {change} ppb from before");
+        assert!(change.abs() < 20.0, "the rate is {change} ppb from before");
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use fastrand::Rng;
 use noonmark_sync::config::ClockConfig;
-use noonmark_sync::engine::{Action, Engine, Input, KernelClock};
+use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
 use noonmark_sync::record::{DetectedBy, Event};
-use noonmark_sync::sample::{ReadFailure, Source};
+use noonmark_sync::sample::{Local, ReadFailure, Source};
 use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
 
 use crate::clocks::{Clocks, Oscillator};
@@ -131,7 +131,39 @@ impl World {
         if next == answer {
             self.answer();
         } else if next == tick {
-            self.deliver(Input::Wake(DetectedBy::WatchTick));
+            self.tick();
+        }
+    }
+
+    /// A watch tick, as PID 1 takes it: a glance where that does, else a full look.
+    fn tick(&mut self) {
+        match self.glance() {
+            Some(next) => self.wake_at = next,
+            None => self.deliver(Input::Wake(DetectedBy::WatchTick)),
+        }
+    }
+
+    fn glance(&mut self) -> Option<Raw> {
+        match self.engine.glimpse(self.clocks.raw())? {
+            Glimpse::Local => {
+                let local = self.read_local();
+                self.engine.glance_local(&local)
+            }
+            Glimpse::Reading(source) => match self.read(source)? {
+                Input::Read(_, Ok(reading)) => self.engine.glance(&reading),
+                _ => None,
+            },
+        }
+    }
+
+    fn read_local(&mut self) -> Local {
+        self.pass(1_000);
+        let bound = self.rng.i64(20..400);
+        let slip = self.rng.i64(-bound..=bound);
+        Local {
+            realtime: self.clocks.realtime(),
+            raw: self.clocks.raw() + Nanos(slip),
+            bound: Nanos(bound),
         }
     }
 
@@ -174,16 +206,7 @@ impl World {
     fn carry_out(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::Read(source) => self.read(source),
-            Action::ReadLocal => {
-                self.pass(1_000);
-                let bound = self.rng.i64(20..400);
-                let slip = self.rng.i64(-bound..=bound);
-                Some(Input::Local(noonmark_sync::sample::Local {
-                    realtime: self.clocks.realtime(),
-                    raw: self.clocks.raw() + Nanos(slip),
-                    bound: Nanos(bound),
-                }))
-            }
+            Action::ReadLocal => Some(Input::Local(self.read_local())),
             Action::ReadKernel => {
                 self.pass(2_000);
                 Some(Input::Kernel(Ok(self.clocks.kernel())))
