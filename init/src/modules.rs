@@ -12,6 +12,9 @@ use thiserror::Error;
 /// How deep below `/lib/modules` a distribution keeps its modules, and some more.
 const DEPTH_MAX: usize = 8;
 
+/// Whether modules may still be loaded; once 1, it stays so (kernel/module/main.c).
+const LOCK: &str = "/proc/sys/kernel/modules_disabled";
+
 /// Why a module is not in.
 #[derive(Debug, Error)]
 pub enum ModuleError {
@@ -33,6 +36,12 @@ pub enum ModuleError {
         /// What `finit_module` returned.
         errno: Errno,
     },
+    /// No module can be loaded any more.
+    #[error("module {name}: module loading is locked ({LOCK} is 1)")]
+    Locked {
+        /// The module's name.
+        name: String,
+    },
 }
 
 /// Loads one module; that it is in already is fine.
@@ -47,6 +56,10 @@ pub fn load(module: &Module) -> Result<(), ModuleError> {
     })?;
     match finit_module(&file, c"", 0) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
+        // A driver's own EPERM looks the same.
+        Err(Errno::PERM) if is_locked(Path::new(LOCK)) => Err(ModuleError::Locked {
+            name: module.name.clone(),
+        }),
         Err(errno) => Err(ModuleError::Refused {
             name: module.name.clone(),
             errno,
@@ -59,7 +72,7 @@ impl ModuleError {
     #[must_use]
     pub fn module(&self) -> &str {
         match self {
-            Self::Open { name, .. } | Self::Refused { name, .. } => name,
+            Self::Open { name, .. } | Self::Refused { name, .. } | Self::Locked { name } => name,
         }
     }
 }
@@ -108,6 +121,10 @@ fn find_in(folder: &Path, depth: usize, found: &mut Vec<Module>) {
     }
 }
 
+fn is_locked(lock: &Path) -> bool {
+    fs::read_to_string(lock).is_ok_and(|text| text.trim_end() == "1")
+}
+
 /// The source that is lost when this module does not load.
 #[must_use]
 pub fn source_served(module: &str) -> Option<Source> {
@@ -135,7 +152,7 @@ fn meaning(module: &str, errno: Errno) -> &'static str {
         (_, Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG) => {
             "the kernel demands a signature that this file does not have"
         }
-        (_, Errno::PERM) => "module loading is locked",
+        (_, Errno::PERM) => "the driver won't serve this machine, or the kernel is locked down",
         (_, Errno::NOMEM) => "no memory",
         _ => "the driver's own failure",
     }
@@ -154,6 +171,24 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("module ptp_kvm"), "{text}");
         assert!(text.contains("clocksource is not TSC"), "{text}");
+    }
+
+    #[test]
+    fn a_drivers_own_refusal_is_not_taken_for_the_lock() {
+        let lock = std::env::temp_dir().join(format!("noonmark-lock-{}", std::process::id()));
+        let mut seen = Vec::new();
+        for text in ["0\n", "1\n"] {
+            fs::write(&lock, text).unwrap();
+            seen.push(is_locked(&lock));
+        }
+        fs::remove_file(&lock).unwrap();
+        assert_eq!(seen, [false, true]);
+        assert!(!is_locked(&lock));
+        let error = ModuleError::Refused {
+            name: "ptp_vmw".into(),
+            errno: Errno::PERM,
+        };
+        assert!(error.to_string().contains("won't serve"), "{error}");
     }
 
     #[test]
