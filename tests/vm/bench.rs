@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_qemu::experiment::bench::{Bench, PeerRun};
 use noonmark_qemu::experiment::document::Document;
+use noonmark_qemu::experiment::fault::Family;
 use noonmark_qemu::experiment::steady::SteadyState;
 use noonmark_tests::{not_run, xtask};
 
@@ -103,7 +104,9 @@ fn recovered(run: &PeerRun) -> Result<()> {
     ensure!(faults.len() == 2, "{} faults, expected 2", faults.len());
     for fault in faults {
         ensure!(fault.summary.recovered == 1, "{:?}", fault.samples);
-        ensure!(fault.samples[0].wrong_reads > 0, "nobody saw the fault");
+        // After a pause the clock can be right before the observer runs again.
+        let unseen = fault.samples[0].wrong_reads == 0 && fault.family == Family::Step;
+        ensure!(!unseen, "nobody saw {}", fault.fault);
     }
     Ok(())
 }

@@ -46,7 +46,8 @@ pub fn render(document: &Document) -> Result<String, PlotError> {
             body {
                 h1 { (title) }
                 @if let Some((_, ours)) = runs.first() {
-                    (verdict(ours))
+                    // A bench can have been asked for other things than faults.
+                    @if bench.is_none() || !page::faults(&runs).is_empty() { (verdict(ours)) }
                     (page::load(ours))
                 }
                 (page::legend(&runs))
@@ -103,7 +104,7 @@ mod tests {
 
     use super::super::bench::{Bench, FirstRead, MissingPeer, PeerRun};
     use super::super::fixture;
-    use super::super::report::Summary;
+    use super::super::report::{NotRun, Summary};
     use super::super::steady::{Cost, SteadyState};
     use super::*;
 
@@ -251,6 +252,37 @@ mod tests {
             assert!(page.contains(part), "no `{part}`");
         }
         assert_eq!(page.matches("<svg").count(), 5);
+    }
+
+    #[test]
+    fn what_could_not_be_done_to_a_peer_is_no_failure_of_it() {
+        let mut refused = traced();
+        refused.faults[0].samples.clear();
+        refused.faults[0].summary = Summary::of(&[]);
+        refused.not_run = vec![NotRun {
+            fault: "step:-1h".into(),
+            reason: "its guest refuses".into(),
+        }];
+        let ours = PeerRun::new("noonmark", "0.1.0", traced());
+        let peer = PeerRun::new("chronyd", "4.3", refused);
+        let bench = Bench {
+            deadline_ns: Nanos::from_secs(15),
+            ..Bench::new(vec![ours, peer], vec![])
+        };
+        let page = render(&Document::Bench(bench)).unwrap();
+        assert!(!page.contains("&gt; 15.000 s") && !page.contains("0/2"));
+        assert!(page.contains("chronyd, step:-1h: its guest refuses"));
+    }
+
+    #[test]
+    fn a_bench_without_faults_says_nothing_of_them() {
+        let mut report = fixture::report();
+        report.first = None;
+        report.faults.clear();
+        let bench = Bench::new(vec![PeerRun::new("noonmark", "0.1.0", report)], vec![]);
+        let page = render(&Document::Bench(bench)).unwrap();
+        assert!(!page.contains("no sample was taken"));
+        assert_eq!(page.matches("<svg").count(), 0);
     }
 
     #[test]

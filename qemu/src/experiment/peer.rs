@@ -209,7 +209,8 @@ impl Faults<'_, '_> {
     /// Does a fault once, in the guest that is there or in a new one.
     fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, Trouble> {
         if matches!(fault.family(), Family::SourceLoss | Family::Liar) {
-            let why = "it is done to the host's time channel, and peers follow /dev/ptp0";
+            let why =
+                "it is done to a source that only noonmark follows; peers follow ptp_kvm alone";
             return Err(Trouble::Refused(why.to_owned()));
         }
         self.guest = self.guest.take().filter(|guest| guest.suits(fault));

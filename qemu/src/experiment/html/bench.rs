@@ -25,6 +25,9 @@ pub fn recoveries(bench: &Bench, runs: &[Run<'_>]) -> Result<Markup, PlotError> 
         })
         .filter(|row| !row.series.is_empty())
         .collect();
+    if rows.is_empty() {
+        return Ok(html! {});
+    }
     let plot = plot::recoveries(&rows, bench.deadline_ns)?;
     Ok(html! {
         @if let Some(svg) = plot {

@@ -98,11 +98,14 @@ pub fn overview(runs: &[Run<'_>], deadline: Nanos) -> Markup {
     }
 }
 
-/// The fault in each run that has it, with the run's place.
+/// The fault in each run that has samples of it, with the run's place. A run alone shows that it has
+/// none.
 fn entries<'a>(name: &str, runs: &[Run<'a>]) -> Vec<(usize, &'a FaultReport)> {
+    let several = runs.len() > 1;
     let in_run = |(index, (_, report)): (usize, &Run<'a>)| {
-        let entry = report.faults.iter().find(|fault| fault.fault == name)?;
-        Some((index, entry))
+        let mut faults = report.faults.iter();
+        let entry = faults.find(|fault| fault.fault == name)?;
+        (!several || entry.summary.count > 0).then_some((index, entry))
     };
     runs.iter().enumerate().filter_map(in_run).collect()
 }
