@@ -165,6 +165,7 @@ impl Engine {
         envelope.interval = interval.narrowed(deviation, reading.bound);
         let found = &mut envelope.found;
         found.offset = reading.offset();
+        self.indicators.add_offset(found.offset);
         found.elapsed_ns = found.elapsed_ns.saturating_add(elapsed.0);
         found.deviation_ns = found.deviation_ns.saturating_add(deviation.0);
         found.bound = found.bound.max(reading.bound);

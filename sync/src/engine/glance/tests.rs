@@ -208,3 +208,15 @@ fn nothing_is_expected_of_a_clock_that_is_not_synced() {
     let mut engine = Engine::new(config, Utc(0), Raw(0));
     assert_eq!(engine.glimpse(Raw(1)), None);
 }
+
+#[test]
+fn the_jitter_is_that_of_the_last_readings_glances_included() {
+    let mut machine = Machine::settled(23_400.0);
+    machine.rest(0);
+    let before = machine.engine.jitter();
+    for tick in 0..6 {
+        assert!(machine.glances((0, 40 * (tick % 2))), "tick {tick}");
+        machine.pass(TICK);
+    }
+    assert!(machine.engine.jitter() > before, "{before}");
+}
