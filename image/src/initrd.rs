@@ -131,6 +131,7 @@ pub fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         seed: spec.seed,
         sysctl: spec.sysctl.clone(),
         tmpfs: spec.tmpfs,
+        mounts: spec.mounts.clone(),
         network: spec.network.clone(),
         ntp: spec.ntp.clone(),
         services: own.chain(spec.services.clone()).collect(),

@@ -5,6 +5,7 @@
 
 mod check;
 mod entries;
+mod mounts;
 mod network;
 mod raw;
 mod system;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
-use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
+use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
 use noonmark_sync::config::values::{SysctlName, SysctlValue};
 use noonmark_sync::config::{ClockConfig, FailureAction, Service, StatusConfig};
 use noonmark_sync::sample::Source;
@@ -59,6 +60,8 @@ pub struct Spec {
     pub sysctl: BTreeMap<SysctlName, SysctlValue>,
     /// `[tmpfs]`
     pub tmpfs: TmpfsConfig,
+    /// `[[mount]]`, in the file's order.
+    pub mounts: Vec<DataDisk>,
     /// `[initrd]`
     pub initrd: InitrdSpec,
     /// `[budget]`
@@ -301,10 +304,25 @@ impl Spec {
         for name in ["virtio_pci", "virtio_console"] {
             list.push(wanted(name, "the status port".into(), None, true));
         }
+        // A kernel that has it built in needs no module; without ACPI there is no button.
+        list.push(wanted("button", "the power button".into(), None, false));
         if self.seed.enabled {
             // A kernel without the driver has no seeds.
             let needed_by = "the seed disk".to_string();
             list.push(wanted("virtio_blk", needed_by, Some("seed.enabled"), false));
+        }
+        for disk in &self.mounts {
+            let label = disk.label.as_str();
+            let needed_by = || format!("the data disk `{label}`");
+            list.push(wanted("virtio_blk", needed_by(), Some("mount"), true));
+            if disk.kind == FileSystem::Vfat {
+                // Its default character sets, which vfat asks for by name when it is mounted.
+                for name in ["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"] {
+                    list.push(wanted(name, needed_by(), Some("mount.type"), false));
+                }
+            }
+            let name = disk.kind.name();
+            list.push(wanted(name, needed_by(), Some("mount.type"), true));
         }
         if self.wants_network() {
             let needed_by = "the network".to_string();

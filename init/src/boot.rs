@@ -132,6 +132,7 @@ pub fn fallback_config() -> BootConfig {
         seed: SeedConfig::default(),
         sysctl: BTreeMap::new(),
         tmpfs: TmpfsConfig::default(),
+        mounts: Vec::new(),
     }
 }
 

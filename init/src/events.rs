@@ -11,7 +11,7 @@ use rustix::time::Timespec;
 use crate::clocks;
 
 /// How many events one wake takes; there are no more kinds than this.
-const BATCH: usize = 8;
+const BATCH: usize = 9;
 
 /// The longest wait: the loop always has an earlier deadline than this.
 const LONGEST: Nanos = Nanos::from_secs(3_600);
@@ -39,6 +39,8 @@ pub enum Event {
     },
     /// Signals wait.
     Signals,
+    /// The kernel sent ACPI events.
+    Button,
     /// The seed's reader has answered, in part or whole.
     Setup,
 }
@@ -60,11 +62,13 @@ pub enum Watched {
     StatusPort,
     /// [`crate::signals::Signals`].
     Signals,
+    /// [`crate::button::Button`].
+    Button,
     /// [`crate::setup::Setup`].
     Setup,
 }
 
-const WATCHED: [Watched; 8] = [
+const WATCHED: [Watched; 9] = [
     Watched::ClockSet,
     Watched::VmClock,
     Watched::Uevents,
@@ -72,6 +76,7 @@ const WATCHED: [Watched; 8] = [
     Watched::Samples,
     Watched::StatusPort,
     Watched::Signals,
+    Watched::Button,
     Watched::Setup,
 ];
 
@@ -162,6 +167,7 @@ fn flags(watched: Watched) -> EventFlags {
         | Watched::Uevents
         | Watched::Samples
         | Watched::Signals
+        | Watched::Button
         | Watched::Setup => EventFlags::IN,
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.
         Watched::TimePort | Watched::StatusPort => {
@@ -179,6 +185,7 @@ fn event(watched: Watched, connected: bool) -> Event {
         Watched::Samples => Event::Samples,
         Watched::StatusPort => Event::StatusPort { connected },
         Watched::Signals => Event::Signals,
+        Watched::Button => Event::Button,
         Watched::Setup => Event::Setup,
     }
 }

@@ -1,15 +1,18 @@
 //! What the guest's programs are made of: PID 1, the fault program, and what sets up the network.
 //!
 //! PID 1 is a shell of I/O around [`noonmark_sync::engine::Engine`]: it turns what the kernel tells
-//! into the engine's inputs, carries out its actions, and reports. It has one thread and one loop;
-//! nothing in it waits without a deadline, and nothing that a host, a service or a device does can
-//! end it.
+//! into the engine's inputs, carries out its actions, and reports. It has one loop, and threads
+//! beside it for nothing but what a disk can hold up in the kernel: mounting, and writing out at the
+//! end. Nothing in it waits without a deadline, and nothing that a host, a service or a device does
+//! can end it.
 
 pub mod affinity;
 pub mod allowance;
 pub mod boot;
+pub mod button;
 pub mod clocks;
 pub mod discipline;
+pub mod disks;
 pub mod door;
 pub mod eventlog;
 pub mod events;

@@ -5,6 +5,7 @@ mod ntp;
 mod services;
 mod telling;
 
+use noonmark_sync::config::BootConfig;
 use noonmark_sync::config::values::SysctlName;
 use noonmark_sync::engine::Input;
 use noonmark_sync::record::{DetectedBy, Event as Told, Seed, SeedState};
@@ -12,7 +13,9 @@ use noonmark_sync::units::{Nanos, Raw};
 use rustix::io::Errno;
 
 use crate::boot::{self, Started};
+use crate::button::Button;
 use crate::discipline::Discipline;
+use crate::disks::DataDisks;
 use crate::events::{Event, EventQueue, Watched};
 use crate::report::Reporter;
 use crate::services::Services;
@@ -49,6 +52,7 @@ struct Pid1 {
     clock_set: ClockSetTimer,
     signals: Signals,
     uevents: Option<Uevents>,
+    button: Option<Button>,
     /// Events that wait to be told.
     told: Vec<Told>,
     /// Until when the first correction may wait; none once it has been asked for.
@@ -63,6 +67,9 @@ struct Pid1 {
     /// The image's configuration under the kernel command line.
     layers: Layers,
     setup: Setup,
+    disks: DataDisks,
+    /// The configuration that is to be carried out once the data disks are there.
+    configured: Option<BootConfig>,
     /// Whether all is set up, so that services may start.
     ready: bool,
 }
@@ -109,6 +116,7 @@ impl Pid1 {
             clock_set: ClockSetTimer::new()?,
             signals: Signals::open()?,
             uevents: None,
+            button: None,
             told: Vec::new(),
             boot_wait: Some(now + BOOT_WAIT),
             status_interval: config.status.interval.max(Nanos::from_millis(10)),
@@ -119,6 +127,8 @@ impl Pid1 {
             bolts: (config.lock_modules, Vec::new()),
             layers,
             setup: Setup::begin(&config.seed, now),
+            disks: DataDisks::default(),
+            configured: None,
             ready: false,
         };
         let mut seed = Seed::default();
@@ -132,6 +142,10 @@ impl Pid1 {
         match uevents {
             Ok(uevents) => pid1.uevents = Some(uevents),
             Err(errno) => pid1.fail_softly(format!("uevents: {errno}; hotplug goes unnoticed")),
+        }
+        match Button::open() {
+            Ok(button) => pid1.button = button,
+            Err(error) => pid1.fail_softly(error.to_string()),
         }
         pid1.watch_all()?;
         if listed {
@@ -167,6 +181,9 @@ impl Pid1 {
         if let Some(uevents) = &self.uevents {
             self.queue.watch(Watched::Uevents, uevents.descriptor())?;
         }
+        if let Some(button) = &self.button {
+            self.queue.watch(Watched::Button, button.descriptor())?;
+        }
         Ok(())
     }
 
@@ -197,6 +214,7 @@ impl Pid1 {
                 Event::Samples => self.on_samples(),
                 Event::StatusPort { connected } => self.on_status_port(connected),
                 Event::Signals => self.on_signals(),
+                Event::Button => self.on_button(),
                 Event::Setup => self.set_up(clocks::raw()),
             }
         }
@@ -217,6 +235,7 @@ impl Pid1 {
             channel,
             services,
             self.setup.deadline(),
+            self.disks.deadline(),
         ] {
             next = deadline.map_or(next, |deadline| next.min(deadline));
         }

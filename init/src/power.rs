@@ -8,17 +8,32 @@ use std::time::Duration;
 
 use noonmark_sync::config::FailureAction;
 use noonmark_sync::record::Shutdown;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::log;
 
-/// How long file systems may take to write out what they hold.
+/// How long file systems may take to write out what they hold, where all of them are in memory.
 const SYNC_DEADLINE: Duration = Duration::from_millis(500);
+
+/// The same, where data disks are to be written to.
+const DISKS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The sync thread's stack: it makes one system call.
 const SYNC_STACK_BYTES: usize = 64 * 1024;
 
 static ON_FAILURE: OnceLock<FailureAction> = OnceLock::new();
+
+/// Where data disks are, or may be, mounted.
+static DATA_DISKS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// The folders on which data disks are mounted, to be taken down in reverse order; the first call
+/// counts.
+pub fn set_data_disks(paths: Vec<String>) {
+    // The configuration is carried out once.
+    let _ = DATA_DISKS.set(paths);
+}
 
 /// What a failure of PID 1 leads to; the first call counts, and before it the machine is turned off.
 pub fn set_failure_action(action: FailureAction) {
@@ -47,9 +62,9 @@ pub fn fail(why: std::fmt::Arguments<'_>) -> ! {
     })
 }
 
-/// Writes out the file systems, then ends the machine.
+/// Takes the data disks down and writes out the file systems, then ends the machine.
 pub fn end(how: Shutdown) -> ! {
-    sync();
+    write_out(DATA_DISKS.get().map_or(&[], Vec::as_slice));
     let command = match how {
         Shutdown::Poweroff => RebootCommand::PowerOff,
         Shutdown::Reboot => RebootCommand::Restart,
@@ -67,20 +82,41 @@ pub fn end(how: Shutdown) -> ! {
     }
 }
 
-/// `sync(2)` on a thread of its own, because a broken device can hold it for ever.
-fn sync() {
+/// Unmounting and `sync(2)` on a thread of its own, because a broken device can hold it for ever.
+fn write_out(data_disks: &'static [String]) {
+    let deadline = if data_disks.is_empty() {
+        SYNC_DEADLINE
+    } else {
+        DISKS_DEADLINE
+    };
     let (done, wait) = mpsc::channel();
     let started = thread::Builder::new()
         .stack_size(SYNC_STACK_BYTES)
         .spawn(move || {
+            for path in data_disks.iter().rev() {
+                take_down(path);
+            }
             rustix::fs::sync();
             // Where nobody waits any more, the machine is already going down.
             let _ = done.send(());
         });
-    if started.is_err() || wait.recv_timeout(SYNC_DEADLINE).is_err() {
+    if started.is_err() || wait.recv_timeout(deadline).is_err() {
         log!(
             Error,
-            "file systems were not written out within {SYNC_DEADLINE:?}"
+            "file systems were not written out within {deadline:?}"
         );
+    }
+}
+
+/// Unmounts a data disk; one that somebody still holds is made read-only, which leaves it as clean.
+fn take_down(path: &str) {
+    let outcome = match unmount(path, UnmountFlags::empty()) {
+        Err(Errno::BUSY) => mount_remount(path, MountFlags::RDONLY, ""),
+        // Nothing is mounted there.
+        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        outcome => outcome,
+    };
+    if let Err(errno) = outcome {
+        log!(Error, "taking down {path}: {errno}");
     }
 }

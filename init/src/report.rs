@@ -6,7 +6,8 @@ use std::fs::File;
 use std::mem;
 
 use noonmark_sync::record::{
-    self, Boot, Effective, Event, EventRecord, Record, Seed, ServiceStatus, State, Status, Usage,
+    self, Alert, Boot, DiskState, DiskStatus, Effective, Event, EventRecord, Record, Seed,
+    ServiceStatus, State, Status, Usage,
 };
 use noonmark_sync::units::{Nanos, Raw};
 
@@ -32,6 +33,7 @@ pub struct Reporter {
     measured: (Raw, Nanos),
     config: BTreeMap<String, Effective>,
     seed: Seed,
+    disks: Vec<DiskStatus>,
     declare_failed: bool,
 }
 
@@ -50,6 +52,7 @@ impl Reporter {
             measured: (started.raw, started.cpu),
             config: BTreeMap::new(),
             seed: Seed::default(),
+            disks: Vec::new(),
             declare_failed: false,
         }
     }
@@ -58,6 +61,11 @@ impl Reporter {
     pub fn configured(&mut self, config: BTreeMap<String, Effective>, seed: Seed) {
         self.config = config;
         self.seed = seed;
+    }
+
+    /// How far the data disks are from here on.
+    pub fn mounted(&mut self, disks: &[DiskStatus]) {
+        self.disks = disks.to_vec();
     }
 
     /// Tells the kernel what the engine knows of the clock's error, while it is synced.
@@ -112,8 +120,13 @@ impl Reporter {
             kernel: mem::take(&mut self.kernel),
             config: mem::take(&mut self.config),
             seed: mem::take(&mut self.seed),
+            disks: mem::take(&mut self.disks),
             ..discipline.engine().status(clocks::raw())
         };
+        let lacks = |disk: &DiskStatus| matches!(disk.state, DiskState::Absent | DiskState::Failed);
+        if status.disks.iter().any(lacks) {
+            status.alerts.push(Alert::DiskMissing);
+        }
         for rung in &mut status.sources {
             if let Some(why) = discipline.refusal(&rung.source)
                 && rung.good == 0
@@ -125,6 +138,7 @@ impl Reporter {
         let line = line(&record);
         if let Record::Status(status) = record {
             (self.kernel, self.config, self.seed) = (status.kernel, status.config, status.seed);
+            self.disks = status.disks;
         }
         line
     }

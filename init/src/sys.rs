@@ -2,7 +2,7 @@
 //! here, and nothing else: what the calls mean for the clock is decided by their callers.
 #![allow(
     unsafe_code,
-    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, interface flags, packet sockets, the processor's counter and the child's side of fork have no safe wrapper"
+    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, interface flags, packet sockets, netlink groups, the processor's counter and the child's side of fork have no safe wrapper"
 )]
 
 use std::ffi::c_void;
@@ -341,6 +341,25 @@ pub fn schedule_fifo(priority: i32) -> Result<(), Errno> {
         Err(last_errno())
     } else {
         Ok(())
+    }
+}
+
+/// Has a netlink socket hear a multicast group; by its number, which bind(2) takes only up to 32.
+pub fn join_netlink_group(socket: &OwnedFd, group: u32) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one `u32` at the pointer, which lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_ADD_MEMBERSHIP,
+            (&raw const group).cast(),
+            mem::size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
     }
 }
 

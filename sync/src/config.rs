@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::sample::Source;
 use crate::units::{Nanos, Utc};
 use network::{NetworkConfig, NtpConfig};
-use system::{SeedConfig, TmpfsConfig};
+use system::{DataDisk, SeedConfig, TmpfsConfig};
 use values::{SysctlName, SysctlValue};
 
 mod capability;
@@ -70,6 +70,9 @@ pub struct BootConfig {
     /// Sizes of the file systems in memory.
     #[serde(default)]
     pub tmpfs: TmpfsConfig,
+    /// Data disks, mounted in this order before any service starts.
+    #[serde(default)]
+    pub mounts: Vec<DataDisk>,
 }
 
 /// One module file of the initrd.

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::sample::{Method, Source};
 use crate::units::{Nanos, Ppb, Utc};
 
+mod disk;
 mod service;
 mod words;
 
+pub use disk::{DiskState, DiskStatus};
 pub use service::{ServiceState, ServiceStatus};
 
 /// The status port's name on the virtio-serial bus.
@@ -121,6 +123,9 @@ pub struct Status {
     /// The services, in the configuration's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceStatus>,
+    /// The data disks, in the configuration's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskStatus>,
 }
 
 /// A setting, and who had the last word on it.
@@ -380,6 +385,8 @@ pub enum Alert {
     SourceLies,
     /// The clock can't be corrected: the syscall fails.
     CannotCorrect,
+    /// A data disk that the image can do without is not mounted.
+    DiskMissing,
 }
 
 /// One line from the host.

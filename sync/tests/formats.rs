@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 use noonmark_sync::config::network::{Interface, NetworkConfig, NtpConfig};
-use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
+use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
 use noonmark_sync::config::{
     BootConfig, Capability, ClockConfig, FailureAction, Module, OnDisruption, OnStartTimeout,
     Output, Restart, Service, ServiceSignal, Start, StatusConfig,
 };
 use noonmark_sync::record::{
-    Alert, Boot, Cause, Command, DetectedBy, Effective, Event, EventRecord, Origin, Record,
-    Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown, SourceStatus, State, Status,
-    Topic, Usage,
+    Alert, Boot, Cause, Command, DetectedBy, DiskState, DiskStatus, Effective, Event, EventRecord,
+    Origin, Record, Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown, SourceStatus,
+    State, Status, Topic, Usage,
 };
 use noonmark_sync::sample::{Method, Source};
 use noonmark_sync::testport::{
@@ -131,6 +131,13 @@ fn the_status_record() {
                 tasks_refused: 0,
             },
         ],
+        disks: vec![DiskStatus {
+            label: "data".into(),
+            path: "/data".into(),
+            state: DiskState::Mounted,
+            device: Some("vdb".into()),
+            problem: None,
+        }],
     };
     is_written_as(
         &Record::Status(status),
@@ -152,7 +159,8 @@ fn the_status_record() {
             r#""services":["#,
             r#"{"name":"web","state":"running","pid":71,"restarts":2,"#,
             r#""last_exit":"killed by signal 9","memory_kib":640,"oom_kills":1,"tasks_refused":7},"#,
-            r#"{"name":"log","state":"waiting"}]}"#,
+            r#"{"name":"log","state":"waiting"}],"#,
+            r#""disks":[{"label":"data","path":"/data","state":"mounted","device":"vdb"}]}"#,
         ),
     );
 }
@@ -382,6 +390,15 @@ fn the_boot_configuration_is_read_back_as_written() {
             "10".parse().expect("a value"),
         )]),
         tmpfs: TmpfsConfig::default(),
+        mounts: vec![DataDisk {
+            label: "data".parse().expect("a label"),
+            path: "/data".parse().expect("a path"),
+            kind: FileSystem::Ext4,
+            read_only: false,
+            exec: false,
+            required: true,
+            wait: DataDisk::WAIT,
+        }],
     };
     let json = serde_json::to_string(&config).expect("it can be written");
     let read: BootConfig = serde_json::from_str(&json).expect("it can be read");

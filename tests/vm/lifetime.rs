@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
-use noonmark_qemu::vm::machine::{Machine, PowerOff};
+use noonmark_qemu::vm::machine::Machine;
 use noonmark_qemu::vm::rundir;
 use noonmark_sync::record::{self, Command, Event, Record, Shutdown};
 use noonmark_tests::xtask;
@@ -20,13 +20,6 @@ const STARTED: Duration = Duration::from_secs(60);
 
 /// How long a process may take to be gone after its signal.
 const GONE: Duration = Duration::from_secs(10);
-
-pub fn powers_off_when_told(platform: &Platform, images: &Images) -> Result<()> {
-    let guest = platform.boot(&images.base)?;
-    let how = guest.machine.power_off()?;
-    ensure!(how == PowerOff::Guest, "{how:?}");
-    Ok(())
-}
 
 pub fn restarts_when_told(platform: &Platform, images: &Images) -> Result<()> {
     let mut guest = platform.boot(&images.base)?;

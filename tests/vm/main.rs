@@ -7,11 +7,14 @@
 mod appliance;
 mod bench;
 mod boot;
+mod disks;
 mod faults;
+mod firstread;
 mod hostile;
 mod lifetime;
 mod ntp;
 mod platform;
+mod power;
 mod recovery;
 mod seed;
 mod services;

@@ -103,7 +103,10 @@ fn boot(platform: &Platform, disks: &[&[u8]], words: &str) -> Result<(Guest, Tem
     for (index, disk) in disks.iter().enumerate() {
         let path = folder.path().join(format!("seed{index}.img"));
         write(&path, disk)?;
-        config.devices.push(Device::Disk { path });
+        config.devices.push(Device::Disk {
+            path,
+            writable: false,
+        });
     }
     Ok((platform.boot_config(config)?, folder))
 }

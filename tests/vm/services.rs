@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use noonmark_qemu::hub::Feed;
-use noonmark_qemu::vm::machine::PowerOff;
+use noonmark_qemu::vm::power::PowerOff;
 use noonmark_sync::record::{Event, Record, ServiceState, ServiceStatus, State, Status};
 use noonmark_sync::units::{Nanos, Utc};
 use noonmark_tests::{build_image, guest_program, workspace_root};

@@ -8,7 +8,10 @@ use noonmark_sync::sample::Source;
 use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
-use crate::{appliance, bench, boot, faults, hostile, lifetime, ntp, recovery, seed, services};
+use crate::{
+    appliance, bench, boot, disks, faults, firstread, hostile, lifetime, ntp, power, recovery,
+    seed, services,
+};
 
 /// What a test does on a platform.
 type Body = fn(&Platform, &Images) -> Result<()>;
@@ -135,9 +138,25 @@ const TESTS: &[(&str, On, Body)] = &[
         seed::takes_one_seed_and_refuses_two,
     ),
     (
-        "powers_off_when_told",
+        "shows_no_service_a_wrong_clock_at_boot",
         On::First,
-        lifetime::powers_off_when_told,
+        firstread::never_wrong,
+    ),
+    (
+        "mounts_data_disks_by_label",
+        On::First,
+        disks::mounted_by_label_and_taken_down_clean,
+    ),
+    (
+        "ends_as_chosen_without_a_required_disk",
+        On::First,
+        disks::without_a_required_disk,
+    ),
+    ("powers_off_when_told", On::First, power::off_in_each_way),
+    (
+        "powers_off_by_signal_services_first",
+        On::First,
+        power::off_by_signal_services_first,
     ),
     (
         "restarts_when_told",

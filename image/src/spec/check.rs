@@ -18,7 +18,7 @@ use super::{
     Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, Image, InitrdSpec, KernelSource,
     KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
-use super::{entries, network, system};
+use super::{entries, mounts, network, system};
 
 /// 1980-01-01T00:00:00Z: a FAT file system can't say anything earlier.
 const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
@@ -33,6 +33,7 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
     let vm = VmSpec::default();
     let clock = clock(raw.clock, place)?;
     let network = network::network(raw.network, place)?;
+    let files = entries::files(raw.file, place)?;
     let spec = Spec {
         image: image(raw.image, place)?,
         kernel: kernel(raw.kernel, place)?,
@@ -56,7 +57,8 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
             }),
             file: raw.status.file,
         },
-        files: entries::files(raw.file, place)?,
+        mounts: mounts::mounts(raw.mount, &files, place)?,
+        files,
         services: entries::services(raw.service, place)?,
         seed: system::seed(&raw.seed, place)?,
         sysctl: system::sysctl(raw.sysctl, place)?,

@@ -20,7 +20,7 @@ const OWN_SERVICES: &str = "noonmark-";
 const SERVICES_MAX: usize = 256;
 
 /// Folders over which PID 1 mounts; a file of the image there would be hidden.
-const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
+pub(super) const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/tmp"];
 
 /// Files that noonmark itself puts into the image.
 const OWN_FILES: [&str; 7] = [

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use noonmark_sync::config::network::{Interface, Server};
+use noonmark_sync::config::system::FileSystem;
 use noonmark_sync::config::{FailureAction, Service};
 use serde::Deserialize;
 use toml::Spanned;
@@ -33,6 +34,7 @@ pub(super) struct RawSpec {
     pub seed: RawSeed,
     pub sysctl: BTreeMap<String, Spanned<toml::Value>>,
     pub tmpfs: RawTmpfs,
+    pub mount: Vec<RawMount>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -136,4 +138,21 @@ pub(super) struct RawSeed {
 pub(super) struct RawTmpfs {
     pub run_kib: Key<i64>,
     pub tmp_kib: Key<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMount {
+    pub label: Spanned<String>,
+    pub path: Spanned<String>,
+    #[serde(rename = "type")]
+    pub kind: FileSystem,
+    #[serde(default)]
+    pub read_only: bool,
+    #[serde(default)]
+    pub exec: bool,
+    #[serde(default)]
+    pub required: bool,
+    #[serde(default)]
+    pub wait_ms: Key<i64>,
 }

@@ -90,6 +90,7 @@ fn expected(title: &str, key: &Key) -> String {
     let needed = match title {
         "[[file]]" => "path = \"/a\"\nsource = \"a\"\n",
         "[[service]]" => "name = \"a\"\nexec = [\"/a\"]\n",
+        "[[mount]]" => "label = \"a\"\npath = \"/a\"\ntype = \"ext4\"\n",
         _ => "",
     };
     let others: String = needed

@@ -2,17 +2,18 @@
 //! configuration that comes of it is put to use.
 
 use noonmark_sync::config::Module;
-use noonmark_sync::record::Event as Told;
+use noonmark_sync::record::{Alert, Event as Told};
 use noonmark_sync::units::{Nanos, Raw};
 
 use super::Pid1;
+use crate::disks::DataDisks;
 use crate::events::Watched;
 use crate::modules::{self, ModuleError};
 use crate::seed::verdict::Verdict;
 use crate::services::Services;
 use crate::setup::Found;
 use crate::setup::apply::Applied;
-use crate::{boot, clocks, handover};
+use crate::{boot, clocks, handover, power};
 
 impl Pid1 {
     /// Loads the image's modules in their order. The clock is corrected as soon as its driver is
@@ -47,6 +48,10 @@ impl Pid1 {
             self.ready = true;
             return;
         }
+        if self.configured.is_some() {
+            self.open_once_mounted(now);
+            return;
+        }
         let found = match self.setup.proceed(now) {
             Found::Over(found) => found,
             Found::NotYet if self.ready || self.setup.deadline().is_some() => return,
@@ -70,7 +75,6 @@ impl Pid1 {
             seed,
             events,
         } = self.layers.apply(found);
-        self.ready = true;
         self.told.extend(events);
         boot::set_hostname(&config);
         let problems = handover::write(&config);
@@ -85,6 +89,38 @@ impl Pid1 {
             .set_pace(config.clock.step, config.clock.watch);
         self.status_interval = config.status.interval.max(Nanos::from_millis(10));
         self.reporter.configured(effective, seed);
+        let paths = config.mounts.iter().map(|disk| disk.path.as_str().into());
+        power::set_data_disks(paths.collect());
+        self.disks = DataDisks::begin(config.mounts.clone(), now);
+        self.reporter.mounted(self.disks.status());
+        self.configured = Some(config);
+        self.open_once_mounted(now);
+    }
+
+    /// Goes on with the data disks; once that is over, the services may start. Without a disk that
+    /// the image requires, PID 1 does what the image says of its failure.
+    fn open_once_mounted(&mut self, now: Raw) {
+        if !self.disks.proceed(now) {
+            return;
+        }
+        let Some(config) = self.configured.take() else {
+            return;
+        };
+        self.ready = true;
+        self.reporter.mounted(self.disks.status());
+        let lacking: Vec<(bool, String)> = self.disks.lacking().collect();
+        for (required, why) in lacking {
+            if required {
+                self.told.push(Told::Shutdown { why: why.clone() });
+                self.tell();
+                power::fail(format_args!("{why}; the image requires it"));
+            }
+            self.told.push(Told::Alert {
+                alert: Alert::DiskMissing,
+                standing: true,
+                why,
+            });
+        }
         self.bolts = (config.lock_modules, config.sysctl.into_keys().collect());
         self.services = Services::new(config.services, now);
         self.open_for_services();

@@ -3,6 +3,7 @@
 use noonmark_sync::record::{Event as Told, Shutdown, State};
 
 use super::Pid1;
+use crate::button::Button;
 use crate::services::Reaped;
 use crate::services::supervisor::Clock;
 use crate::signals::{self, Signal};
@@ -52,6 +53,12 @@ impl Pid1 {
                     "process {pid} may not end the machine: it lacks CAP_SYS_BOOT"
                 )),
             }
+        }
+    }
+
+    pub(super) fn on_button(&mut self) {
+        if self.button.as_ref().is_some_and(Button::take_press) {
+            self.shut_down(Shutdown::Poweroff, "the power button was pressed");
         }
     }
 

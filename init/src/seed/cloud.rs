@@ -110,7 +110,7 @@ fn reason(key: &str, value: &Node) -> &'static str {
         | "ssh_keys"
         | "disable_root" => "the guest has no accounts and no login",
         "mounts" | "fs_setup" | "disk_setup" | "growpart" | "resize_rootfs" | "swap" => {
-            "the guest mounts no disks"
+            "the image names its data disks, in `[[mount]]`"
         }
         _ => "means nothing to this guest",
     }

@@ -154,6 +154,13 @@ impl Layers {
                     "the file {path}: it is the program of one of the image's services"
                 ));
             }
+            let below = |folder: &str| {
+                let rest = path.strip_prefix(folder);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            if image.mounts.iter().any(|disk| below(disk.path.as_str())) {
+                return Err(format!("the file {path}: a data disk is mounted there"));
+            }
         }
         files::write_all("/", &instance.files).map_err(|error| error.to_string())
     }
@@ -204,6 +211,7 @@ fn set_sysctl(name: &SysctlName, value: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use noonmark_sync::config::Service;
+    use noonmark_sync::config::system::{DataDisk, FileSystem};
 
     use super::*;
     use crate::boot;
@@ -271,10 +279,20 @@ mod tests {
         };
         let mut layers = layers("");
         layers.image.seed.programs = false;
+        layers.image.mounts = vec![DataDisk {
+            label: "data".parse().unwrap(),
+            path: "/data".parse().unwrap(),
+            kind: FileSystem::Ext4,
+            read_only: false,
+            exec: false,
+            required: false,
+            wait: DataDisk::WAIT,
+        }];
         for (instance, named) in [
             (service("other"), "[seed] programs"),
             (file("/bin/web"), "/bin/web: it is the program"),
             (file("/init"), "/init"),
+            (file("/data/x"), "a data disk is mounted there"),
         ] {
             let applied = layers.apply(found(instance));
             let problem = applied.seed.problem.unwrap();

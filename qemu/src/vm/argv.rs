@@ -129,7 +129,7 @@ fn boot(argv: &mut Argv, boot: &Boot, own_vars: &Path) {
             // Two flash chips, as OVMF expects them: its code, and its variables.
             argv.drive("if=pflash,unit=0,format=raw,readonly=on,file=", code);
             argv.drive("if=pflash,unit=1,format=raw,file=", own_vars);
-            argv.disk("disk", disk);
+            argv.disk("disk", disk, false);
         }
     }
 }
@@ -155,7 +155,7 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
                 format!("virtio-net-pci,netdev=net{index},romfile="),
             );
         }
-        Device::Disk { path } => argv.disk(&format!("disk{index}"), path),
+        Device::Disk { path, writable } => argv.disk(&format!("disk{index}"), path, *writable),
     }
 }
 
@@ -194,9 +194,10 @@ impl Argv {
         self.pair("-drive", value);
     }
 
-    fn disk(&mut self, id: &str, path: &Path) {
+    fn disk(&mut self, id: &str, path: &Path, writable: bool) {
+        let read_only = if writable { "off" } else { "on" };
         self.drive(
-            &format!("if=none,id={id},format=raw,readonly=on,file="),
+            &format!("if=none,id={id},format=raw,readonly={read_only},file="),
             path,
         );
         self.pair("-device", format!("virtio-blk-pci,drive={id}"));
@@ -315,6 +316,11 @@ mod tests {
                 },
                 Device::Disk {
                     path: "/i/seed.img".into(),
+                    writable: false,
+                },
+                Device::Disk {
+                    path: "/i/data.img".into(),
+                    writable: true,
                 },
             ],
             ..config()
@@ -347,7 +353,9 @@ mod tests {
 -netdev user,id=net3,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80
 -device virtio-net-pci,netdev=net3,romfile=
 -drive if=none,id=disk4,format=raw,readonly=on,file=/i/seed.img
--device virtio-blk-pci,drive=disk4";
+-device virtio-blk-pci,drive=disk4
+-drive if=none,id=disk5,format=raw,readonly=off,file=/i/data.img
+-device virtio-blk-pci,drive=disk5";
         assert_eq!(dump(&config), expected);
     }
 }

@@ -83,10 +83,12 @@ pub enum Device {
         /// Ports of the host's loopback that lead to the guest's.
         forwards: Vec<Forward>,
     },
-    /// A raw disk image for virtio-blk, read-only.
+    /// A raw disk image for virtio-blk.
     Disk {
         /// The image.
         path: PathBuf,
+        /// Whether the guest may write to it.
+        writable: bool,
     },
 }
 

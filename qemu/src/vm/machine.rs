@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use noonmark_sync::record::{Command, Record, Shutdown, State, Status};
+use noonmark_sync::record::{Command, Record, State, Status};
 use noonmark_sync::testport::{Answer, Query, Request};
 use noonmark_sync::units::Utc;
 
@@ -38,17 +38,6 @@ pub struct Machine {
     /// How many QEMUs it has run in.
     pub(super) moves: u32,
     pub(super) directory: RunDir,
-}
-
-/// How a machine was brought to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PowerOff {
-    /// Its own PID 1 turned it off.
-    Guest,
-    /// It did not in time, so QEMU was told to quit.
-    Quit,
-    /// QEMU did not quit either and was killed.
-    Killed,
 }
 
 /// Whether PID 1 is told that the machine has been resumed.
@@ -290,34 +279,6 @@ impl Machine {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    /// Brings the machine to its end: asks PID 1, then QEMU, then kills.
-    ///
-    /// # Errors
-    /// Where the guest died of something else than the power-off.
-    pub fn power_off(mut self) -> Result<PowerOff, MachineError> {
-        self.send(&Command::Shutdown(Shutdown::Poweroff))?;
-        let patience = self.patience.shutdown();
-        if self
-            .running
-            .process
-            .wait(Instant::now() + patience)
-            .is_some()
-        {
-            return match self.ended() {
-                MachineError::Died(death) if death.cause == Cause::PoweredOff => {
-                    Ok(PowerOff::Guest)
-                }
-                error => Err(error),
-            };
-        }
-        // A monitor that no longer answers is what the kill is for.
-        let _ = self.running.qmp.quit(Instant::now() + patience);
-        Ok(match self.running.process.wait(Instant::now() + patience) {
-            Some(_) => PowerOff::Quit,
-            None => PowerOff::Killed,
-        })
     }
 
     fn test_port(&mut self) -> Result<&mut TestPort, MachineError> {

@@ -9,5 +9,6 @@ pub mod error;
 pub mod hotplug;
 pub mod machine;
 mod moving;
+pub mod power;
 pub mod process;
 pub mod rundir;

@@ -1,8 +1,8 @@
-//! What PID 1 sets up beside the clock: the seed, and memory's file systems.
+//! What PID 1 sets up beside the clock: the seed, memory's file systems, and data disks.
 
 use serde::{Deserialize, Serialize};
 
-use super::values::SizeKib;
+use super::values::{GuestPath, Label, SizeKib};
 use crate::units::Nanos;
 
 /// Where the initrd keeps the program that meets foreign disks in PID 1's stead.
@@ -30,6 +30,56 @@ pub struct TmpfsConfig {
     pub run_kib: Option<SizeKib>,
     /// `/tmp`
     pub tmp_kib: Option<SizeKib>,
+}
+
+/// `[[mount]]`: a disk that its user has formatted, found by its label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataDisk {
+    /// The file system's label, as `mkfs.ext4 -L` and `mkfs.vfat -n` write it.
+    pub label: Label,
+    /// The folder on which it is mounted; made where it is missing.
+    pub path: GuestPath,
+    /// What it was formatted with.
+    #[serde(rename = "type")]
+    pub kind: FileSystem,
+    /// Whether nothing may be written to it.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Whether programs on it may be run.
+    #[serde(default)]
+    pub exec: bool,
+    /// Whether the guest is of no use without it, so that PID 1 does what `[image] on_failure` says.
+    #[serde(default)]
+    pub required: bool,
+    /// How long a disk that may still appear is waited for.
+    pub wait: Nanos,
+}
+
+/// A file system that a data disk may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSystem {
+    /// ext4
+    Ext4,
+    /// FAT with long names.
+    Vfat,
+}
+
+impl DataDisk {
+    /// How long a disk is waited for where `wait_ms` is left out.
+    pub const WAIT: Nanos = Nanos::from_secs(2);
+}
+
+impl FileSystem {
+    /// What mount(2) and the kernel's module call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Vfat => "vfat",
+        }
+    }
 }
 
 impl Default for SeedConfig {

@@ -45,6 +45,8 @@ pub type WatchMs = Ranged<1, 60_000>;
 pub type IntervalMs = Ranged<10, 3_600_000>;
 /// `seed.wait_ms`: how long a disk that may still appear is waited for; milliseconds.
 pub type WaitMs = Ranged<0, 60_000>;
+/// `mount.wait_ms`: how long a data disk that may still appear is waited for; milliseconds.
+pub type MountWaitMs = Ranged<0, 600_000>;
 /// The size of a file system in memory; KiB.
 pub type SizeKib = Ranged<64, { 1 << 30 }>;
 /// A file's permission bits.
@@ -160,6 +162,12 @@ checked_text!(
     SysctlValue,
     check_sysctl_value
 );
+checked_text!(
+    /// A file system's label: 1 to 16 printable ASCII characters, which is as many as an ext4 has
+    /// room for.
+    Label,
+    check_label
+);
 
 /// The text as a message shows it: escaped, and not longer than a line.
 fn shown(text: &str) -> String {
@@ -229,6 +237,13 @@ fn check_sysctl_value(value: &str) -> Result<(), &'static str> {
     ((1..=1024).contains(&value.len()) && value.bytes().all(printable))
         .then_some(())
         .ok_or("expected one line of 1 to 1024 printable ASCII characters")
+}
+
+fn check_label(label: &str) -> Result<(), &'static str> {
+    let printable = label.bytes().all(|b| (b' '..=b'~').contains(&b));
+    ((1..=16).contains(&label.len()) && printable && label.trim() == label)
+        .then_some(())
+        .ok_or("expected a file system's label: 1 to 16 printable ASCII characters")
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ impl Engine {
             config: BTreeMap::new(),
             seed: Seed::default(),
             services: Vec::new(),
+            disks: Vec::new(),
         }
     }
 

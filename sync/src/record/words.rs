@@ -95,6 +95,7 @@ impl Display for Alert {
             Self::BoundExceeded => "bound exceeded",
             Self::SourceLies => "source lies",
             Self::CannotCorrect => "cannot correct",
+            Self::DiskMissing => "disk missing",
         })
     }
 }
@@ -172,7 +173,12 @@ mod tests {
         same(&[D::Boot, D::CancelOnSet, D::WatchTick]);
         same(&[D::Vmgenid, D::Vmclock, D::Kick]);
         same(&[A::LargeOffset, A::SourceLost, A::LongHoldover]);
-        same(&[A::BoundExceeded, A::SourceLies, A::CannotCorrect]);
+        same(&[
+            A::BoundExceeded,
+            A::SourceLies,
+            A::CannotCorrect,
+            A::DiskMissing,
+        ]);
         same(&[M::Precise, M::Extended, M::Offset, M::RoundTrip, M::Rtc]);
     }
 }

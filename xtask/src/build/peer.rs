@@ -197,6 +197,7 @@ impl Peer {
         spec.modules.load.insert(0, DRIVER.to_owned());
         spec.network = NetworkConfig::default();
         spec.ntp = NtpConfig::default();
+        spec.mounts.clear();
         spec.files.clear();
         let exec = [format!("/{}", self.program)]
             .into_iter()

@@ -17,7 +17,8 @@ use noonmark_qemu::hub::Feed;
 use noonmark_qemu::signals;
 use noonmark_qemu::vm::config::{Boot, Config, Device, Forward, Rtc};
 use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::{Machine, PowerOff};
+use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::vm::power::PowerOff;
 use noonmark_sync::record::{Record, Status};
 
 use crate::build::image::Kind;
@@ -54,6 +55,10 @@ pub struct RunCommand {
     /// or any other NoCloud disk.
     #[arg(long, value_name = "FILE")]
     seed: Option<PathBuf>,
+    /// A disk to attach, raw and writable, e.g. for a `[[mount]]` of the image; may be repeated.
+    /// Make one with `truncate -s 64M data.img && mkfs.ext4 -L data data.img`.
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<PathBuf>,
     /// Show the guest's console.
     #[arg(long)]
     console: bool,
@@ -87,7 +92,17 @@ impl RunCommand {
         let mut devices = network(&image.spec, self.forward)?;
         if let Some(seed) = &self.seed {
             fs::metadata(seed).with_context(|| format!("cannot read {}", seed.display()))?;
-            devices.push(Device::Disk { path: seed.clone() });
+            devices.push(Device::Disk {
+                path: seed.clone(),
+                writable: false,
+            });
+        }
+        for disk in &self.disk {
+            fs::metadata(disk).with_context(|| format!("cannot read {}", disk.display()))?;
+            devices.push(Device::Disk {
+                path: disk.clone(),
+                writable: true,
+            });
         }
         let step = progress::step("the guest boots");
         let mut machine = Machine::start(
@@ -170,6 +185,9 @@ pub fn power_off(machine: Machine) -> Result<()> {
     let how = machine.power_off()?;
     step.done(match how {
         PowerOff::Guest => "the guest powered off",
+        PowerOff::Button => {
+            "the guest did not answer the request, and powered off by its power button"
+        }
         PowerOff::Quit => "the guest did not power off in time; QEMU was told to quit",
         PowerOff::Killed => "neither the guest nor QEMU ended in time; QEMU was killed",
     });

@@ -197,13 +197,14 @@ fn guest(page: &mut Page, status: &Status) {
     );
 }
 
-const ALERTS: [Alert; 6] = [
+const ALERTS: [Alert; 7] = [
     Alert::LargeOffset,
     Alert::SourceLost,
     Alert::LongHoldover,
     Alert::BoundExceeded,
     Alert::SourceLies,
     Alert::CannotCorrect,
+    Alert::DiskMissing,
 ];
 
 struct Page(String);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use noonmark_sync::record::{Origin, SeedState, State, Status};
+use noonmark_sync::record::{DiskStatus, Origin, SeedState, State, Status};
 use noonmark_sync::units::Utc;
 
 use super::word;
@@ -89,6 +89,9 @@ pub fn screen(status: &Status) -> String {
     );
     row("config", config(status));
     row("seed", seed(status));
+    for disk in &status.disks {
+        row("data disk", data_disk(disk));
+    }
     row(
         "guest",
         format!(
@@ -199,6 +202,16 @@ fn seed(status: &Status) -> String {
             seed.problem.as_deref().unwrap_or("no reason given")
         ),
     }
+}
+
+fn data_disk(disk: &DiskStatus) -> String {
+    let DiskStatus { label, path, .. } = disk;
+    let state = word(&disk.state);
+    let device = disk.device.as_deref();
+    let on = device.map_or_else(String::new, |device| format!(" from {device}"));
+    let problem = disk.problem.as_deref();
+    let problem = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+    format!("{label} for {path}: {state}{on}{problem}")
 }
 
 fn utc(at: Utc) -> String {

@@ -1,0 +1,97 @@
+//! The checks of `[[mount]]`.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use noonmark_sync::config::system::{DataDisk, FileSystem};
+use noonmark_sync::config::values::{GuestPath, Label, MountWaitMs, Unfit};
+use noonmark_sync::units::Nanos;
+use toml::Spanned;
+
+use super::FileSpec;
+use super::check::{Checked, number};
+use super::entries::MOUNTED_OVER;
+use super::raw::RawMount;
+use crate::text::Place;
+
+/// How many data disks an image may have: the status record with all of them fits a line.
+const MOUNTS_MAX: usize = 16;
+
+/// As many characters as a FAT's label has room for.
+const FAT_LABEL_MAX: usize = 11;
+
+/// Checks them, and that no file of the image would be hidden by one.
+pub(super) fn mounts(
+    raw: Vec<RawMount>,
+    files: &[FileSpec],
+    place: &Place<'_>,
+) -> Checked<Vec<DataDisk>> {
+    if let Some(extra) = raw.get(MOUNTS_MAX) {
+        let problem = format!("expected at most {MOUNTS_MAX} of them");
+        return Err(place.error(Some(extra.label.span()), "mount", problem));
+    }
+    let (mut labels, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    raw.into_iter()
+        .map(|raw| {
+            let label = label(&raw, place)?;
+            let path: GuestPath = parsed(&raw.path, "mount.path", place)?;
+            path_is_free(&raw.path, files, place)?;
+            if !paths.insert(path.as_str().to_owned()) {
+                let problem = format!("two disks are mounted on `{path}`");
+                return Err(place.error(Some(raw.path.span()), "mount.path", problem));
+            }
+            if !labels.insert(label.as_str().to_owned()) {
+                let problem = format!("two mounts want the disk `{label}`");
+                return Err(place.error(Some(raw.label.span()), "mount.label", problem));
+            }
+            let wait_ms = number(raw.wait_ms, "mount.wait_ms", MountWaitMs::RANGE, place)?;
+            Ok(DataDisk {
+                label,
+                path,
+                kind: raw.kind,
+                read_only: raw.read_only,
+                exec: raw.exec,
+                required: raw.required,
+                wait: wait_ms.map_or(DataDisk::WAIT, |ms| Nanos::from_millis(ms.into())),
+            })
+        })
+        .collect()
+}
+
+fn label(raw: &RawMount, place: &Place<'_>) -> Checked<Label> {
+    let label: Label = parsed(&raw.label, "mount.label", place)?;
+    if raw.kind == FileSystem::Vfat && label.as_str().len() > FAT_LABEL_MAX {
+        let problem = format!("`{label}`: expected at most {FAT_LABEL_MAX} characters for vfat");
+        return Err(place.error(Some(raw.label.span()), "mount.label", problem));
+    }
+    Ok(label)
+}
+
+/// What PID 1 mounts must stay reachable, and what the image has there would not be.
+fn path_is_free(raw: &Spanned<String>, files: &[FileSpec], place: &Place<'_>) -> Checked<()> {
+    let path = raw.get_ref().as_str();
+    let bad = |problem: String| Err(place.error(Some(raw.span()), "mount.path", problem));
+    if MOUNTED_OVER.contains(&path) {
+        return bad(format!("PID 1 mounts something else on `{path}`"));
+    }
+    let below = |file: &&FileSpec| {
+        let rest = file.path.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match files.iter().find(below) {
+        Some(file) => bad(format!(
+            "the disk would hide the image's file `{}`",
+            file.path
+        )),
+        None => Ok(()),
+    }
+}
+
+fn parsed<T: FromStr<Err = Unfit>>(
+    value: &Spanned<String>,
+    key: &str,
+    place: &Place<'_>,
+) -> Checked<T> {
+    let unfit = |error: Unfit| place.error(Some(value.span()), key, error.to_string());
+    value.get_ref().parse().map_err(unfit)
+}

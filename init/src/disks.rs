@@ -1,0 +1,183 @@
+//! The data disks of the configuration: waited for before the first service, and what came of each.
+
+pub mod mounting;
+pub mod superblock;
+
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use noonmark_sync::config::system::DataDisk;
+use noonmark_sync::record::{DiskState, DiskStatus};
+use noonmark_sync::units::{Nanos, Raw};
+
+use mounting::Outcome;
+
+/// How long mounting may take beyond the wait for a disk, e.g. to replay a journal: what systemd
+/// gives a mount unit.
+const MOUNTING: Nanos = Nanos::from_secs(90);
+
+/// How soon the loop looks again at what the thread has done. It does so during boot alone.
+const LOOK_AGAIN: Nanos = Nanos::from_millis(10);
+
+/// The thread's stack: it looks at one disk's start at a time.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// The data disks, and how far each is.
+#[derive(Debug, Default)]
+pub struct DataDisks {
+    required: Vec<bool>,
+    status: Vec<DiskStatus>,
+    /// What the thread hands over, until all is over.
+    outcomes: Option<Receiver<Outcome>>,
+    next: Raw,
+    deadline: Raw,
+}
+
+impl DataDisks {
+    /// Starts to look for them.
+    #[must_use]
+    pub fn begin(disks: Vec<DataDisk>, now: Raw) -> Self {
+        let longest = disks.iter().map(|disk| disk.wait).max();
+        let status = |disk| mounting::status(disk, DiskState::Waiting);
+        let mut begun = Self {
+            required: disks.iter().map(|disk| disk.required).collect(),
+            status: disks.iter().map(status).collect(),
+            outcomes: None,
+            next: now,
+            deadline: now + longest.unwrap_or_default() + MOUNTING,
+        };
+        if disks.is_empty() {
+            return begun;
+        }
+        let (send, outcomes) = mpsc::channel();
+        let started = thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || mounting::run(&disks, now, &send));
+        match started {
+            Ok(_) => begun.outcomes = Some(outcomes),
+            Err(error) => begun.give_up(&format!("no thread to mount it: {error}")),
+        }
+        begun
+    }
+
+    /// When [`DataDisks::proceed`] is to be called at the latest; none once all is over.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Raw> {
+        self.outcomes.as_ref().map(|_| self.next)
+    }
+
+    /// Takes in what has come of them; true once nothing more is to come.
+    pub fn proceed(&mut self, now: Raw) -> bool {
+        let Some(outcomes) = &self.outcomes else {
+            return true;
+        };
+        while let Ok((place, status)) = outcomes.try_recv() {
+            if let Some(entry) = self.status.get_mut(place) {
+                *entry = status;
+            }
+        }
+        let waits = |status: &DiskStatus| status.state == DiskState::Waiting;
+        if now >= self.deadline {
+            self.give_up("it was not mounted in time: the disk does not answer");
+        }
+        if !self.status.iter().any(waits) {
+            self.outcomes = None;
+            return true;
+        }
+        self.next = now + LOOK_AGAIN;
+        false
+    }
+
+    /// Each one's part of the status record.
+    #[must_use]
+    pub fn status(&self) -> &[DiskStatus] {
+        &self.status
+    }
+
+    /// Those that are not mounted: whether the guest needs it, and why it is not.
+    pub fn lacking(&self) -> impl Iterator<Item = (bool, String)> {
+        let pairs = self.required.iter().zip(&self.status);
+        pairs
+            .filter(|(_, status)| status.state != DiskState::Mounted)
+            .map(|(required, status)| (*required, describe(status)))
+    }
+
+    fn give_up(&mut self, why: &str) {
+        for status in &mut self.status {
+            if status.state == DiskState::Waiting {
+                status.state = DiskState::Failed;
+                status.problem = Some(why.to_owned());
+            }
+        }
+        self.outcomes = None;
+    }
+}
+
+/// A disk in words: which, where, and what is wrong with it.
+#[must_use]
+pub fn describe(status: &DiskStatus) -> String {
+    let DiskStatus { label, path, .. } = status;
+    let device = status.device.as_deref().unwrap_or("no device");
+    let problem = status.problem.as_deref().unwrap_or("all is well");
+    format!("data disk `{label}` for {path} ({device}): {problem}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use noonmark_sync::config::system::FileSystem;
+
+    use super::*;
+    use crate::clocks;
+
+    fn disk(required: bool) -> DataDisk {
+        DataDisk {
+            label: "noonmark-none".parse().unwrap(),
+            path: "/nowhere".parse().unwrap(),
+            kind: FileSystem::Ext4,
+            read_only: true,
+            exec: false,
+            required,
+            wait: Nanos(0),
+        }
+    }
+
+    #[test]
+    fn an_image_without_data_disks_waits_for_none() {
+        let mut disks = DataDisks::begin(Vec::new(), Raw(0));
+        assert_eq!(disks.deadline(), None);
+        assert!(disks.proceed(Raw(0)));
+        assert_eq!(disks.lacking().count(), 0);
+    }
+
+    #[test]
+    fn disks_that_are_not_there_are_told_each_with_its_weight() {
+        let mut disks = DataDisks::begin(vec![disk(true), disk(false)], clocks::raw());
+        let until = Instant::now() + Duration::from_secs(60);
+        while !disks.proceed(clocks::raw()) {
+            assert!(Instant::now() < until, "it never ends");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(disks.deadline(), None);
+        let lacking: Vec<_> = disks.lacking().collect();
+        assert_eq!([lacking[0].0, lacking[1].0], [true, false]);
+        assert!(lacking[0].1.contains("no disk is labelled `noonmark-none`"));
+    }
+
+    #[test]
+    fn a_disk_that_never_answers_is_given_up() {
+        let (_send, outcomes) = mpsc::channel();
+        let mut disks = DataDisks {
+            required: vec![true],
+            status: vec![mounting::status(&disk(true), DiskState::Waiting)],
+            outcomes: Some(outcomes),
+            next: Raw(0),
+            deadline: Raw(1_000),
+        };
+        assert!(!disks.proceed(Raw(999)));
+        assert!(disks.proceed(Raw(1_000)));
+        let (_, why) = disks.lacking().next().unwrap();
+        assert!(why.contains("does not answer"), "{why}");
+    }
+}

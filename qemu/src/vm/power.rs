@@ -1,0 +1,83 @@
+//! A machine's wanted end: PID 1 is asked, the power button pressed, QEMU told to quit, and killed, in
+//! this order and each only where what comes before it did not help.
+
+use std::time::Instant;
+
+use noonmark_sync::record::{Command, Shutdown};
+use serde_json::json;
+
+use super::death::Cause;
+use super::error::MachineError;
+use super::machine::Machine;
+
+/// How a machine was brought to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerOff {
+    /// Its own PID 1 turned it off when it was asked to.
+    Guest,
+    /// It took no notice, and turned itself off when its power button was pressed.
+    Button,
+    /// It did not in time, so QEMU was told to quit.
+    Quit,
+    /// QEMU did not quit either and was killed.
+    Killed,
+}
+
+impl Machine {
+    /// Presses the power button (ACPI), as `virsh shutdown` does.
+    ///
+    /// # Errors
+    /// Where QEMU refuses, or does not answer in time.
+    pub fn press_power_button(&mut self) -> Result<(), MachineError> {
+        let deadline = Instant::now() + self.patience().answer();
+        Ok(self.running.qmp.system_powerdown(deadline)?)
+    }
+
+    /// Presses Ctrl, Alt and Del together on the machine's keyboard.
+    ///
+    /// # Errors
+    /// Where QEMU refuses, or does not answer in time.
+    pub fn press_ctrl_alt_del(&mut self) -> Result<(), MachineError> {
+        let deadline = Instant::now() + self.patience().answer();
+        let keys = ["ctrl", "alt", "delete"].map(|key| json!({"type": "qcode", "data": key}));
+        let arguments = json!({ "keys": keys });
+        self.running.qmp.execute("send-key", arguments, deadline)?;
+        Ok(())
+    }
+
+    /// Waits until the machine has turned itself off; false where it has not by then.
+    ///
+    /// # Errors
+    /// Where the guest died of something else.
+    pub fn wait_off(&mut self, deadline: Instant) -> Result<bool, MachineError> {
+        if self.running.process.wait(deadline).is_none() {
+            return Ok(false);
+        }
+        match self.ended() {
+            MachineError::Died(death) if death.cause == Cause::PoweredOff => Ok(true),
+            error => Err(error),
+        }
+    }
+
+    /// Brings the machine to its end. PID 1 gets its time twice: to answer the request, which a
+    /// guest without the status port can't, and to answer the button, which one without ACPI can't.
+    ///
+    /// # Errors
+    /// Where the guest died of something else than the power-off.
+    pub fn power_off(mut self) -> Result<PowerOff, MachineError> {
+        let patience = self.patience().shutdown();
+        self.send(&Command::Shutdown(Shutdown::Poweroff))?;
+        if self.wait_off(Instant::now() + patience)? {
+            return Ok(PowerOff::Guest);
+        }
+        // A monitor that no longer answers is what the kill is for.
+        if self.press_power_button().is_ok() && self.wait_off(Instant::now() + patience)? {
+            return Ok(PowerOff::Button);
+        }
+        let _ = self.running.qmp.quit(Instant::now() + patience);
+        Ok(match self.running.process.wait(Instant::now() + patience) {
+            Some(_) => PowerOff::Quit,
+            None => PowerOff::Killed,
+        })
+    }
+}
