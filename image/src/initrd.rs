@@ -19,7 +19,7 @@ pub const FAULT_SERVICE: &str = "noonmark-fault";
 pub const NET_PROGRAM: &str = "/noonmark-net";
 
 /// The name of the service that runs it.
-pub const NET_SERVICE: &str = "noonmark-net";
+pub const NET_SERVICE: &str = network::NET_SERVICE;
 
 /// Where the NTP client is, in an image that has one.
 pub const NTP_PROGRAM: &str = "/noonmark-ntp";

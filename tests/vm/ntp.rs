@@ -1,4 +1,5 @@
-//! A guest that has nothing but time servers on its network, and one of them lies.
+//! A guest that has nothing but time servers on its network, which a seed sets up, and one of them
+//! lies.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -7,14 +8,26 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use noonmark_image::seed::{self, Seed};
 use noonmark_qemu::vm::config::{Device, Rtc};
 use noonmark_sync::ntp::packet::{PACKET_LEN, timestamp};
-use noonmark_sync::record::{Record, State};
+use noonmark_sync::record::{Origin, Record, State};
 use noonmark_sync::sample::Source;
 use noonmark_sync::units::{Nanos, Utc};
 use noonmark_tests::{build_image, workspace_root};
 
 use crate::platform::{Images, Platform};
+
+/// Nobody is at this server's address (RFC 5737), so that only the seed's can answer.
+const SPEC: &str = "[clock]\nsources = [\"ntp\"]\n[seed]\nenabled = true\n\
+                    [[network.interface]]\ndhcp4 = true\n[ntp]\nservers = [\"192.0.2.1\"]\n";
+
+/// A fixed address in QEMU's user network, for an interface of a name that no guest has.
+const NETWORK_CONFIG: &[u8] =
+    b"version: 2\nethernets:\n  ens3: {addresses: [10.0.2.77/24], gateway4: 10.0.2.2}\n";
+
+/// As the status record has it.
+const ADDRESS: &str = "the first Ethernet interface 10.0.2.77/24 via 10.0.2.2";
 
 /// 2001-09-09, long before any image was built.
 const LONG_AGO: Utc = Utc(1_000_000_000_000_000_000);
@@ -26,6 +39,7 @@ const LIE: Nanos = Nanos::from_secs(3_600);
 const DELIVERY: Nanos = Nanos::from_secs(30);
 
 /// Two honest servers outvote the third, whatever the RTC says, and nothing else is there to follow.
+/// A seed names them, and gives the guest its address.
 pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -> Result<()> {
     let servers = [Nanos::ZERO, LIE, Nanos::ZERO]
         .into_iter()
@@ -35,15 +49,18 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
         .iter()
         .map(|server| format!("\"10.0.2.2:{}\"", server.port))
         .collect();
+    let names = names.join(", ");
+    let seed = seed::write(&Seed {
+        user_data: format!("#cloud-config\nntp: {{servers: [{names}]}}\n").as_bytes(),
+        meta_data: b"",
+        network_config: Some(NETWORK_CONFIG),
+    })?;
     let folder = workspace_root().join("target/noonmark/tests/ntp");
     std::fs::create_dir_all(&folder)?;
     let spec = folder.join("guest.toml");
-    let text = format!(
-        "[clock]\nsources = [\"ntp\"]\n[[network.interface]]\ndhcp4 = true\n\
-         [ntp]\nservers = [{}]\n",
-        names.join(", ")
-    );
-    std::fs::write(&spec, text).with_context(|| spec.display().to_string())?;
+    std::fs::write(&spec, SPEC).with_context(|| spec.display().to_string())?;
+    let disk = folder.join("seed.img");
+    std::fs::write(&disk, seed).with_context(|| disk.display().to_string())?;
     let image = folder.join("image");
     let spec = spec.to_string_lossy().into_owned();
     build_image(&image, &["--spec", &spec])?;
@@ -51,9 +68,12 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
     config.rtc = Rtc::From(LONG_AGO);
     config.time_channel = false;
     config.test_port = false;
-    config.devices = vec![Device::Net {
-        forwards: Vec::new(),
-    }];
+    config.devices = vec![
+        Device::Net {
+            forwards: Vec::new(),
+        },
+        Device::Disk { path: disk },
+    ];
     let mut guest = platform.boot_config(config)?;
     guest.check(|guest| {
         let deadline = Instant::now() + guest.machine.patience().answer();
@@ -71,6 +91,14 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
             "right to {} only",
             status.bound_ns
         );
+        for (key, value) in [
+            ("ntp.servers", names.replace('"', "").replace(", ", "; ")),
+            ("network.interface", ADDRESS.to_owned()),
+        ] {
+            let told = status.config.get(key);
+            let right = told.is_some_and(|told| told.value == value && told.origin == Origin::Seed);
+            ensure!(right, "{key}: {told:?}, expected {value} from the seed");
+        }
         let off = now()? - status.time_ns;
         ensure!(
             off >= -status.bound_ns && off <= DELIVERY + status.bound_ns,

@@ -28,7 +28,7 @@ const PROGRAM: &str = "f0VMRgIBAQAAAAAAAAAAAAIAPgABAAAAeABAAAAAAABAAAAAAAAAAAAAA
 pub fn is_configured_by_seed_and_command_line(platform: &Platform, _: &Images) -> Result<()> {
     let user_data = format!(
         "#cloud-config\nhostname: sundial\npackages: [vim]\nwrite_files:\n- path: /opt/seven\n  \
-         encoding: b64\n  permissions: '0755'\n  content: {PROGRAM}\nruncmd:\n- [/opt/seven]\n"
+         encoding: b64\n  permissions: '0755'\n  content: {PROGRAM}\nruncmd:\n- [/opt/seven]\n- [/opt/seven]\n"
     );
     let disk = seed::write(&Seed {
         user_data: user_data.as_bytes(),
@@ -38,7 +38,12 @@ pub fn is_configured_by_seed_and_command_line(platform: &Platform, _: &Images) -
     let words = " noonmark.clock.watch_ms=50 noonmark.colour=red";
     let (mut guest, _disks) = boot(platform, &[&disk], words)?;
     guest.check(|guest| {
-        let status = set_up(guest, "runcmd.0: exited 7")?;
+        let (status, events) = set_up(guest, "runcmd.1: exited 7")?;
+        let place = |text: &str| events.iter().position(|event| event.contains(text));
+        ensure!(
+            place("runcmd.0: exited 7") < place("runcmd.1: started"),
+            "not one after the other: {events:?}"
+        );
         ensure!(status.seed.state == SeedState::Applied, "{:?}", status.seed);
         ensure!(
             status.seed.instance_id.as_deref() == Some("i-1"),
@@ -66,13 +71,13 @@ pub fn takes_one_seed_and_refuses_two(platform: &Platform, _: &Images) -> Result
     let iso = noonmark_image::compress::decompress(ISO, ISO_MAX)?;
     let (mut guest, _disks) = boot(platform, &[&iso], "")?;
     guest.check(|guest| {
-        let status = set_up(guest, "")?;
+        let (status, _) = set_up(guest, "")?;
         is_from(&status, "hostname", "sundial", Origin::Seed)
     })?;
     drop(guest);
     let (mut guest, _disks) = boot(platform, &[&iso, &iso], "")?;
     guest.check(|guest| {
-        let status = set_up(guest, "")?;
+        let (status, _) = set_up(guest, "")?;
         ensure!(status.seed.state == SeedState::Refused, "{:?}", status.seed);
         let problem = status.seed.problem.clone().unwrap_or_default();
         ensure!(problem.contains("vda, vdb"), "{problem}");
@@ -115,8 +120,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| path.display().to_string())
 }
 
-/// Waits until the seed is dealt with and an event with this text has come.
-fn set_up(guest: &mut Guest, wanted: &str) -> Result<Status> {
+/// Waits until the seed is dealt with and an event with this text has come; gives the events so far.
+fn set_up(guest: &mut Guest, wanted: &str) -> Result<(Status, Vec<String>)> {
     let deadline = Instant::now() + guest.machine.patience().sync();
     let mut events: Vec<String> = Vec::new();
     let mut last = guest.status.clone();
@@ -124,7 +129,7 @@ fn set_up(guest: &mut Guest, wanted: &str) -> Result<Status> {
         let done = last.seed.state != SeedState::Looking
             && (wanted.is_empty() || events.iter().any(|event| event.contains(wanted)));
         if done {
-            return Ok(last);
+            return Ok((last, events));
         }
         match guest
             .machine

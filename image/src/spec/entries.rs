@@ -100,6 +100,9 @@ pub(super) fn services(raw: Vec<Spanned<Service>>, place: &Place<'_>) -> Checked
             if service.name.starts_with(OWN_SERVICES) {
                 return bad("name", "the name of noonmark's own service".into());
             }
+            if let Err(error) = service.check_after(seen.iter().map(String::as_str)) {
+                return bad(error.key, error.problem);
+            }
             if !seen.insert(service.name.clone()) {
                 return bad("name", format!("there are two services `{}`", service.name));
             }

@@ -1,7 +1,5 @@
 //! The checks of `[network]` and `[ntp]`.
 
-use std::collections::BTreeSet;
-
 use noonmark_sync::config::ClockConfig;
 use noonmark_sync::config::network::{Interface, NetworkConfig, NtpConfig, Server};
 use noonmark_sync::sample::Source;
@@ -13,47 +11,17 @@ use super::raw::{RawNetwork, RawNtp};
 use crate::text::Place;
 
 pub(super) fn network(raw: RawNetwork, place: &Place<'_>) -> Checked<NetworkConfig> {
-    let mut seen = BTreeSet::new();
-    let mut interfaces = Vec::new();
-    for raw in raw.interface {
-        let span = raw.span();
-        let interface = raw.into_inner();
-        let bad = |key: &str, problem: &str| {
-            let key = format!("network.interface{key}");
-            Err(place.error(Some(span.clone()), key, problem))
-        };
-        if interface.name.is_some() && interface.macaddress.is_some() {
-            return bad("", "expected `name` or `macaddress`, not both");
-        }
-        if !seen.insert(interface.label()) {
-            return bad("", "the same interface is there twice");
-        }
-        if interface.mtu.is_some_and(|mtu| mtu < 576) {
-            return bad(".mtu", "expected 576 to 65535 bytes");
-        }
-        let Interface {
-            addresses,
-            gateway4,
-            gateway6,
-            ..
-        } = &interface;
-        if !interface.dhcp4 && addresses.is_empty() {
-            return bad(
-                "",
-                "it gets no address: expected `dhcp4 = true` or `addresses = [\"192.0.2.7/24\"]`",
-            );
-        }
-        if gateway4.is_some() && !addresses.iter().any(|a| a.address.is_ipv4()) {
-            return bad(".gateway4", "it needs an IPv4 address in `addresses`");
-        }
-        if gateway6.is_some() && !addresses.iter().any(|a| a.address.is_ipv6()) {
-            return bad(".gateway6", "it needs an IPv6 address in `addresses`");
-        }
-        interfaces.push(interface);
-    }
-    Ok(NetworkConfig {
-        interface: interfaces,
-    })
+    let (spans, interface): (Vec<_>, Vec<Interface>) = raw
+        .interface
+        .into_iter()
+        .map(|raw| (raw.span(), raw.into_inner()))
+        .unzip();
+    let network = NetworkConfig { interface };
+    network.check().map_err(|error| {
+        let key = format!("network.interface{}", error.key);
+        place.error(spans.get(error.place).cloned(), key, error.problem)
+    })?;
+    Ok(network)
 }
 
 pub(super) fn ntp(
@@ -75,7 +43,7 @@ pub(super) fn ntp(
     let span = list.span();
     let list = list.into_inner();
     let bad = |problem: String| Err(place.error(Some(span.clone()), "ntp.servers", problem));
-    if !(1..=NtpConfig::SERVERS_MAX).contains(&list.len()) {
+    if list.is_empty() {
         return bad(format!("expected 1 to {} servers", NtpConfig::SERVERS_MAX));
     }
     if !follows {
@@ -84,12 +52,9 @@ pub(super) fn ntp(
     if network.interface.is_empty() {
         return bad("a time server needs a network: [[network.interface]]".into());
     }
-    let mut servers: Vec<Server> = Vec::new();
-    for server in list.into_iter().map(Spanned::into_inner) {
-        if servers.contains(&server) {
-            return bad(format!("`{server}` is there twice"));
-        }
-        servers.push(server);
+    let servers: Vec<Server> = list.into_iter().map(Spanned::into_inner).collect();
+    if let Err(problem) = NtpConfig::check_servers(&servers) {
+        return bad(problem);
     }
     let most = u32::try_from(servers.len()).unwrap_or(u32::MAX);
     Ok(NtpConfig {

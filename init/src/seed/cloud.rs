@@ -1,37 +1,27 @@
 //! `#cloud-config` and NoCloud's `meta-data`, as far as they mean something in this guest.
 //!
-//! Keys and forms are those of cloud-init's modules set_hostname, write_files, runcmd and bootcmd
-//! (its documentation, "Module reference"). What is honoured must be right, else the whole seed is
+//! Keys and forms are those of cloud-init's modules set_hostname, write_files, runcmd, bootcmd and
+//! ntp (its documentation, "Module reference"). What is honoured must be right, else the whole seed is
 //! refused; any other key is ignored by name.
 
-use noonmark_sync::config::values::Mode;
-use noonmark_sync::config::{Service, Start};
-use thiserror::Error;
+mod commands;
+mod files;
+pub mod network;
+mod ntp;
+mod value;
 
-use super::content::{ContentError, Encoding};
-use super::instance::{CONTENT_MAX, Instance, SeedFile, printable};
-use super::yaml::{self, Node, YamlError};
+use noonmark_sync::config::Start;
+
+use super::instance::{Instance, printable};
+use super::yaml::{self, Node};
+use commands::commands;
+use files::write_files;
+use value::{Read, boolean, string, wrong};
+
+pub use value::CloudError;
 
 /// The first line of a cloud-config.
 pub const HEADER: &str = "#cloud-config";
-
-/// A document that can't be honoured.
-#[derive(Debug, Error)]
-pub enum CloudError {
-    /// It is no YAML that is taken.
-    #[error(transparent)]
-    Yaml(#[from] YamlError),
-    /// A key's value is wrong.
-    #[error("{key}: {problem}")]
-    Value {
-        /// The key, as in `write_files[0].path`.
-        key: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-type Read<T> = Result<T, CloudError>;
 
 /// Takes in `meta-data`: the instance's id, and its name unless user-data gives another.
 ///
@@ -77,12 +67,21 @@ pub fn user_data(text: &str, instance: &mut Instance) -> Read<()> {
             set_hostname(value, key, instance)?;
         }
     }
+    for (key, start) in [("bootcmd", Start::Boot), ("runcmd", Start::ClockSynced)] {
+        if let Some(value) = get(key) {
+            commands(value, key, start, instance)?;
+        }
+    }
     for (key, value) in &entries {
         match key.as_str() {
-            "hostname" | "fqdn" | "preserve_hostname" | "prefer_fqdn_over_hostname" => {}
+            "hostname"
+            | "fqdn"
+            | "preserve_hostname"
+            | "prefer_fqdn_over_hostname"
+            | "bootcmd"
+            | "runcmd" => {}
             "write_files" => write_files(value, instance)?,
-            "bootcmd" => commands(value, key, Start::Boot, instance)?,
-            "runcmd" => commands(value, key, Start::ClockSynced, instance)?,
+            "ntp" => ntp::servers(value, instance)?,
             _ => instance.ignore(printable(key, 60), reason(key, value)),
         }
     }
@@ -96,7 +95,6 @@ fn reason(key: &str, value: &Node) -> &'static str {
             "the guest's zone is UTC as it is"
         }
         "timezone" => "the guest has no zones' database; its programs use UTC, or $TZ",
-        "ntp" => "the image chooses the clock's sources, in `[clock] sources`",
         "packages" | "package_update" | "package_upgrade" | "apt" | "snap" => {
             "the guest has no package manager"
         }
@@ -130,152 +128,6 @@ fn set_hostname(value: &Node, key: &str, instance: &mut Instance) -> Read<()> {
         instance.settings.hostname = Some(parsed.or_else(|unfit| wrong(key, unfit))?);
     }
     Ok(())
-}
-
-fn write_files(value: &Node, instance: &mut Instance) -> Read<()> {
-    for (index, item) in list(value, "write_files")?.iter().enumerate() {
-        let at = format!("write_files[{index}]");
-        let Node::Map(entries) = item else {
-            return wrong(&at, "expected `path`, `content` and so on");
-        };
-        let file = write_file(entries, &at, instance)?;
-        instance.files.push(file);
-    }
-    Ok(())
-}
-
-fn write_file(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> Read<SeedFile> {
-    let mut path = None;
-    let mut content = Vec::new();
-    let mut encoding = Encoding::Plain;
-    let mut mode = 0o644;
-    let (mut uid, mut gid) = (0, 0);
-    let mut append = false;
-    for (key, value) in entries {
-        let name = format!("{at}.{key}");
-        match key.as_str() {
-            "path" => path = string(value, &name)?,
-            "content" => content = bytes(value, &name)?,
-            "encoding" => {
-                let written = string(value, &name)?.unwrap_or_default();
-                encoding = Encoding::try_from(written).or_else(|error| wrong(&name, error))?;
-            }
-            "permissions" => mode = permissions(value, &name)?.unwrap_or(mode),
-            "owner" => (uid, gid) = owner(value, &name)?,
-            "append" => append = boolean(value, &name)?,
-            _ => instance.ignore(printable(&name, 60), "means nothing to this guest"),
-        }
-    }
-    let Some(path) = path else {
-        return wrong(&format!("{at}.path"), "is missing");
-    };
-    let content = encoding
-        .decode(content, CONTENT_MAX)
-        .or_else(|error: ContentError| wrong(&format!("{at}.content"), error))?;
-    Ok(SeedFile {
-        path: path
-            .parse()
-            .or_else(|unfit| wrong(&format!("{at}.path"), unfit))?,
-        mode: Mode::try_from(mode).or_else(|unfit| wrong(&format!("{at}.permissions"), unfit))?,
-        uid,
-        gid,
-        append,
-        length: content.len(),
-        content,
-    })
-}
-
-/// Commands as lists become services that are started once; a text would need a shell.
-fn commands(value: &Node, key: &str, start: Start, instance: &mut Instance) -> Read<()> {
-    for (index, item) in list(value, key)?.iter().enumerate() {
-        let at = format!("{key}[{index}]");
-        let Node::List(words) = item else {
-            instance.ignore(at, "a text needs a shell; write it as a list of arguments");
-            continue;
-        };
-        let mut exec = Vec::new();
-        for word in words {
-            exec.push(string(word, &at)?.unwrap_or_default());
-        }
-        if !exec.first().is_some_and(|program| program.starts_with('/')) {
-            instance.ignore(at, "the program's absolute path is expected first");
-            continue;
-        }
-        let mut service = Service::new(format!("{key}.{index}"), exec);
-        service.start = start;
-        service.check().or_else(|error| wrong(&at, error.problem))?;
-        instance.services.push(service);
-    }
-    Ok(())
-}
-
-/// `0644`, `'0o644'`: octal, as YAML 1.1 has numbers that begin with a 0, and cloud-init texts.
-fn permissions(value: &Node, key: &str) -> Read<Option<i64>> {
-    let Some(text) = string(value, key)? else {
-        return Ok(None);
-    };
-    let digits = text.trim_start_matches("0o");
-    match i64::from_str_radix(digits, 8) {
-        Ok(mode) => Ok(Some(mode)),
-        Err(_) => wrong(key, "expected octal digits, as in '0644'"),
-    }
-}
-
-/// `1000:1000`, `root:root`; there is no list of users to look another name up in.
-fn owner(value: &Node, key: &str) -> Read<(u32, u32)> {
-    let Some(text) = string(value, key)? else {
-        return Ok((0, 0));
-    };
-    let number = |name: &str| match name {
-        "root" => Some(0),
-        _ => name.parse().ok().filter(|id| *id != u32::MAX),
-    };
-    let (user, group) = text.split_once(':').unwrap_or((&text, "root"));
-    match (number(user), number(group)) {
-        (Some(uid), Some(gid)) => Ok((uid, gid)),
-        _ => wrong(key, "expected numbers, as in 1000:1000, or `root`"),
-    }
-}
-
-/// A text; none where nothing is written.
-fn string(value: &Node, key: &str) -> Read<Option<String>> {
-    match value {
-        Node::Null => Ok(None),
-        Node::Text(text) => Ok(Some(text.clone())),
-        _ => wrong(key, "expected a text"),
-    }
-}
-
-fn bytes(value: &Node, key: &str) -> Read<Vec<u8>> {
-    match value {
-        Node::Binary(bytes) => Ok(bytes.clone()),
-        _ => Ok(string(value, key)?.unwrap_or_default().into_bytes()),
-    }
-}
-
-/// YAML 1.1's words.
-fn boolean(value: &Node, key: &str) -> Read<bool> {
-    let text = string(value, key)?.unwrap_or_default();
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "" | "false" | "no" | "off" | "0" => Ok(false),
-        _ => wrong(key, "expected true or false"),
-    }
-}
-
-fn list<'a>(value: &'a Node, key: &str) -> Read<&'a [Node]> {
-    match value {
-        Node::Null => Ok(&[]),
-        Node::List(items) => Ok(items),
-        _ => wrong(key, "expected a list"),
-    }
-}
-
-fn wrong<T>(key: &str, problem: impl std::fmt::Display) -> Read<T> {
-    Err(CloudError::Value {
-        key: printable(key, 100),
-        problem: problem.to_string(),
-    })
 }
 
 #[cfg(test)]
@@ -347,8 +199,8 @@ mod tests {
             .map(|service| (service.name.as_str(), service.start, service.exec.len()))
             .collect();
         let expected = [
-            ("runcmd.0", Start::ClockSynced, 3),
             ("bootcmd.0", Start::Boot, 1),
+            ("runcmd.0", Start::ClockSynced, 3),
         ];
         assert_eq!(services, expected);
         let ignored = instance.ignored.join("\n");

@@ -1,6 +1,7 @@
 //! What a seed gives one instance of an image, and what a seed may not touch.
 
 use noonmark_sync::config::Service;
+use noonmark_sync::config::network::NtpConfig;
 use noonmark_sync::config::settings::Settings;
 use noonmark_sync::config::values::{GuestPath, Mode};
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,13 @@ impl Instance {
                     service.name
                 ));
             }
+        }
+        if let Some(network) = &self.settings.network {
+            network.check().or_else(|error| refuse(error.to_string()))?;
+        }
+        if let Some(servers) = &self.settings.ntp.servers {
+            let checked = NtpConfig::check_servers(servers);
+            checked.or_else(|problem| refuse(format!("ntp.servers: {problem}")))?;
         }
         for name in self.settings.sysctl.keys() {
             // Some of the others make the kernel run a program with all rights.

@@ -85,10 +85,16 @@ fn instance(disk: &mut (impl Read + Seek), volume: &Volume) -> Result<Instance, 
         let text = text(&meta).map_err(|problem| format!("meta-data: {problem}"))?;
         cloud::meta_data(text, &mut instance).map_err(|error| format!("meta-data: {error}"))?;
     }
-    for name in ["vendor-data", "network-config"] {
-        if file(name)?.is_some_and(|content| !content.trim_ascii().is_empty()) {
-            instance.ignore(name, "means nothing to this guest");
-        }
+    let is_there = |content: &Vec<u8>| !content.trim_ascii().is_empty();
+    if file("vendor-data")?.as_ref().is_some_and(is_there) {
+        instance.ignore("vendor-data", "means nothing to this guest");
+    }
+    if let Some(network) = file("network-config")?.filter(is_there) {
+        let read = text(&network).and_then(|text| {
+            let read = cloud::network::network_config(text, &mut instance);
+            read.map_err(|error| error.to_string())
+        });
+        read.map_err(|problem| format!("network-config: {problem}"))?;
     }
     if let Some(user) = user {
         user_data(user, &mut instance).map_err(|problem| format!("user-data: {problem}"))?;

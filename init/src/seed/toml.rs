@@ -1,7 +1,8 @@
 //! `#noonmark` user-data: the keys of `guest.toml` that an instance may set, in TOML.
 
 use noonmark_sync::config::Service;
-use noonmark_sync::config::settings::{ClockSettings, Settings, StatusSettings};
+use noonmark_sync::config::network::NetworkConfig;
+use noonmark_sync::config::settings::{ClockSettings, NtpSettings, Settings, StatusSettings};
 use noonmark_sync::config::values::{GuestPath, Hostname, Mode, SysctlName, SysctlValue};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ struct Raw {
     clock: ClockSettings,
     status: StatusSettings,
     sysctl: BTreeMap<SysctlName, Value>,
+    network: Option<NetworkConfig>,
+    ntp: NtpSettings,
     file: Vec<RawFile>,
     service: Vec<Service>,
 }
@@ -87,9 +90,13 @@ pub fn user_data(text: &str, instance: &mut Instance) -> Result<(), TomlError> {
         clock,
         status,
         sysctl,
+        network,
+        ntp,
     } = settings;
     *hostname = raw.hostname.or(hostname.take());
     (*clock, *status) = (raw.clock, raw.status);
+    *network = raw.network.or(network.take());
+    *ntp = raw.ntp;
     for (name, value) in raw.sysctl {
         let value = match value {
             Value::Text(value) => value,

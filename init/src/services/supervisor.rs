@@ -74,6 +74,8 @@ enum Phase {
 struct Entry {
     service: Service,
     phase: Phase,
+    /// The place of the service that must have ended first.
+    after: Option<usize>,
     /// Ends in a row, each of a short run.
     row: u32,
     restarts: u64,
@@ -94,7 +96,10 @@ impl Supervisor {
     /// None of them started yet; times to wait count from `now`.
     #[must_use]
     pub fn new(services: Vec<Service>, now: Raw) -> Self {
-        let entry = |service| Entry {
+        let names: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
+        let place = |name: &String| names.iter().position(|other| other == name);
+        let entry = |service: Service| Entry {
+            after: service.after.as_ref().and_then(place),
             service,
             phase: Phase::Waiting,
             row: 0,
@@ -219,7 +224,16 @@ impl Supervisor {
     /// When a service that does not run is to be started; none where that depends on the clock
     /// alone, or it is not to be.
     fn waits_until(&self, place: usize) -> Option<Raw> {
-        let Entry { service, phase, .. } = &self.entries[place];
+        let Entry {
+            service,
+            phase,
+            after,
+            ..
+        } = &self.entries[place];
+        let ended = |phase: Phase| matches!(phase, Phase::Stopped | Phase::Failed);
+        if *phase == Phase::Waiting && after.is_some_and(|at| !ended(self.entries[at].phase)) {
+            return None;
+        }
         let right = self.clock.synced && !self.clock.disrupted;
         let gated = service.start == Start::ClockSynced && !right;
         match phase {

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 
 use noonmark_sync::config::BootConfig;
-use noonmark_sync::config::settings::{Cmdline, Settings};
+use noonmark_sync::config::network::{NET_SERVICE, NTP_SERVICE};
+use noonmark_sync::config::settings::{CMDLINE_PREFIX, Cmdline, Settings};
 use noonmark_sync::config::values::SysctlName;
 use noonmark_sync::record::{self, Effective, Event, Origin, SeedState};
 
@@ -50,6 +51,12 @@ impl Layers {
         };
         let mut cmdline = Cmdline::parse(&text);
         problems.append(&mut cmdline.problems);
+        let unfit = cmdline.settings.take_unfit(&image);
+        problems.extend(
+            unfit
+                .iter()
+                .map(|(key, why)| format!("kernel command line: {CMDLINE_PREFIX}{key}: {why}")),
+        );
         (Self { image, cmdline }, problems)
     }
 
@@ -89,8 +96,11 @@ impl Layers {
             Err(problem) => refuse(&mut seed, None, problem),
             Ok(Seed::Found {
                 device,
-                instance: found,
+                instance: mut found,
             }) => {
+                for (key, why) in found.settings.take_unfit(&self.image) {
+                    found.ignore(key, &why);
+                }
                 seed.instance_id.clone_from(&found.id);
                 seed.ignored.clone_from(&found.ignored);
                 match self.take(&found) {
@@ -109,6 +119,7 @@ impl Layers {
         config
             .services
             .extend(instance.into_iter().flat_map(|instance| instance.services));
+        drop_idle(&mut config);
         let failures = config
             .sysctl
             .iter()
@@ -139,6 +150,7 @@ impl Layers {
             }
             service
                 .check()
+                .and_then(|()| service.check_after(names.iter().copied()))
                 .map_err(|error| format!("service {name}: {}: {}", error.key, error.problem))?;
             names.push(name);
         }
@@ -164,6 +176,19 @@ impl Layers {
         }
         files::write_all("/", &instance.files).map_err(|error| error.to_string())
     }
+}
+
+/// Takes out the image's own services that an instance has turned off.
+fn drop_idle(config: &mut BootConfig) {
+    let no_network = config.network.interface.is_empty();
+    let no_ntp = config.ntp.servers.is_empty();
+    config
+        .services
+        .retain(|service| match service.name.as_str() {
+            NET_SERVICE => !no_network,
+            NTP_SERVICE => !no_ntp,
+            _ => true,
+        });
 }
 
 fn refuse(seed: &mut record::Seed, device: Option<String>, problem: String) {

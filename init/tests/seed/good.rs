@@ -88,8 +88,8 @@ fn keys_that_are_not_honoured_are_told_by_name() {
     assert_eq!(
         instance.ignored,
         [
-            "packages: the guest has no package manager",
             "runcmd[0]: a text needs a shell; write it as a list of arguments",
+            "packages: the guest has no package manager",
         ]
     );
 }

@@ -46,9 +46,11 @@ fn the_examples_are_taken_whole() {
     assert_eq!((instance.files.len(), instance.services.len()), (1, 1));
     assert_eq!(instance.files[0].content, b"Good noon\n");
     instance.check().expect("nothing that is refused");
+    let settings = &instance.settings;
+    assert!(settings.network.is_some() && settings.ntp.servers.is_some());
 
     let mut instance = Instance::default();
-    cloud::user_data(example("yaml"), &mut instance).expect("the example in YAML");
+    cloud::user_data(example("yaml\n#cloud-config"), &mut instance).expect("the example in YAML");
     assert_eq!((instance.files.len(), instance.services.len()), (2, 1));
     assert_eq!(instance.files[1].content, b"hi\n");
     assert_eq!(instance.ignored, Vec::<String>::new());
@@ -56,16 +58,30 @@ fn the_examples_are_taken_whole() {
 }
 
 #[test]
+fn the_example_of_a_network_config_is_taken_whole() {
+    let (_, rest) = PAGE.split_once("### network-config").expect("the part");
+    let (_, rest) = rest.split_once("```yaml\n").expect("an example");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let mut instance = Instance::default();
+    cloud::network::network_config(text, &mut instance).expect("the example");
+    assert_eq!(instance.ignored, Vec::<String>::new());
+    let network = instance.settings.network.expect("a network");
+    assert_eq!(network.interface.len(), 2);
+}
+
+#[test]
 fn every_key_of_a_seed_in_toml_is_in_the_example() {
     // The parser itself lists the keys when it meets one that it doesn't know.
-    for section in ["", "[clock]\n", "[status]\n", "[[file]]\n"] {
+    for section in ["", "[clock]\n", "[status]\n", "[ntp]\n", "[[file]]\n"] {
         let text = format!("{section}\"?\" = 0\n");
         let error = toml::user_data(&text, &mut Instance::default()).expect_err("no such key");
         let message = error.to_string();
         let (_, known) = message.split_once("expected").expect("a list of keys");
         for key in known.split('`').skip(1).step_by(2) {
             let in_example = example("toml").lines().any(|line| {
-                line.starts_with(&format!("{key} =")) || line.contains(&format!("[{key}]"))
+                line.starts_with(&format!("{key} ="))
+                    || line.contains(&format!("[{key}]"))
+                    || line.contains(&format!("[{key}."))
             });
             assert!(in_example, "{section}{key} is not in the example");
         }
@@ -83,6 +99,7 @@ fn the_keys_of_a_cloud_config_are_honoured_or_ignored_as_the_page_says() {
         let value = match key {
             "write_files" | "bootcmd" | "runcmd" => "[]",
             "hostname" | "fqdn" => "a",
+            "ntp" => "{servers: [a], pools: [b]}",
             _ => "true",
         };
         let ignored = ignored(&format!("{key}: {value}\n"));

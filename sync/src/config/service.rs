@@ -41,6 +41,9 @@ pub struct Service {
     /// When it is started.
     #[serde(default)]
     pub start: Start,
+    /// The service that must have ended for good before this one starts, however it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// How many seconds after PID 1's start it waits for the clock, 1 to 86400; for as long as it
     /// takes where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,6 +139,7 @@ impl Service {
             user: 0,
             group: None,
             start: Start::default(),
+            after: None,
             start_timeout_s: None,
             on_start_timeout: OnStartTimeout::default(),
             restart: Restart::default(),
@@ -189,6 +193,26 @@ impl Service {
             );
         }
         self.check_numbers()
+    }
+
+    /// Whether what it waits for is one of those before it, so that no two can wait for each other.
+    ///
+    /// # Errors
+    /// If there is no such service before it.
+    pub fn check_after<'a>(
+        &self,
+        mut before: impl Iterator<Item = &'a str>,
+    ) -> Result<(), ServiceError> {
+        match &self.after {
+            Some(after) if !before.any(|name| name == after) => Err(ServiceError {
+                key: "after",
+                problem: format!(
+                    "`{}`: expected a service that stands before it",
+                    after.escape_debug()
+                ),
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn check_numbers(&self) -> Result<(), ServiceError> {

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::BootConfig;
+use super::network::{NetworkConfig, NtpConfig, Server};
 use super::values::{Hostname, IntervalMs, StepUs, SysctlName, SysctlValue, Unfit, WatchMs};
 use crate::record::{Effective, Origin};
 use crate::sample::Source;
@@ -16,6 +17,10 @@ use crate::units::Nanos;
 
 /// What the kernel command line's words for PID 1 begin with.
 pub const CMDLINE_PREFIX: &str = "noonmark.";
+
+/// How status records name the interfaces and the time servers.
+const NETWORK: &str = "network.interface";
+const NTP_SERVERS: &str = "ntp.servers";
 
 /// What a seed or the kernel command line sets; the names are those of `guest.toml`. What is left
 /// out stays as it is.
@@ -31,6 +36,20 @@ pub struct Settings {
     pub status: StatusSettings,
     /// `[sysctl]`
     pub sysctl: BTreeMap<SysctlName, SysctlValue>,
+    /// `[network]`: all interfaces, in the place of the image's; none of them is no network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkConfig>,
+    /// `[ntp]`
+    pub ntp: NtpSettings,
+}
+
+/// `[ntp]`, as far as an instance may change it. How many servers must agree is the image's word.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NtpSettings {
+    /// The servers, in the place of the image's; none of them is no NTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub servers: Option<Vec<Server>>,
 }
 
 /// `[clock]`, as far as an instance may change it. The ladder of sources is not among it: it is
@@ -97,6 +116,7 @@ impl Cmdline {
             "clock.step_us" => settings.clock.step_us = Some(value.parse()?),
             "clock.watch_ms" => settings.clock.watch_ms = Some(value.parse()?),
             "status.interval_ms" => settings.status.interval_ms = Some(value.parse()?),
+            "ntp.servers" => settings.ntp.servers = Some(servers(value)?),
             _ => match key.strip_prefix("sysctl.") {
                 Some(name) => {
                     settings.sysctl.insert(name.parse()?, value.parse()?);
@@ -104,12 +124,22 @@ impl Cmdline {
                 None => {
                     return Err(Unfit::new(
                         "unknown key; expected hostname, clock.sources, clock.step_us, \
-                         clock.watch_ms, status.interval_ms or sysctl.NAME",
+                         clock.watch_ms, status.interval_ms, ntp.servers or sysctl.NAME",
                     ));
                 }
             },
         }
         Ok(())
+    }
+}
+
+/// What a status record has for a list; `none` where there is nothing in it.
+fn listed<T: ToString>(list: &[T]) -> String {
+    let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
+    if texts.is_empty() {
+        "none".into()
+    } else {
+        texts.join("; ")
     }
 }
 
@@ -125,6 +155,15 @@ fn sources(list: &str) -> Result<Vec<Source>, Unfit> {
         sources.push(source);
     }
     Ok(sources)
+}
+
+/// `a,b:1123`; an empty text is no server.
+fn servers(list: &str) -> Result<Vec<Server>, Unfit> {
+    let names = list.split(',').filter(|_| !list.is_empty());
+    let servers: Result<Vec<Server>, _> = names.map(str::parse).collect();
+    let servers = servers.map_err(|error| Unfit::new(error.to_string()))?;
+    NtpConfig::check_servers(&servers).map_err(Unfit::new)?;
+    Ok(servers)
 }
 
 impl BootConfig {
@@ -149,6 +188,12 @@ impl BootConfig {
         }
         for (name, value) in &settings.sysctl {
             self.sysctl.insert(name.clone(), value.clone());
+        }
+        if let Some(network) = &settings.network {
+            self.network.clone_from(network);
+        }
+        if let Some(servers) = &settings.ntp.servers {
+            self.ntp.servers.clone_from(servers);
         }
         for (key, value) in settings.told() {
             effective.insert(key, Effective { value, origin });
@@ -176,6 +221,13 @@ impl BootConfig {
         for (name, value) in &self.sysctl {
             told.insert(format!("sysctl.{name}"), value.to_string());
         }
+        // What an image can't do at all, no instance can set.
+        if !self.network.interface.is_empty() {
+            told.insert(NETWORK.into(), listed(&self.network.interface));
+        }
+        if !self.ntp.servers.is_empty() {
+            told.insert(NTP_SERVERS.into(), listed(&self.ntp.servers));
+        }
         let image = |value| Effective {
             value,
             origin: Origin::Image,
@@ -187,6 +239,37 @@ impl BootConfig {
 }
 
 impl Settings {
+    /// Takes out what this image can't do, whoever asks for it; each with its key and why.
+    pub fn take_unfit(&mut self, image: &BootConfig) -> Vec<(&'static str, String)> {
+        let mut unfit = Vec::new();
+        if self.network.is_some() && image.network.interface.is_empty() {
+            self.network = None;
+            unfit.push((
+                "network",
+                "the image has no network, and only its guest.toml can give it one, by \
+                 `[[network.interface]]`"
+                    .into(),
+            ));
+        }
+        let wanted = image.ntp.min_sources;
+        let problem = match &self.ntp.servers {
+            Some(_) if image.ntp.servers.is_empty() => {
+                "the image has no NTP client, and only its guest.toml can give it one, by `[ntp] \
+                 servers`"
+                    .into()
+            }
+            Some(servers) if (1..wanted as usize).contains(&servers.len()) => format!(
+                "{} servers, of which the image wants {wanted} to agree (`[ntp] min_sources`); \
+                 its own stay",
+                servers.len()
+            ),
+            Some(_) | None => return unfit,
+        };
+        self.ntp.servers = None;
+        unfit.push((NTP_SERVERS, problem));
+        unfit
+    }
+
     /// Key and value of everything that is set, in `guest.toml`'s names and units.
     fn told(&self) -> Vec<(String, String)> {
         let mut told = Vec::new();
@@ -198,6 +281,8 @@ impl Settings {
             clock,
             status,
             sysctl,
+            network,
+            ntp,
         } = self;
         tell("hostname", hostname.as_ref().map(ToString::to_string));
         tell("clock.step_us", clock.step_us.map(|n| n.get().to_string()));
@@ -209,6 +294,9 @@ impl Settings {
             "status.interval_ms",
             status.interval_ms.map(|n| n.get().to_string()),
         );
+        let interfaces = network.as_ref().map(|network| &network.interface);
+        tell(NETWORK, interfaces.map(|list| listed(list)));
+        tell(NTP_SERVERS, ntp.servers.as_ref().map(|list| listed(list)));
         for (name, value) in sysctl {
             tell(&format!("sysctl.{name}"), Some(value.to_string()));
         }

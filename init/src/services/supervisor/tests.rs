@@ -301,3 +301,33 @@ proptest! {
         prop_assert!(supervisor.is_down());
     }
 }
+
+#[test]
+fn a_service_after_another_waits_for_its_end_for_good_however_that_is() {
+    let named = |name: &str, after: Option<&str>, restart| {
+        service(name, |s| {
+            s.start = Start::Boot;
+            s.after = after.map(Into::into);
+            s.restart = restart;
+        })
+    };
+    let services = vec![
+        named("first", None, Restart::OnFailure),
+        named("second", Some("first"), Restart::No),
+        named("third", Some("second"), Restart::No),
+    ];
+    let mut supervisor = Supervisor::new(services, at(0));
+    assert_eq!(due(&mut supervisor, 0), [Action::Start(Id(0))]);
+    assert_eq!(due(&mut supervisor, 10), []);
+    assert_eq!(supervisor.wake_at(), None);
+    // It is started again, so it has not ended for good.
+    end(&mut supervisor, 0, 1, 20);
+    assert_eq!(due(&mut supervisor, 1_000), [Action::Start(Id(0))]);
+    assert_eq!(due(&mut supervisor, 1_010), []);
+    end(&mut supervisor, 0, 0, 1_020);
+    assert!(supervisor.wake_at().is_some());
+    assert_eq!(due(&mut supervisor, 1_030), [Action::Start(Id(1))]);
+    assert_eq!(due(&mut supervisor, 1_040), []);
+    end(&mut supervisor, 1, 7, 1_050);
+    assert_eq!(due(&mut supervisor, 1_060), [Action::Start(Id(2))]);
+}
