@@ -324,6 +324,13 @@ impl Spec {
             let name = disk.kind.name();
             list.push(wanted(name, needed_by(), Some("mount.type"), true));
         }
+        if self.seed.enabled && self.seed.cdrom {
+            // The buses on which hypervisors put a CD-ROM drive, as far as the kernel knows them.
+            for name in ["virtio_scsi", "ata_piix", "ahci", "sd_mod", "sr_mod"] {
+                let needed_by = "the seed's CD-ROM drive".to_string();
+                list.push(wanted(name, needed_by, Some("seed.cdrom"), false));
+            }
+        }
         if self.wants_network() {
             let needed_by = "the network".to_string();
             list.push(wanted("virtio_net", needed_by, Some("network"), true));

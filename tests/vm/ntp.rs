@@ -72,7 +72,10 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
         Device::Net {
             forwards: Vec::new(),
         },
-        Device::Disk { path: disk },
+        Device::Disk {
+            path: disk,
+            writable: false,
+        },
     ];
     let mut guest = platform.boot_config(config)?;
     guest.check(|guest| {

@@ -69,9 +69,15 @@ pub fn is_configured_by_seed_and_command_line(platform: &Platform, _: &Images) -
 /// right and its own name stands all the same.
 pub fn takes_one_seed_and_refuses_two(platform: &Platform, _: &Images) -> Result<()> {
     let iso = noonmark_image::compress::decompress(ISO, ISO_MAX)?;
-    let (mut guest, _disks) = boot(platform, &[&iso], "")?;
+    // In a CD-ROM drive, where most people put it.
+    let (mut guest, _disks) = boot_with(platform, &[&iso], "", |path| Device::Cdrom { path })?;
     guest.check(|guest| {
         let (status, _) = set_up(guest, "")?;
+        ensure!(
+            status.seed.device.as_deref() == Some("sr0"),
+            "{:?}",
+            status.seed
+        );
         is_from(&status, "hostname", "sundial", Origin::Seed)
     })?;
     drop(guest);
@@ -90,7 +96,7 @@ fn image() -> Result<PathBuf> {
     let folder = workspace_root().join("target/noonmark/tests/seed");
     std::fs::create_dir_all(&folder)?;
     let spec = folder.join("guest.toml");
-    write(&spec, b"[seed]\nenabled = true\n")?;
+    write(&spec, b"[seed]\nenabled = true\ncdrom = true\n")?;
     let out = folder.join("image");
     let spec = spec.to_str().context("the checkout's path is no UTF-8")?;
     build_image(&out, &["--spec", spec])?;
@@ -99,6 +105,19 @@ fn image() -> Result<PathBuf> {
 
 /// Boots that image with these disks and further words on its command line.
 fn boot(platform: &Platform, disks: &[&[u8]], words: &str) -> Result<(Guest, TempDir)> {
+    boot_with(platform, disks, words, |path| Device::Disk {
+        path,
+        writable: false,
+    })
+}
+
+/// The same, with the disks in such a device.
+fn boot_with(
+    platform: &Platform,
+    disks: &[&[u8]],
+    words: &str,
+    device: fn(PathBuf) -> Device,
+) -> Result<(Guest, TempDir)> {
     let folder = tempfile::tempdir()?;
     let mut config = platform.config(&image()?)?;
     config.test_port = false;
@@ -108,10 +127,7 @@ fn boot(platform: &Platform, disks: &[&[u8]], words: &str) -> Result<(Guest, Tem
     for (index, disk) in disks.iter().enumerate() {
         let path = folder.path().join(format!("seed{index}.img"));
         write(&path, disk)?;
-        config.devices.push(Device::Disk {
-            path,
-            writable: false,
-        });
+        config.devices.push(device(path));
     }
     Ok((platform.boot_config(config)?, folder))
 }

@@ -130,6 +130,7 @@ pub(super) struct RawFile {
 pub(super) struct RawSeed {
     pub enabled: Option<bool>,
     pub wait_ms: Key<i64>,
+    pub cdrom: Option<bool>,
     pub programs: Option<bool>,
 }
 

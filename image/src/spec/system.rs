@@ -17,6 +17,7 @@ pub(super) fn seed(raw: &RawSeed, place: &Place<'_>) -> Checked<SeedConfig> {
     Ok(SeedConfig {
         enabled: raw.enabled.unwrap_or(default.enabled),
         wait: wait.map_or(default.wait, |ms| Nanos::from_millis(ms.get().into())),
+        cdrom: raw.cdrom.unwrap_or(default.cdrom),
         programs: raw.programs.unwrap_or(default.programs),
     })
 }

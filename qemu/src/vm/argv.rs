@@ -156,6 +156,27 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
             );
         }
         Device::Disk { path, writable } => argv.disk(&format!("disk{index}"), path, *writable),
+        Device::Cdrom { path } => {
+            argv.drive(
+                &format!("if=none,id=disk{index},media=cdrom,format=raw,readonly=on,file="),
+                path,
+            );
+            argv.pair("-device", format!("virtio-scsi-pci,id=scsi{index}"));
+            argv.pair(
+                "-device",
+                format!("scsi-cd,drive=disk{index},bus=scsi{index}.0"),
+            );
+        }
+        Device::Port { name, socket } => {
+            let mut value =
+                OsString::from(format!("socket,id=port{index},server=on,wait=off,path="));
+            value.push(escaped(socket));
+            argv.pair("-chardev", value);
+            argv.pair(
+                "-device",
+                format!("virtserialport,bus=ports.0,chardev=port{index},name={name}"),
+            );
+        }
     }
 }
 
@@ -322,6 +343,13 @@ mod tests {
                     path: "/i/data.img".into(),
                     writable: true,
                 },
+                Device::Cdrom {
+                    path: "/i/seed.iso".into(),
+                },
+                Device::Port {
+                    name: "org.example.log".into(),
+                    socket: "/r/log".into(),
+                },
             ],
             ..config()
         };
@@ -355,7 +383,12 @@ mod tests {
 -drive if=none,id=disk4,format=raw,readonly=on,file=/i/seed.img
 -device virtio-blk-pci,drive=disk4
 -drive if=none,id=disk5,format=raw,readonly=off,file=/i/data.img
--device virtio-blk-pci,drive=disk5";
+-device virtio-blk-pci,drive=disk5
+-drive if=none,id=disk6,media=cdrom,format=raw,readonly=on,file=/i/seed.iso
+-device virtio-scsi-pci,id=scsi6
+-device scsi-cd,drive=disk6,bus=scsi6.0
+-chardev socket,id=port7,server=on,wait=off,path=/r/log
+-device virtserialport,bus=ports.0,chardev=port7,name=org.example.log";
         assert_eq!(dump(&config), expected);
     }
 }

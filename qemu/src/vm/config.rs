@@ -90,6 +90,19 @@ pub enum Device {
         /// Whether the guest may write to it.
         writable: bool,
     },
+    /// The same in a CD-ROM drive of virtio-scsi.
+    Cdrom {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A further virtio-serial port, on whose socket QEMU listens: nobody is there until somebody
+    /// connects.
+    Port {
+        /// Its name in the guest.
+        name: String,
+        /// The socket, which QEMU makes.
+        socket: PathBuf,
+    },
 }
 
 /// A TCP port of the host's loopback that leads to one of the guest's.

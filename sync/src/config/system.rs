@@ -17,6 +17,8 @@ pub struct SeedConfig {
     pub enabled: bool,
     /// How long a disk that may still appear is waited for.
     pub wait: Nanos,
+    /// Whether CD-ROM drives and SCSI disks are looked at too: their drivers are in the image.
+    pub cdrom: bool,
     /// Whether a seed may start programs: `[[service]]`, `runcmd` and `bootcmd`.
     pub programs: bool,
 }
@@ -87,6 +89,7 @@ impl Default for SeedConfig {
         Self {
             enabled: false,
             wait: Nanos::from_secs(2),
+            cdrom: false,
             programs: true,
         }
     }
