@@ -43,6 +43,8 @@ pub enum Event {
     Button,
     /// The seed's reader has answered, in part or whole.
     Setup,
+    /// A service has written to a port, or the port can take more.
+    Output,
 }
 
 /// What an epoll registration stands for.
@@ -66,9 +68,13 @@ pub enum Watched {
     Button,
     /// [`crate::setup::Setup`].
     Setup,
+    /// A pipe of [`crate::services::relay`].
+    OutputPipe,
+    /// A port of [`crate::services::relay`].
+    OutputPort,
 }
 
-const WATCHED: [Watched; 9] = [
+const WATCHED: [Watched; 11] = [
     Watched::ClockSet,
     Watched::VmClock,
     Watched::Uevents,
@@ -78,6 +84,8 @@ const WATCHED: [Watched; 9] = [
     Watched::Signals,
     Watched::Button,
     Watched::Setup,
+    Watched::OutputPipe,
+    Watched::OutputPort,
 ];
 
 /// The descriptors that the loop waits on.
@@ -111,6 +119,18 @@ impl EventQueue {
             EventData::new_u64(watched as u64),
             flags(watched),
         )
+    }
+
+    /// Waits again on one that is waited on once at a time, or for the first time.
+    ///
+    /// # Errors
+    /// As `epoll_ctl`.
+    pub fn watch_again(&self, watched: Watched, descriptor: impl AsFd) -> Result<(), Errno> {
+        let data = EventData::new_u64(watched as u64);
+        match epoll::modify(&self.epoll, &descriptor, data, flags(watched)) {
+            Err(Errno::NOENT) => self.watch(watched, descriptor),
+            outcome => outcome,
+        }
     }
 
     /// Waits on this descriptor no longer.
@@ -169,6 +189,10 @@ fn flags(watched: Watched) -> EventFlags {
         | Watched::Signals
         | Watched::Button
         | Watched::Setup => EventFlags::IN,
+        // Once, because a service can write faster than PID 1 would serve it.
+        Watched::OutputPipe => EventFlags::IN | EventFlags::ONESHOT,
+        // What a host writes to it is not read.
+        Watched::OutputPort => EventFlags::OUT | EventFlags::ET,
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.
         Watched::TimePort | Watched::StatusPort => {
             EventFlags::IN | EventFlags::OUT | EventFlags::ET
@@ -187,6 +211,7 @@ fn event(watched: Watched, connected: bool) -> Event {
         Watched::Signals => Event::Signals,
         Watched::Button => Event::Button,
         Watched::Setup => Event::Setup,
+        Watched::OutputPipe | Watched::OutputPort => Event::Output,
     }
 }
 

@@ -168,6 +168,7 @@ impl Pid1 {
             self.tell_services_of_the_clock();
             self.tell();
             self.serve_services();
+            self.watch_output();
             self.tell();
             self.wait();
         }
@@ -216,6 +217,7 @@ impl Pid1 {
                 Event::Signals => self.on_signals(),
                 Event::Button => self.on_button(),
                 Event::Setup => self.set_up(clocks::raw()),
+                Event::Output => self.services.relays.on_event(clocks::raw()),
             }
         }
     }
@@ -429,6 +431,7 @@ impl Pid1 {
         if let Err(errno) = watched {
             self.fail_softly(format!("waiting for a port: {errno}"));
         }
+        self.services.relays.rescan();
     }
 
     fn fail_softly(&mut self, what: String) {

@@ -4,10 +4,13 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod output;
+pub mod relay;
 pub mod spawn;
 pub mod supervisor;
 
-use noonmark_sync::config::Service;
+use std::os::fd::AsFd as _;
+
+use noonmark_sync::config::{Output, Service};
 use noonmark_sync::record::{Event, ServiceStatus};
 use noonmark_sync::units::Raw;
 use rustix::process::{
@@ -15,6 +18,7 @@ use rustix::process::{
 };
 
 use cgroup::{CgroupError, Group, Hierarchy};
+use relay::Relays;
 use spawn::Spawner;
 use supervisor::{Action, Clock, Exit, Id, Supervisor};
 
@@ -31,6 +35,8 @@ pub struct Services {
     spawner: Option<Spawner>,
     hierarchy: Option<Hierarchy>,
     resources: Vec<Resources>,
+    /// Output's ways to virtio-serial ports.
+    pub relays: Relays,
     actions: Vec<Action>,
     next_usage: usize,
 }
@@ -65,6 +71,7 @@ impl Services {
             spawner: None,
             hierarchy: None,
             resources,
+            relays: Relays::default(),
             actions: Vec::new(),
             next_usage: 0,
         }
@@ -100,6 +107,7 @@ impl Services {
         if self.spawner.is_none() {
             return;
         }
+        self.relays.due(now);
         self.supervisor.due(now, &mut self.actions);
         self.carry_out(now, events);
     }
@@ -108,7 +116,8 @@ impl Services {
     #[must_use]
     pub fn deadline(&self) -> Option<Raw> {
         self.spawner.as_ref()?;
-        self.supervisor.wake_at()
+        let deadlines = [self.supervisor.wake_at(), self.relays.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Begins to stop all of them.
@@ -156,14 +165,18 @@ impl Services {
             resources.memory_kib = group.and_then(Group::memory_kib);
             resources.tasks_refused = group.map_or(resources.tasks_refused, Group::tasks_refused);
         }
-        let usage = self.resources.iter();
+        let usage = self.resources.iter().enumerate();
         self.supervisor
             .status()
             .zip(usage)
-            .map(|(status, resources)| ServiceStatus {
+            .map(|(status, (place, resources))| ServiceStatus {
                 memory_kib: status.pid.and(resources.memory_kib),
                 oom_kills: resources.oom_kills,
                 tasks_refused: resources.tasks_refused,
+                output_dropped_bytes: match &self.supervisor.service(Id(place)).output {
+                    Output::Port(port) => self.relays.dropped_bytes(port),
+                    Output::Console => 0,
+                },
                 ..status
             })
             .collect()
@@ -249,7 +262,16 @@ impl Services {
             }
         }
         let Some(spawner) = &self.spawner else { return };
-        match spawner.start(service, resources.group.as_ref()) {
+        let started = output::open(&service.output, &mut self.relays)
+            .and_then(|output| spawner.start(service, resources.group.as_ref(), output.as_fd()));
+        if let Output::Port(port) = &service.output
+            && !self.relays.has_port(port)
+        {
+            let what = format!("output: there is no virtio-serial port `{port}` yet");
+            let name = service.name.clone();
+            events.push(Event::Service { name, what });
+        }
+        match started {
             Ok(pid) => {
                 let pid = pid.as_raw_nonzero().get().unsigned_abs();
                 self.supervisor.started(id, pid, now, &mut self.actions);

@@ -118,18 +118,11 @@ fn the_status_record() {
                 last_exit: Some("killed by signal 9".into()),
                 memory_kib: Some(640),
                 oom_kills: 1,
+                output_dropped_bytes: 0,
                 tasks_refused: 7,
             },
-            ServiceStatus {
-                name: "log".into(),
-                state: ServiceState::Waiting,
-                pid: None,
-                restarts: 0,
-                last_exit: None,
-                memory_kib: None,
-                oom_kills: 0,
-                tasks_refused: 0,
-            },
+            // What is left out is none, or zero.
+            serde_json::from_str(r#"{"name":"log","state":"waiting"}"#).expect("a service"),
         ],
         disks: vec![DiskStatus {
             label: "data".into(),

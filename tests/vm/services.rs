@@ -3,10 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use noonmark_qemu::hub::Feed;
+use noonmark_qemu::vm::config::Device;
 use noonmark_qemu::vm::power::PowerOff;
 use noonmark_sync::record::{Event, Record, ServiceState, ServiceStatus, State, Status};
 use noonmark_sync::units::{Nanos, Utc};
@@ -30,6 +34,12 @@ const ENOSPC: u32 = 28;
 /// How long a record may be on its way, on a busy emulated machine.
 const DELIVERY: Nanos = Nanos::from_secs(30);
 
+/// A port to which a service writes, and where nobody listens at first.
+const LOG_PORT: &str = "org.example.log";
+
+/// How long the port may be silent.
+const LISTENING: Duration = Duration::from_secs(60);
+
 /// The bound that a clock has with any reference but the RTC.
 const BOUND: Nanos = Nanos::from_millis(100);
 
@@ -48,10 +58,17 @@ pub fn troubled_by_none(platform: &Platform, _: &Images) -> Result<()> {
     build_image(&image, &["--spec", &spec.to_string_lossy()])?;
     let mut config = platform.config(&image)?;
     config.test_port = false;
+    let sockets = tempfile::tempdir()?;
+    let socket = sockets.path().join("log");
+    config.devices.push(Device::Port {
+        name: LOG_PORT.to_owned(),
+        socket: socket.clone(),
+    });
     let mut guest = platform.boot_config(config)?;
     guest.check(|guest| {
         let status = all_seen(guest)?;
-        undisturbed(&status)
+        undisturbed(&status)?;
+        hears_the_last_words(&socket)
     })?;
     let Guest { machine, feed, .. } = guest;
     let how = machine.power_off()?;
@@ -84,6 +101,7 @@ fn troubled_spec() -> Result<String> {
     let limited = "memory_max = \"24M\"\nrestart = \"on-failure\"";
     service("eat-memory", "eat-memory", limited);
     service("fill-tmp", "fill-tmp", "");
+    service("talk", "talk", &format!("output = \"port:{LOG_PORT}\""));
     for number in 0..CRASHING {
         let keys = "restart = \"always\"\nuser = 1000";
         service(&format!("crash-{number}"), "crash", keys);
@@ -133,6 +151,7 @@ fn not_seen(status: &Status) -> BTreeSet<String> {
             "ignore-term" => service.state == ServiceState::Running,
             "multiply" => service.state == ServiceState::Running && service.tasks_refused > 0,
             "eat-memory" => service.oom_kills > 0 && last_exit.contains("memory was used up"),
+            "talk" => service.state == ServiceState::Stopped && service.output_dropped_bytes > 0,
             "fill-tmp" => ended(&format!("exited {ENOSPC}")),
             _ => service.restarts >= RESTARTS && last_exit == "exited 1",
         }
@@ -147,7 +166,7 @@ fn not_seen(status: &Status) -> BTreeSet<String> {
 
 fn undisturbed(status: &Status) -> Result<()> {
     ensure!(
-        status.services.len() == CRASHING + 5,
+        status.services.len() == CRASHING + 6,
         "{} services",
         status.services.len()
     );
@@ -169,6 +188,27 @@ fn undisturbed(status: &Status) -> Result<()> {
         status.disruptions
     );
     ensure!(status.init.rss_kib < RSS_KIB_MAX, "{:?}", status.init);
+    Ok(())
+}
+
+/// A host that comes late gets the newest of what was said.
+fn hears_the_last_words(socket: &Path) -> Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(LISTENING))?;
+    let mut heard = Vec::new();
+    let mut piece = [0; 4096];
+    while !heard.ends_with(b"talk over\n") {
+        let count = stream.read(&mut piece).with_context(|| {
+            let end = heard.len().saturating_sub(200);
+            format!(
+                "heard {} bytes, the last of them `{}`",
+                heard.len(),
+                String::from_utf8_lossy(&heard[end..])
+            )
+        })?;
+        ensure!(count > 0, "the port was closed");
+        heard.extend_from_slice(&piece[..count]);
+    }
     Ok(())
 }
 

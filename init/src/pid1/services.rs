@@ -4,7 +4,9 @@ use noonmark_sync::record::{Event as Told, Shutdown, State};
 
 use super::Pid1;
 use crate::button::Button;
+use crate::events::Watched;
 use crate::services::Reaped;
+use crate::services::relay::Wait;
 use crate::services::supervisor::Clock;
 use crate::signals::{self, Signal};
 use crate::stop::Stopping;
@@ -37,6 +39,26 @@ impl Pid1 {
     /// Starts and stops what is due.
     pub(super) fn serve_services(&mut self) {
         self.services.turn(clocks::raw(), &mut self.told);
+    }
+
+    /// Waits for the output of services that go to virtio-serial ports, and for these ports.
+    pub(super) fn watch_output(&mut self) {
+        let Self {
+            services,
+            queue,
+            told,
+            ..
+        } = self;
+        services.relays.wait_on(|wait| {
+            let watched = match wait {
+                Wait::Pipe(pipe) => queue.watch_again(Watched::OutputPipe, pipe),
+                Wait::Port(port) => queue.watch(Watched::OutputPort, port),
+            };
+            if let Err(errno) = watched {
+                let what = format!("waiting for services' output: {errno}");
+                told.push(Told::Failure { what });
+            }
+        });
     }
 
     pub(super) fn on_signals(&mut self) {

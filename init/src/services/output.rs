@@ -1,37 +1,30 @@
 //! Where a service's output goes.
 
-use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
 
 use noonmark_sync::config::Output;
 
-use crate::ports;
+use super::relay::Relays;
 
 /// The console's device.
 const CONSOLE: &str = "/dev/console";
 
-/// Opens what the service writes to, in words where that fails. A writer waits there for a reader
-/// of its own port, as with any terminal; PID 1 never does.
+/// Opens what the service writes to, in words where that fails.
 ///
 /// # Errors
-/// There is no such port (yet), or it can't be opened.
-pub fn open(output: &Output) -> Result<File, String> {
+/// It can't be opened, or there is no way to the port.
+pub fn open(output: &Output, relays: &mut Relays) -> Result<OwnedFd, String> {
     match output {
-        Output::Console => open_file(Path::new(CONSOLE)),
+        Output::Console => match OpenOptions::new().write(true).open(CONSOLE) {
+            Ok(console) => Ok(console.into()),
+            Err(error) => Err(format!("output: {CONSOLE}: {error}")),
+        },
         Output::Port(name) => {
-            let node = ports::find(Path::new(ports::CLASS), Path::new("/dev"), name);
-            open_file(&node.ok_or_else(|| {
-                format!(
-                    "output: there is no virtio-serial port `{name}`; is the virtserialport there?"
-                )
-            })?)
+            let failed = |what: &dyn std::fmt::Display| format!("output: port {name}: {what}");
+            let entrance = relays.entrance(name).map_err(|errno| failed(&errno))?;
+            let own = entrance.try_clone_to_owned();
+            own.map_err(|error| failed(&error))
         }
     }
-}
-
-fn open_file(path: &Path) -> Result<File, String> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(|error| format!("output: {}: {error}", path.display()))
 }

@@ -3,15 +3,15 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use noonmark_sync::config::Service;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
+use super::capabilities;
 use super::cgroup::Group;
-use super::{capabilities, output};
 use crate::sys::child::{self, Plan, Report, Stage};
 
 /// The programs' search path, where a service's own environment has none.
@@ -45,8 +45,12 @@ impl Spawner {
     }
 
     /// Starts the service's program; why not, in words.
-    pub fn start(&self, service: &Service, group: Option<&Group>) -> Result<Pid, String> {
-        let output = output::open(&service.output)?;
+    pub fn start(
+        &self,
+        service: &Service,
+        group: Option<&Group>,
+        output: BorrowedFd<'_>,
+    ) -> Result<Pid, String> {
         let text = |text: &str| CString::new(text).map_err(|_| format!("a NUL byte in {text:?}"));
         let exec: Result<Vec<CString>, String> = service.exec.iter().map(|w| text(w)).collect();
         let exec = exec?;
@@ -63,7 +67,7 @@ impl Spawner {
             environment: &environment,
             folder: &text(&service.cwd)?,
             input: self.null.as_fd(),
-            output: output.as_fd(),
+            output,
             cgroup: group.map(Group::descriptor),
             user: service.user,
             group: service.group_id(),

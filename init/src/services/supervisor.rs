@@ -150,6 +150,7 @@ impl Supervisor {
             memory_kib: None,
             oom_kills: 0,
             tasks_refused: 0,
+            output_dropped_bytes: 0,
         })
     }
 

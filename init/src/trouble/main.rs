@@ -32,6 +32,9 @@ const SEALED: [&str; 4] = [
     "/sys/fs/cgroup/cgroup.procs",
 ];
 
+/// Lines of some 70 bytes: ten times what PID 1 keeps of them.
+const TALK_LINES: u32 = 10_000;
+
 /// How many reads are made between two looks at whether something is to be told.
 const READS: u32 = 1_000;
 
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Some("eat-memory") => eat_memory(),
         Some("fill-tmp") => return fill_tmp(),
         Some("look-around") => return ExitCode::from(look_around()),
+        Some("talk") => return talk(),
         _ => return ExitCode::from(2),
     }
     loop {
@@ -176,6 +180,15 @@ fn eat_memory() -> ! {
         held.push(vec![1u8; CHUNK_BYTES]);
         std::hint::black_box(&held);
     }
+}
+
+/// Says more than any buffer holds; a writer that nobody reads would stand still for ever.
+fn talk() -> ExitCode {
+    for line in 0..TALK_LINES {
+        tell(&format!("talk {line:>60}"));
+    }
+    tell("talk over");
+    ExitCode::SUCCESS
 }
 
 /// Ends with the error's number, and leaves its file where it is.

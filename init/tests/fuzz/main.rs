@@ -1,7 +1,6 @@
 //! Fuzz targets: one for each parser that meets the bytes of a seed, a port or a network.
 //!
-//! `cargo test` gives each of them some thousand inputs. A long run, led by coverage, is
-//! `cargo bolero test -p noonmark-init --test fuzz TARGET -T 8h` (docs/fuzzing.md).
+//! `cargo test` gives each of them random inputs for a moment; for a long run, see docs/fuzzing.md.
 
 use std::io::Cursor;
 

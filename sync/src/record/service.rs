@@ -29,6 +29,10 @@ pub struct ServiceStatus {
     /// How many processes or threads it was refused because it had `tasks_max` of them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tasks_refused: u64,
+    /// How much of the output to its virtio-serial port was dropped, of all services that write
+    /// there, because no host read it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub output_dropped_bytes: u64,
 }
 
 /// What a service is doing.
