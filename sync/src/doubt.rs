@@ -5,8 +5,8 @@
 //! alone, or the source is wrong. What tells them apart:
 //!
 //! - A move is over at once: the next reading finds the same deviation. If it is gone, the first
-//!   reading was an outlier. If it grows by more than the bounds explain, the source drifts or
-//!   wanders: it lies.
+//!   reading was an outlier. If all that was read since has no deviation in common, bounds and rate
+//!   error considered, then the source drifts or wanders: it lies.
 //! - The hypervisor's own devices are the host's clock by definition; their second reading decides.
 //!   So does any source's, when the host has just said that it interfered.
 //! - For any other source, a large move is put to witnesses. One that agrees with either side, and
@@ -30,7 +30,7 @@ const FAINT_WATCH: Nanos = Nanos::from_secs(4);
 pub(crate) const SMALL_REPEAT: Nanos = Nanos::from_secs(10);
 
 /// Time between readings while a small move is watched.
-pub(crate) const SMALL_INTERVAL: Nanos = Nanos::from_millis(100);
+pub(crate) const SMALL_INTERVAL: Nanos = Nanos::from_millis(50);
 
 /// Readings that may contradict each other before the source is given up.
 const CONTRADICTIONS: u32 = 4;
@@ -50,10 +50,20 @@ pub(crate) struct Doubt {
     since: Raw,
     claim: Deviation,
     bound: Nanos,
+    /// Where the reference is if it moved: what all readings since have in common.
+    moved: Common,
     contradictions: u32,
     stage: Stage,
     /// Whether the expectation is itself worth anything. At boot it is only the clock as found.
     expected: bool,
+}
+
+/// Between what the deviation was at an instant.
+#[derive(Clone, Copy, Debug)]
+struct Common {
+    at: Raw,
+    low: Nanos,
+    high: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +96,7 @@ impl Doubt {
             since: at,
             claim,
             bound,
+            moved: Common::around(at, claim, bound),
             contradictions: 0,
             stage: Stage::Confirming,
             expected: true,
@@ -127,10 +138,8 @@ impl Doubt {
         rate_error: Ppb,
         trust: Trust,
     ) -> Verdict {
-        let elapsed = at - self.since;
-        let change = (again.by - self.claim.by).abs();
-        let explained = bound + self.bound + rate_error.over(elapsed) + Nanos(2);
-        if change > explained {
+        let found = Common::around(at, again, bound);
+        let Some(common) = self.moved.carried(at, rate_error).and(&found) else {
             self.contradictions += 1;
             if trust == Trust::Checked || self.contradictions >= CONTRADICTIONS {
                 return if trust == Trust::Full && again.by.abs() < SMALL {
@@ -140,8 +149,10 @@ impl Doubt {
                 };
             }
             (self.since, self.claim, self.bound) = (at, again, bound);
+            self.moved = found;
             return Verdict::ReadAgain(Nanos::ZERO);
-        }
+        };
+        self.moved = common;
         if trust == Trust::Full || self.is_accepted() {
             return Verdict::Moved;
         }
@@ -149,16 +160,30 @@ impl Doubt {
             self.stage = Stage::Hearing;
             return Verdict::AskWitness;
         }
-        if bound.0 < self.bound.0 / 2 {
-            // A growth shows sooner against the sharper of the two.
-            (self.since, self.claim, self.bound) = (at, again, bound);
-            return Verdict::ReadAgain(SMALL_INTERVAL);
-        }
         let faint = self.claim.by.abs() < self.claim.allowed + self.claim.allowed;
-        if elapsed < if faint { FAINT_WATCH } else { SMALL_WATCH } {
+        if at - self.since < if faint { FAINT_WATCH } else { SMALL_WATCH } {
             return Verdict::ReadAgain(SMALL_INTERVAL);
         }
         Verdict::Moved
+    }
+
+    /// The source's next reading, which does not deviate: whether it leaves the question open,
+    /// because it is so coarse that it agrees with the claim as well.
+    pub fn leaves_open(
+        &mut self,
+        at: Raw,
+        again: Deviation,
+        bound: Nanos,
+        rate_error: Ppb,
+    ) -> bool {
+        let found = Common::around(at, again, bound);
+        match self.moved.carried(at, rate_error).and(&found) {
+            Some(common) if at - self.since < FAINT_WATCH => {
+                self.moved = common;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Nobody contradicts the claim.
@@ -185,6 +210,33 @@ impl Doubt {
             (false, denies) if denies || !self.expected => Verdict::Lied,
             _ => Verdict::AskWitness,
         }
+    }
+}
+
+impl Common {
+    fn around(at: Raw, deviation: Deviation, bound: Nanos) -> Self {
+        Self {
+            at,
+            low: deviation.by - bound,
+            high: deviation.by + bound,
+        }
+    }
+
+    /// At another instant, by when the expectation may have drifted at `rate_error` either way.
+    fn carried(&self, at: Raw, rate_error: Ppb) -> Self {
+        let wider = rate_error.over((at - self.at).abs()) + Nanos(2);
+        Self {
+            at,
+            low: self.low - wider,
+            high: self.high + wider,
+        }
+    }
+
+    /// What the two have in common, if anything.
+    fn and(&self, other: &Self) -> Option<Self> {
+        let (low, high) = (self.low.max(other.low), self.high.min(other.high));
+        let at = self.at;
+        (low <= high).then_some(Self { at, low, high })
     }
 }
 
@@ -225,6 +277,35 @@ mod tests {
     fn a_deviation_that_grows_is_a_drift_and_no_move() {
         let grown = confirm(300_000, 700_000, Nanos::from_millis(400), Trust::Checked);
         assert_eq!(grown, Verdict::Lied);
+    }
+
+    /// A doubt of 300 us with a bound of 200 us, and no drift of the expectation.
+    fn doubt() -> Doubt {
+        Doubt::new(Raw(0), deviation(300_000, 100_000), Nanos(200_000))
+    }
+
+    #[test]
+    fn readings_that_agree_in_pairs_with_the_first_must_have_one_deviation_in_common() {
+        let mut doubt = doubt();
+        let mut verdict = |ms: i64, by: i64| {
+            let at = Raw(ms * 1_000_000);
+            let again = deviation(by, 100_000);
+            doubt.confirm(at, again, Nanos(100_000), Ppb(0.0), Trust::Checked)
+        };
+        assert_eq!(verdict(50, 210_000), Verdict::ReadAgain(SMALL_INTERVAL));
+        assert_eq!(verdict(100, 420_000), Verdict::Lied);
+    }
+
+    #[test]
+    fn a_reading_too_coarse_to_tell_decides_nothing_and_one_that_denies_the_claim_does() {
+        let mut doubt = doubt();
+        let mut is_open = |ms: i64, by: i64, bound: i64| {
+            let again = deviation(by, 400_000);
+            doubt.leaves_open(Raw(ms * 1_000_000), again, Nanos(bound), Ppb(0.0))
+        };
+        assert!(is_open(50, 150_000, 300_000));
+        assert!(!is_open(100, 10_000, 50_000), "it denies the claim");
+        assert!(!is_open(5_000, 150_000, 300_000), "that was long enough");
     }
 
     #[test]

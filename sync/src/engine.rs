@@ -7,10 +7,11 @@
 //! How an input flows through it: a wake asks for a reading of the source followed, or, where that
 //! is slow or lost, of the guest's own clocks (this file). A reading is compared with what the
 //! estimator expects of the reference (`track`): a contradiction opens a doubt. What is believed
-//! then gives the clock's own offset (`repair`): too large, it is stepped and verified; else it is
-//! slewed away. A source that fails gives way to the next (`sources`). Most watch ticks need none
-//! of it: a glance shows that all is as expected (`glance`).
+//! then gives the clock's own offset: too large, it is stepped and verified (`repair`); else it is
+//! slewed away (`frequency`). A source that fails gives way to the next (`sources`). Most watch
+//! ticks need none of it: a glance shows that all is as expected (`glance`).
 
+mod frequency;
 mod glance;
 mod repair;
 mod report;

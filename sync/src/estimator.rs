@@ -153,6 +153,15 @@ impl Estimator {
         self.model.as_ref().map(|model| model.compare(reading))
     }
 
+    /// How far `reading` lies from the point estimate's line, which unlike the interval does not move
+    /// when a coarse source says more; zero before the first.
+    pub fn off_line(&self, reading: &Reading) -> Nanos {
+        self.model.as_ref().map_or(Nanos::ZERO, |model| {
+            let expected = model.filter.x_at(model.seconds(reading.raw));
+            reading.reference - model.reference(reading.raw, expected)
+        })
+    }
+
     /// If `reading` contradicts what was known some seconds ago, though it may agree with what the
     /// readings since then have made of it, goes back to that: a drift by small steps.
     pub fn unlearn_creep(&mut self, reading: &Reading) {

@@ -61,7 +61,7 @@ pub(crate) struct Rung {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     pub at: Raw,
-    /// Its deviation from what the estimate expects.
+    /// Its deviation from the estimate's line.
     pub deviation: Nanos,
     pub bound: Nanos,
 }

@@ -193,15 +193,18 @@ impl Bare {
         }
     }
 
-    /// Asks for a status record as any host may.
+    /// Asks for a status record as any host may, and passes over those from before the fault, which
+    /// lie in the port because nobody has read it.
     fn ask_status(&mut self) -> Result<Status> {
         self.status.write_all(b"{\"get\":\"status\"}\n")?;
         let deadline = Instant::now() + self.patience.answer();
         let mut lines = LineReader::new(self.status.try_clone()?);
         loop {
-            let line = lines.next(deadline).context("no status record")?;
+            let line = lines
+                .next(deadline)
+                .context("no status record tells of the fault")?;
             if let Ok(Record::Status(status)) = serde_json::from_slice(&line)
-                && status.rejected > 0
+                && status.disruptions.contains_key(&Cause::GuestStep)
             {
                 return Ok(status);
             }

@@ -1,12 +1,12 @@
-//! The clock itself: found wrong, stepped, verified; or found right, and kept so by its frequency.
+//! The clock found wrong: stepped, and the step verified. What keeps it right is `frequency`'s.
 
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Action, Engine, KernelClock, Look, SETTLE_FIRST, SETTLE_LAST, Why, Write};
+use super::{Action, Engine, KernelClock, Look, SETTLE_LAST, Why, Write};
 use crate::discipline::TIMER_TICK;
 use crate::doubt::Trust;
-use crate::estimator::{Deviation, Pace};
+use crate::estimator::Deviation;
 use crate::record::{Alert, Cause, DetectedBy, Event, State};
 use crate::sample::Local;
 use crate::units::{Nanos, Raw};
@@ -39,8 +39,8 @@ pub(super) struct Repair {
 }
 
 /// What one look at the clock found.
-struct Found {
-    offset: Nanos,
+pub(super) struct Found {
+    pub offset: Nanos,
     /// How wrong `offset` may be.
     bound: Nanos,
     wrong: bool,
@@ -143,7 +143,8 @@ impl Engine {
     /// Whether a wrong clock is to be stepped. Where nothing has disturbed it and the source is a
     /// coarse one, the estimate has moved, not the clock; that is slewed away, if it is little.
     fn must_step(&mut self, now: Raw, found: &Found, disturbed: bool) -> bool {
-        let refined = self.look.is_none()
+        let told = |look: Look| look.by != DetectedBy::WatchTick;
+        let refined = !self.look.is_some_and(told)
             && !disturbed
             && self.is_checked(now)
             && found.offset.abs() < REFINEMENT.max(self.step);
@@ -306,41 +307,6 @@ impl Engine {
         };
     }
 
-    /// The clock is right; its frequency may be due.
-    fn quiet(&mut self, now: Raw, found: &Found, by_source: bool, actions: &mut Vec<Action>) {
-        self.last.quiet = Some(now);
-        if by_source {
-            self.settle_state();
-            self.indicators.add_offset(self.last.offset);
-            if self.doubt.is_none() && found.offset.abs() < self.step {
-                let why = "the reference agrees with what is expected of it";
-                self.alert(Alert::BoundExceeded, false, why, actions);
-            }
-        }
-        if now < self.schedule.settle || self.doubt.is_some() {
-            return;
-        }
-        let interval = self.schedule.settle_interval;
-        self.schedule.settle_interval = match self.estimator.settle() {
-            Pace::Faster => Nanos(interval.0 / 2).max(SETTLE_FIRST),
-            Pace::Same => interval,
-            Pace::Slower => (interval + interval).min(SETTLE_LAST),
-        };
-        self.schedule.settle = now + self.schedule.settle_interval;
-        self.ask_kernel(Why::Settle, actions);
-    }
-
-    /// Adjusts the frequency often again: what was known of it is void.
-    pub(super) fn settle_anew(&mut self, now: Raw) {
-        self.schedule.settle_interval = SETTLE_FIRST;
-        self.schedule.settle = now + SETTLE_FIRST;
-    }
-
-    fn ask_kernel(&mut self, why: Why, actions: &mut Vec<Action>) {
-        self.asking_kernel = Some(why);
-        actions.push(Action::ReadKernel);
-    }
-
     /// The answer to `ReadKernel`.
     pub(super) fn kernel(
         &mut self,
@@ -371,30 +337,6 @@ impl Engine {
                 Some(Why::Disturbed(_)) | None => {}
             }
         }
-    }
-
-    fn adjust_frequency(&mut self, now: Raw, actions: &mut Vec<Action>) {
-        let rate = self.estimator.rate();
-        let within = self.schedule.settle_interval;
-        let clock = self.discipline.command(rate, self.offset_at(now), within);
-        if clock != self.discipline.commanded() {
-            self.write_frequency(clock, actions);
-        }
-    }
-
-    /// The offset expected at `now`, without reading anything.
-    pub(super) fn offset_at(&self, now: Raw) -> Nanos {
-        let prediction = self.estimator.predict(now);
-        let expected = self.discipline.expected(now);
-        match (prediction, expected) {
-            (Some(prediction), Some(realtime)) => prediction.reference - realtime,
-            _ => Nanos::ZERO,
-        }
-    }
-
-    fn write_frequency(&mut self, clock: KernelClock, actions: &mut Vec<Action>) {
-        self.writing = Some(Write::Frequency(clock));
-        actions.push(Action::SetFrequency(clock));
     }
 
     /// The answer to `Step` or `SetFrequency`.

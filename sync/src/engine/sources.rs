@@ -6,11 +6,10 @@ use alloc::vec::Vec;
 
 use super::{Action, Engine, NETWORK_READ_FIRST, SLOW_READ_FIRST};
 use crate::doubt::Trust;
-use crate::estimator::WANDER_PPB;
 use crate::ladder::{Probe, Standing};
 use crate::record::{Alert, Event, State};
 use crate::sample::{ReadFailure, Reading, Source};
-use crate::units::{Nanos, Ppb, Raw};
+use crate::units::Raw;
 
 impl Engine {
     /// Reads the best source that is due, if it would be a better one.
@@ -26,8 +25,8 @@ impl Engine {
         let accused = self.ladder.has_lied(&source);
         let deviation = self.estimator.compare(&reading);
         let probe = Probe {
-            at: now,
-            deviation: deviation.map_or(Nanos::ZERO, |deviation| deviation.by),
+            at: reading.raw,
+            deviation: self.estimator.off_line(&reading),
             bound: reading.bound,
         };
         let contradicts = deviation.is_some_and(|deviation| deviation.exceeds());
@@ -52,11 +51,11 @@ impl Engine {
         }
     }
 
-    /// Whether a source under probation has moved against the estimate since its first probe.
+    /// Whether a source under probation has moved against the estimate's line since its first probe.
     fn has_drifted(&self, source: &Source, probe: &Probe) -> bool {
         self.ladder.first_probe(source).is_some_and(|first| {
-            let rate_error = Ppb(self.estimator.rate_error().0 + WANDER_PPB);
-            let explained = first.bound + probe.bound + rate_error.over(probe.at - first.at);
+            let elapsed = probe.at - first.at;
+            let explained = first.bound + probe.bound + self.expected_rate_error().over(elapsed);
             (probe.deviation - first.deviation).abs() > explained
         })
     }
@@ -131,6 +130,8 @@ impl Engine {
         };
         if alert == Alert::SourceLies {
             self.ladder.lied(&source, why.clone(), now);
+            // The frequency in force was learnt from it.
+            self.schedule.settle = now;
         }
         self.alert(alert, true, &format!("{source}: {why}"), actions);
         self.doubt = None;

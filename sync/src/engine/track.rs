@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{Action, Engine, Look, NETWORK_READ_LAST, SLOW_READ_LAST};
-use crate::doubt::{Doubt, SMALL_REPEAT, Trust, Verdict};
+use crate::doubt::{Doubt, SMALL_INTERVAL, SMALL_REPEAT, Trust, Verdict};
 use crate::estimator::{Deviation, WANDER_PPB};
 use crate::record::{Alert, Cause, DetectedBy};
 use crate::sample::{Local, Method, ReadFailure, Reading, Source};
@@ -95,7 +95,11 @@ impl Engine {
             Some(deviation) if deviation.exceeds() => {
                 self.contradicted(now, &reading, deviation, actions);
             }
-            Some(_) => {
+            Some(deviation) => {
+                if self.stays_open(now, &reading, deviation) {
+                    self.schedule.read = now + SMALL_INTERVAL;
+                    return;
+                }
                 if self.doubt.take().is_some() {
                     let why = "one reading stood alone; the next one contradicted it";
                     self.ladder.outlier(&reading.source, why.into());
@@ -138,7 +142,7 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         let trust = self.trust(now, &reading.source);
-        let rate_error = Ppb(self.estimator.rate_error().0 + WANDER_PPB);
+        let rate_error = self.expected_rate_error();
         let verdict = match &mut self.doubt {
             None => {
                 self.doubt = Some(Doubt::new(reading.raw, deviation, reading.bound));
@@ -156,6 +160,24 @@ impl Engine {
             Verdict::Moved => self.moved(now, reading, trust, actions),
             Verdict::Lied => self.lied(now, deviation.by, actions),
         }
+    }
+
+    /// Whether a reading that agrees with what is expected leaves a doubt open all the same.
+    fn stays_open(&mut self, now: Raw, reading: &Reading, deviation: Deviation) -> bool {
+        let checked = self.trust(now, &reading.source) == Trust::Checked;
+        let rate_error = self.expected_rate_error();
+        let open = self.doubt.as_mut().filter(|doubt| {
+            let decided = doubt.is_hearing() || doubt.is_accepted();
+            checked && !decided
+        });
+        open.is_some_and(|doubt| {
+            doubt.leaves_open(reading.raw, deviation, reading.bound, rate_error)
+        })
+    }
+
+    /// How far the expectation may drift by itself.
+    pub(super) fn expected_rate_error(&self) -> Ppb {
+        Ppb(self.estimator.rate_error().0 + WANDER_PPB)
     }
 
     /// The reference did move against RAW; `reading` says where to.

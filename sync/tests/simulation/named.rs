@@ -283,6 +283,30 @@ fn a_channel_that_begins_to_lie_is_left_within_a_second_and_takes_the_clock_nowh
 }
 
 #[test]
+fn a_channel_that_begins_to_drift_is_left_whenever_it_begins() {
+    for seed in 0..200 {
+        let mut rng = Rng::with_seed(seed);
+        let behind = Nanos::from_millis(300);
+        let mut world = World::new(&CHANNEL, OSCILLATOR, behind, rng.fork());
+        world.boot();
+        world.run(rng.i64(3 * SECOND..30 * SECOND), |_| ());
+        let (steps, since) = (world.steps.len(), world.clocks.now());
+        let rate = Ppb(if rng.bool() { 1e6 } else { -1e6 });
+        world.fault(Fault::Mood(0, Mood::Drifting { rate, since }));
+        let mut worst = worst_error(&mut world, SECOND);
+        assert_ne!(followed(&world), Some(Source::Host), "seed {seed}");
+        worst = worst.max(worst_error(&mut world, 14 * SECOND));
+        assert!(worst <= Nanos::from_millis(1), "seed {seed}: {worst}");
+        for step in &world.steps[steps..] {
+            assert!(
+                step.after.abs() < step.before.abs(),
+                "seed {seed}: {step:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_hour_without_any_source_keeps_the_bound_and_repairs_a_set_clock() {
     let mut world = settled(&[Source::Kvm]);
     world.run(120 * SECOND, |_| ());
