@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 
 use noonmark_sync::config::{Output, Service};
 use noonmark_sync::record::{Event, ServiceStatus};
-use noonmark_sync::units::Raw;
+use noonmark_sync::units::{Nanos, Raw};
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, wait,
 };
@@ -120,9 +120,9 @@ impl Services {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Begins to stop all of them.
-    pub fn stop(&mut self) {
-        self.supervisor.stop();
+    /// Begins to stop all of them; gives how long that can take.
+    pub fn stop(&mut self) -> Nanos {
+        self.supervisor.stop()
     }
 
     /// Whether all of them have stopped, or there is nothing to stop.
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn services_that_nothing_was_set_up_for_are_down_at_once() {
         let mut services = Services::new(vec![Service::new("a", vec!["/x".into()])], Raw(0));
-        services.stop();
+        assert_eq!(services.stop(), Nanos::ZERO);
         assert!(services.are_down());
         assert_eq!(services.deadline(), None);
     }

@@ -5,8 +5,8 @@ use noonmark_sync::units::{Nanos, Raw};
 
 use crate::services;
 
-/// How long all services together may take, whatever grace each has.
-const LONGEST: Nanos = Nanos::from_secs(90);
+/// How long services may take beyond what each of them has: none should need it.
+const SLACK: Nanos = Nanos::from_secs(1);
 
 /// How long what was killed may take to be gone.
 const KILL_GRACE: Nanos = Nanos::from_millis(300);
@@ -20,13 +20,13 @@ pub struct Stopping {
 }
 
 impl Stopping {
-    /// The services have been asked to end.
+    /// The services have been asked to end, which takes them `grace` at most.
     #[must_use]
-    pub fn begin(how: Shutdown, now: Raw) -> Self {
+    pub fn begin(how: Shutdown, grace: Nanos, now: Raw) -> Self {
         Self {
             how,
             killed: false,
-            deadline: now + LONGEST,
+            deadline: now + grace + SLACK,
         }
     }
 

@@ -99,8 +99,8 @@ impl Pid1 {
         }
         self.told.push(Told::Shutdown { why: why.into() });
         self.tell();
-        self.services.stop();
-        self.stopping = Some(Stopping::begin(how, clocks::raw()));
+        let grace = self.services.stop();
+        self.stopping = Some(Stopping::begin(how, grace, clocks::raw()));
     }
 
     pub(super) fn end(&mut self) -> ! {

@@ -291,11 +291,16 @@ impl Supervisor {
         actions.push(Action::Tell(id, what));
     }
 
-    /// Begins to stop all of them, in the reverse of the configuration's order.
-    pub fn stop(&mut self) {
+    /// Begins to stop all of them, in the reverse of the configuration's order, one after the other.
+    /// Gives how long that can take: the grace of each that runs, and what it takes to kill it.
+    pub fn stop(&mut self) -> Nanos {
         if self.stopping.is_none() {
             self.stopping = Some(self.entries.len());
         }
+        let running = self.entries.iter().filter(|e| e.phase.pid().is_some());
+        running.fold(Nanos::ZERO, |sum, entry| {
+            sum + Nanos::from_secs(entry.service.stop_timeout_s.into()) + KILL_GRACE
+        })
     }
 
     /// Whether all that was asked to stop has done so.

@@ -192,7 +192,8 @@ fn services_are_stopped_last_first_each_within_its_grace() {
     let mut supervisor = Supervisor::new(vec![named("a", 1), named("b", 2)], at(0));
     due(&mut supervisor, 0);
     due(&mut supervisor, 0);
-    supervisor.stop();
+    // A second each for what must be killed.
+    assert_eq!(supervisor.stop(), Nanos::from_secs(1 + 1 + 2 + 1));
     assert!(!supervisor.is_down());
     assert_eq!(due(&mut supervisor, 10), [Action::Terminate(Id(1))]);
     assert_eq!(supervisor.wake_at(), Some(at(2_010)));
@@ -290,7 +291,9 @@ proptest! {
                     end(&mut supervisor, place, code, now);
                 }
                 Happening::Ends(..) => {}
-                Happening::Stop => supervisor.stop(),
+                Happening::Stop => {
+                    supervisor.stop();
+                }
             }
         }
         supervisor.stop();
