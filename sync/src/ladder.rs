@@ -9,8 +9,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::record::SourceStatus;
-use crate::sample::{Method, ReadFailure, Source};
+use crate::record::{LastReading, SourceStatus};
+use crate::sample::{Method, ReadFailure, Reading, Source};
 use crate::units::{Nanos, Raw};
 
 /// Good probes in a row before a better source is followed again, and before one that has lied is.
@@ -47,6 +47,9 @@ pub(crate) struct Rung {
     pub method: Option<Method>,
     good: u64,
     bad: u64,
+    /// Whether each of the last eight readings was good, the newest in the lowest bit.
+    reach: u8,
+    last: Option<Seen>,
     last_failure: Option<String>,
     failures: u32,
     lies: u32,
@@ -55,6 +58,14 @@ pub(crate) struct Rung {
     asked: Option<Raw>,
     retry_at: Option<Raw>,
     backoff: Nanos,
+}
+
+/// What a good reading said of the clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub at: Raw,
+    pub offset: Nanos,
+    pub bound: Nanos,
 }
 
 /// What a probe found: where its source stands to the estimate.
@@ -108,6 +119,8 @@ impl Ladder {
             method: None,
             good: 0,
             bad: 0,
+            reach: 0,
+            last: None,
             last_failure: None,
             failures: 0,
             lies: 0,
@@ -211,27 +224,28 @@ impl Ladder {
     }
 
     /// A reading was good and is used.
-    pub fn good(&mut self, source: &Source, method: Method) {
-        if let Some(rung) = self.rung_mut(source) {
-            rung.good += 1;
+    pub fn good(&mut self, reading: &Reading) {
+        if let Some(rung) = self.rung_mut(&reading.source) {
+            rung.was_good(1, Seen::in_reading(reading));
             rung.failures = 0;
             rung.retry_at = None;
             rung.backoff = RETRY_FIRST;
-            rung.method = Some(method);
+            rung.method = Some(reading.method);
         }
     }
 
     /// Readings of the source followed were good, `count` of them, one after the other.
-    pub fn followed_well(&mut self, count: u64) {
+    pub fn followed_well(&mut self, count: u64, last: Seen) {
         if let Some(at) = self.followed {
-            self.rungs[at].good += count;
+            self.rungs[at].was_good(count, last);
         }
     }
 
     /// A probe of a source that is not followed was good; returns whether the source may be
     /// followed now.
-    pub fn probed(&mut self, source: &Source, method: Method, probe: Probe) -> bool {
-        self.good(source, method);
+    pub fn probed(&mut self, reading: &Reading, probe: Probe) -> bool {
+        let source = &reading.source;
+        self.good(reading);
         let needed = if self.has_lied(source) {
             PROBES_AFTER_LIE
         } else {
@@ -280,8 +294,7 @@ impl Ladder {
     /// A reading that stands alone: the next one contradicts it.
     pub fn outlier(&mut self, source: &Source, why: String) {
         if let Some(rung) = self.rung_mut(source) {
-            rung.bad += 1;
-            rung.last_failure = Some(why);
+            rung.was_bad(why);
         }
     }
 
@@ -336,11 +349,17 @@ impl Ladder {
     }
 
     /// Each source's record.
-    pub fn status(&self) -> Vec<SourceStatus> {
+    pub fn status(&self, now: Raw) -> Vec<SourceStatus> {
         let record = |rung: &Rung| SourceStatus {
             source: rung.source.clone(),
             good: rung.good,
             bad: rung.bad,
+            reach: rung.reach,
+            last: rung.last.map(|last| LastReading {
+                ago_ns: now - last.at,
+                offset_ns: last.offset,
+                bound_ns: last.bound,
+            }),
             last_failure: rung.last_failure.clone(),
         };
         self.rungs.iter().map(record).collect()
@@ -355,13 +374,36 @@ impl Ladder {
     }
 }
 
+impl Seen {
+    fn in_reading(reading: &Reading) -> Self {
+        Self {
+            at: reading.raw,
+            offset: reading.offset(),
+            bound: reading.bound,
+        }
+    }
+}
+
 impl Rung {
-    fn fail(&mut self, why: String, pause: Nanos, now: Raw) {
+    fn was_good(&mut self, count: u64, last: Seen) {
+        self.good += count;
+        for _ in 0..count.min(8) {
+            self.reach = self.reach << 1 | 1;
+        }
+        self.last = Some(last);
+    }
+
+    fn was_bad(&mut self, why: String) {
         self.bad += 1;
+        self.reach <<= 1;
+        self.last_failure = Some(why);
+    }
+
+    fn fail(&mut self, why: String, pause: Nanos, now: Raw) {
+        self.was_bad(why);
         self.failures += 1;
         self.probes = 0;
         self.first_probe = None;
-        self.last_failure = Some(why);
         self.retry_at = Some(now + pause);
     }
 }

@@ -194,9 +194,27 @@ pub struct SourceStatus {
     pub good: u64,
     /// Readings that failed or were not believed.
     pub bad: u64,
+    /// Whether each of the last eight readings was good: a bit each, the newest the lowest, as in
+    /// NTP's reach register (RFC 5905, section 13); chrony and others print it in octal.
+    #[serde(default)]
+    pub reach: u8,
+    /// What the last good one said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastReading>,
     /// The last failure in words, e.g. why a driver did not load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+}
+
+/// A source's last good reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReading {
+    /// How long ago it was taken.
+    pub ago_ns: Nanos,
+    /// The source minus the guest's clock, as both were then; positive where the clock was behind.
+    pub offset_ns: Nanos,
+    /// How wrong that can be, by the reading itself.
+    pub bound_ns: Nanos,
 }
 
 /// Time to repair, over the last disruptions (at most 256).

@@ -23,6 +23,7 @@ use libm::{ceil, fabs, round};
 use super::Engine;
 use super::track::paired;
 use crate::estimator::Prediction;
+use crate::ladder::Seen;
 use crate::record::{Alert, State};
 use crate::sample::{Local, Reading, Source};
 use crate::units::{Nanos, Raw, Utc};
@@ -192,7 +193,12 @@ impl Engine {
         if let Some(glanced) = envelope.glanced() {
             self.last.good = Some(envelope.found.at);
             self.last.offset = envelope.found.offset;
-            self.ladder.followed_well(envelope.found.count as u64);
+            let last = Seen {
+                at: envelope.found.at,
+                offset: envelope.found.offset,
+                bound: envelope.found.bound,
+            };
+            self.ladder.followed_well(envelope.found.count as u64, last);
             self.estimator.follow_glances(&glanced);
         }
     }

@@ -35,7 +35,7 @@ impl Engine {
             jitter_ns: self.indicators.jitter(),
             since_good_ns: good.map_or(Nanos::MAX, |good| now - good),
             poll_ns: poll,
-            sources: self.ladder.status(),
+            sources: self.ladder.status(now),
             disruptions: self.indicators.disruptions(),
             recovery: self.indicators.recovery(),
             availability: self.indicators.availability(now),

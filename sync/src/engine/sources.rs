@@ -40,7 +40,7 @@ impl Engine {
         if !self.ladder.is_better(&source) {
             return;
         }
-        let proven = self.ladder.probed(&source, reading.method, probe);
+        let proven = self.ladder.probed(&reading, probe);
         let unopposed = self.ladder.followed().is_none() && !accused;
         if unopposed {
             self.follow(now, &source, "it is the best that answers", actions);

@@ -240,7 +240,7 @@ impl Engine {
                 return;
             }
         }
-        self.ladder.good(&reading.source, reading.method);
+        self.ladder.good(reading);
         self.last.good = Some(now);
         self.last.offset = reading.offset();
         self.judge(now, &paired(reading), true, actions);
@@ -273,7 +273,7 @@ impl Engine {
 
     /// What a witness says of the doubtful source.
     fn hear_witness(&mut self, now: Raw, reading: &Reading, actions: &mut Vec<Action>) {
-        self.ladder.good(&reading.source, reading.method);
+        self.ladder.good(reading);
         let phase = if reading.method == Method::Rtc {
             RTC_PHASE
         } else {

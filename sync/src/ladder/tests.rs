@@ -1,9 +1,21 @@
 //! What the ladder promises.
 
 use super::*;
+use crate::units::Utc;
 
 fn ladder() -> Ladder {
     Ladder::new(&[Source::Kvm, Source::Host, Source::Rtc])
+}
+
+fn reading(source: Source) -> Reading {
+    Reading {
+        source,
+        method: Method::Precise,
+        reference: Utc(1_000),
+        realtime: Utc(990),
+        raw: Raw(5),
+        bound: Nanos(3),
+    }
 }
 
 fn probe(at: Raw) -> Probe {
@@ -48,7 +60,7 @@ fn a_better_source_is_climbed_back_to_after_three_good_probes_in_a_row() {
     let mut now = Raw(0);
     let mut step = |ladder: &mut Ladder| {
         now = now + PROBE_INTERVAL;
-        ladder.probed(&Source::Kvm, Method::Precise, probe(now))
+        ladder.probed(&reading(Source::Kvm), probe(now))
     };
     assert!(!step(&mut ladder));
     assert!(!step(&mut ladder));
@@ -84,7 +96,7 @@ fn a_liar_is_barred_and_must_prove_itself_longer_than_others() {
     let mut probes = 0;
     loop {
         probes += 1;
-        if ladder.probed(&Source::Host, Method::RoundTrip, probe(Raw(0))) {
+        if ladder.probed(&reading(Source::Host), probe(Raw(0))) {
             break;
         }
     }
@@ -99,6 +111,31 @@ fn a_source_that_times_out_twice_or_is_gone_is_lost() {
     let bad = |ladder: &mut Ladder, why| ladder.bad(&Source::Host, why, Raw(0));
     assert_eq!(bad(&mut ladder, ReadFailure::Timeout), Standing::Doubtful);
     assert_eq!(bad(&mut ladder, ReadFailure::Timeout), Standing::Lost);
-    ladder.good(&Source::Host, Method::RoundTrip);
+    ladder.good(&reading(Source::Host));
     assert_eq!(bad(&mut ladder, ReadFailure::Absent), Standing::Lost);
+}
+
+#[test]
+fn a_source_is_reported_with_its_last_word_and_how_the_last_eight_readings_went() {
+    let mut ladder = ladder();
+    ladder.good(&reading(Source::Host));
+    ladder.bad(&Source::Host, ReadFailure::Timeout, Raw(10));
+    ladder.good(&reading(Source::Host));
+    ladder.good(&reading(Source::Host));
+    let status = &ladder.status(Raw(25))[1];
+    assert_eq!((status.good, status.bad, status.reach), (3, 1, 0b1011));
+    let last = LastReading {
+        ago_ns: Nanos(20),
+        offset_ns: Nanos(10),
+        bound_ns: Nanos(3),
+    };
+    assert_eq!(status.last, Some(last));
+    ladder.follow(&Source::Host);
+    let seen = Seen {
+        at: Raw(30),
+        offset: Nanos(-1),
+        bound: Nanos(2),
+    };
+    ladder.followed_well(1_000, seen);
+    assert_eq!(ladder.status(Raw(30))[1].reach, 0o377);
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use noonmark_sync::record::{Alert, State, Status};
+use noonmark_sync::record::{Alert, LastReading, SourceStatus, State, Status};
 use noonmark_sync::units::Nanos;
 
 use super::word;
@@ -103,6 +103,47 @@ fn sources(page: &mut Page, status: &Status) {
                 count as f64,
             );
         }
+    }
+    last_readings(page, status);
+}
+
+fn last_readings(page: &mut Page, status: &Status) {
+    let last = |read: fn(&LastReading) -> Nanos| {
+        let known = |source: &SourceStatus| Some((source.source.to_string(), read(&source.last?)));
+        status.sources.iter().filter_map(known).collect::<Vec<_>>()
+    };
+    let of_last = [
+        (
+            "noonmark_source_offset_seconds",
+            "A source minus the clock, at its last good reading.",
+            last(|last| last.offset_ns),
+        ),
+        (
+            "noonmark_source_bound_seconds",
+            "How wrong that reading can be.",
+            last(|last| last.bound_ns),
+        ),
+        (
+            "noonmark_source_age_seconds",
+            "How long ago it was taken.",
+            last(|last| last.ago_ns),
+        ),
+    ];
+    for (name, help, values) in of_last {
+        page.family(name, help, "gauge");
+        for (which, value) in values {
+            page.sample(name, &[("source", &which)], value.as_secs_f64());
+        }
+    }
+    let name = "noonmark_source_reach_ratio";
+    page.family(
+        name,
+        "The share of the last eight readings that were good.",
+        "gauge",
+    );
+    for source in &status.sources {
+        let share = f64::from(source.reach.count_ones()) / 8.0;
+        page.sample(name, &[("source", &source.source.to_string())], share);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use noonmark_sync::record::{DiskStatus, Origin, SeedState, State, Status};
+use noonmark_sync::record::{DiskStatus, LastReading, Origin, SeedState, State, Status};
 use noonmark_sync::units::Utc;
 
 use super::word;
@@ -46,8 +46,12 @@ pub fn screen(status: &Status) -> String {
         row(
             "",
             format!(
-                "{}: {} good, {} bad{failure}",
-                source.source, source.good, source.bad
+                "{}: {} good, {} bad, reach {:o}{}{failure}",
+                source.source,
+                source.good,
+                source.bad,
+                source.reach,
+                source.last.as_ref().map_or_else(String::new, last)
             ),
         );
     }
@@ -103,6 +107,14 @@ pub fn screen(status: &Status) -> String {
         ),
     );
     screen
+}
+
+/// A source's last word.
+fn last(last: &LastReading) -> String {
+    format!(
+        ", last {} ±{}, {} ago",
+        last.offset_ns, last.bound_ns, last.ago_ns
+    )
 }
 
 /// The line that `run` keeps up to date.
