@@ -83,6 +83,8 @@ pub fn report() -> Report {
             source: Source::Vmclock,
             good: 0,
             bad: 1,
+            reach: 0o377,
+            last: None,
             last_failure: Some("no such device".into()),
         }],
         init: Some(Usage {
