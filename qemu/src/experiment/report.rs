@@ -246,7 +246,7 @@ mod tests {
             r#""seed":0,"replay":"","violations":[],"trace":[]}],"summary":{"count":1,"#,
             r#""recovered":1,"p50_ns":600000,"p99_ns":600000,"max_ns":600000}}],"not_run":[],"#,
             r#""first":null,"max_recovery_ns":50000000,"seed":1,"noonmark":"0.1.0","#,
-            r#""sources":[{"source":"vmclock","good":0,"bad":1,"#,
+            r#""sources":[{"source":"vmclock","good":0,"bad":1,"reach":0,"#,
             r#""last_failure":"no such device"}],"init":{"cpu_ppm":3100,"rss_kib":900},"#,
             r#""host":{"kernel":null,"cpu":null,"cpus":2,"qemu_waited_share":0.25},"#,
             r#""evidence":{"measured_at":null,"manifest_sha256":null,"kernel_sha256":null,"#,
