@@ -255,6 +255,25 @@ impl Engine {
         self.state
     }
 
+    /// Whether there is reason to think that the clock is wrong, though nothing is certain yet: the
+    /// source followed contradicts what was expected of it by more than a drift would, or the host
+    /// has said that it interfered. Ends with the source's or a witness's answer, or the lack of it.
+    #[must_use]
+    pub fn suspects_clock(&self, now: Raw) -> bool {
+        // What is small is watched for seconds, and is most often not the clock's fault.
+        let contradicted = |doubt: &Doubt| doubt.is_expected() && !doubt.is_small();
+        let answered = |hint: Look| self.last.good.is_some_and(|good| good >= hint.at);
+        let interfered = self.ladder.followed().is_some() && self.hinted(now).is_some();
+        self.doubt.as_ref().is_some_and(contradicted)
+            || (interfered && self.hint.is_some_and(|hint| !answered(hint)))
+    }
+
+    /// How often the clock was put right after it had been right, since boot.
+    #[must_use]
+    pub fn repairs(&self) -> u64 {
+        self.indicators.repaired()
+    }
+
     fn wake(&mut self, now: Raw, by: DetectedBy, actions: &mut Vec<Action>) {
         let look = Look { by, at: now };
         match by {

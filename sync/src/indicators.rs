@@ -36,6 +36,10 @@ impl Indicators {
         self.disruptions.clone()
     }
 
+    pub fn repaired(&self) -> u64 {
+        self.repaired
+    }
+
     pub fn add_repair(&mut self, took: Nanos) {
         self.repaired += 1;
         if self.repairs.len() == REPAIRS {

@@ -10,6 +10,7 @@ mod boot;
 mod disks;
 mod faults;
 mod firstread;
+mod freeze;
 mod hostile;
 mod lifetime;
 mod ntp;

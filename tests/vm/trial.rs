@@ -9,8 +9,8 @@ use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
 use crate::{
-    appliance, bench, boot, disks, faults, firstread, hostile, lifetime, ntp, power, recovery,
-    seed, services,
+    appliance, bench, boot, disks, faults, firstread, freeze, hostile, lifetime, ntp, power,
+    recovery, seed, services,
 };
 
 /// What a test does on a platform.
@@ -141,6 +141,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "shows_no_service_a_wrong_clock_at_boot",
         On::First,
         firstread::never_wrong,
+    ),
+    (
+        "freezes_a_service_while_its_clock_is_wrong",
+        On::Every,
+        freeze::reads_no_wrong_time_once_noticed,
     ),
     (
         "mounts_data_disks_by_label",

@@ -25,15 +25,18 @@ impl Pid1 {
         }
     }
 
-    /// Freezes and thaws. Comes after the clock's own work, so that it delays no repair (a clock
-    /// that is right again by now froze nobody), and before what is told, which takes longer.
+    /// Freezes, thaws and signals. Comes after the clock's own work, so that it delays no repair (a
+    /// clock that is right again by now froze nobody: a PHC answers sooner than a control group
+    /// stands still), and before what is told, which takes longer.
     pub(super) fn tell_services_of_the_clock(&mut self) {
+        let now = clocks::raw();
+        let engine = self.discipline.engine();
         let clock = Clock {
             synced: self.discipline.synced_at().is_some(),
-            disrupted: self.discipline.engine().state() == State::Disrupted,
+            doubtful: engine.state() == State::Disrupted || engine.suspects_clock(now),
+            repairs: engine.repairs(),
         };
-        self.services
-            .set_clock(clock, clocks::raw(), &mut self.told);
+        self.services.set_clock(clock, now, &mut self.told);
     }
 
     /// Starts and stops what is due.

@@ -46,8 +46,10 @@ pub enum Action {
 pub struct Clock {
     /// It was right once.
     pub synced: bool,
-    /// It is known to be wrong at present.
-    pub disrupted: bool,
+    /// It is wrong at present, or there is reason to think so.
+    pub doubtful: bool,
+    /// How often it was put right since.
+    pub repairs: u64,
 }
 
 /// How a process ended, or why it never was.
@@ -159,7 +161,8 @@ impl Supervisor {
         if clock == self.clock {
             return;
         }
-        let repaired = self.clock.disrupted && !clock.disrupted;
+        // Most are over before anybody looks: no doubt may have been seen.
+        let repaired = clock.repairs > self.clock.repairs && !clock.doubtful;
         self.clock = clock;
         for (place, entry) in self.entries.iter_mut().enumerate() {
             let id = Id(place);
@@ -167,11 +170,11 @@ impl Supervisor {
                 continue;
             };
             match entry.service.on_disruption {
-                OnDisruption::Freeze if clock.disrupted && !*frozen => {
+                OnDisruption::Freeze if clock.doubtful && !*frozen => {
                     *frozen = true;
                     actions.push(Action::Freeze(id));
                 }
-                OnDisruption::Freeze if !clock.disrupted && *frozen => {
+                OnDisruption::Freeze if !clock.doubtful && *frozen => {
                     *frozen = false;
                     actions.push(Action::Thaw(id));
                 }
@@ -235,7 +238,7 @@ impl Supervisor {
         if *phase == Phase::Waiting && after.is_some_and(|at| !ended(self.entries[at].phase)) {
             return None;
         }
-        let right = self.clock.synced && !self.clock.disrupted;
+        let right = self.clock.synced && !self.clock.doubtful;
         let gated = service.start == Start::ClockSynced && !right;
         match phase {
             Phase::Waiting if !gated => Some(self.began),
@@ -245,7 +248,7 @@ impl Supervisor {
                 let timeout_s = service.start_timeout_s?;
                 Some(self.began + Nanos::from_secs(timeout_s.into()))
             }
-            Phase::Backoff { .. } if gated && self.clock.disrupted => None,
+            Phase::Backoff { .. } if gated && self.clock.doubtful => None,
             Phase::Backoff { until } => Some(*until),
             _ => None,
         }

@@ -35,6 +35,13 @@ const SEALED: [&str; 4] = [
 /// Lines of some 70 bytes: ten times what PID 1 keeps of them.
 const TALK_LINES: u32 = 10_000;
 
+/// Reads are counted in slots of this length, and so many slots are remembered: four seconds.
+const SLOT: Nanos = Nanos::from_millis(1);
+const SLOTS: i64 = 4096;
+
+/// A correction by as much is one of a machine that was away.
+const JUMP: Nanos = Nanos::from_secs(1);
+
 /// How many reads are made between two looks at whether something is to be told.
 const READS: u32 = 1_000;
 
@@ -44,6 +51,8 @@ fn main() -> ExitCode {
         Some("break-in") => return ExitCode::from(break_in()),
         Some("first-read") => tell(&format!("first-read {}", clocks::realtime().0)),
         Some("watch") => watch(),
+        Some("count-reads") => count_reads(),
+        Some("wait") => tell("waiting"),
         Some("ignore-term") => ignore_term(),
         // The way in which a guest's program asks PID 1 to end the machine.
         Some("end-machine") => drop(kill_process(Pid::INIT, Signal::TERM)),
@@ -144,6 +153,37 @@ fn watch() -> ! {
             tell(&format!("wrong-reads {}", wrong - told));
             told = wrong;
         }
+    }
+}
+
+/// Reads the clock over and over, and tells of each correction by a second or more: the first time
+/// read after it, how long ago the last wrong one was, and how many there were in each slot before,
+/// the latest first.
+fn count_reads() -> ! {
+    let mut slots = vec![(0i64, 0u32); SLOTS as usize];
+    let place = |slot: i64| slot.rem_euclid(SLOTS) as usize;
+    let mut last = Sandwich::tightest(8);
+    tell("counting");
+    loop {
+        let read = Sandwich::read();
+        // One that was interrupted between its clocks says nothing.
+        if read.width() > TOLERANCE {
+            continue;
+        }
+        let slot = read.raw().0 / SLOT.0;
+        if (read.difference() - last.difference()).0.abs() >= JUMP.0 {
+            let counts = (0..SLOTS).map(|back| match slots[place(slot - back)] {
+                (of, count) if of == slot - back => count.to_string(),
+                _ => "0".to_owned(),
+            });
+            let counts = counts.collect::<Vec<_>>().join(" ");
+            let ago = read.raw() - last.raw();
+            tell(&format!("jumped {} {} {counts}", read.realtime.0, ago.0));
+        }
+        last = read;
+        let (of, count) = &mut slots[place(slot)];
+        *count = if *of == slot { *count + 1 } else { 1 };
+        *of = slot;
     }
 }
 

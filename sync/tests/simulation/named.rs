@@ -370,3 +370,53 @@ fn single_false_readings_are_never_stepped_to() {
         assert_eq!(world.steps.len(), steps, "{sources:?}");
     }
 }
+
+/// Runs on for a second; whether the clock was ever suspected to be wrong, and whether it was wrong
+/// and not suspected any more.
+fn suspicion(world: &mut World) -> (bool, bool) {
+    let (mut suspected, mut let_go) = (false, false);
+    world.run(world.clocks.now() + SECOND, |world| {
+        let wrong = world.clocks.error().abs() > Nanos::from_millis(20);
+        let doubtful = world.engine.state() == State::Disrupted
+            || world.engine.suspects_clock(world.clocks.raw());
+        suspected |= doubtful;
+        let_go |= suspected && wrong && !doubtful;
+    });
+    assert!(!world.engine.suspects_clock(world.clocks.raw()));
+    (suspected, let_go)
+}
+
+#[test]
+fn a_restored_clock_is_suspected_from_the_first_sign_until_it_is_right() {
+    let away = Nanos::from_secs(10);
+    for hint in [None, Some(DetectedBy::Vmgenid), Some(DetectedBy::Kick)] {
+        let mut world = settled(&CHANNEL);
+        world.fault(Fault::Pause(away, hint));
+        let at_once = world.engine.suspects_clock(world.clocks.raw());
+        assert_eq!(at_once, hint.is_some(), "{hint:?}");
+        assert_eq!(suspicion(&mut world), (true, false), "{hint:?}");
+        // A PHC's answer comes with the sign itself, and the repair with it.
+        let mut world = settled(&HYPERVISOR);
+        world.fault(Fault::Pause(away, hint));
+        assert_eq!(suspicion(&mut world), (false, false), "{hint:?}");
+    }
+}
+
+#[test]
+fn a_reference_that_moved_by_little_makes_no_clock_suspect() {
+    let mut world = settled(&CHANNEL);
+    world.fault(Fault::HostStep(Nanos::from_millis(5)));
+    world.run(world.clocks.now() + 5 * SECOND, |world| {
+        assert!(!world.engine.suspects_clock(world.clocks.raw()));
+    });
+    assert_eq!(causes(&world), [Cause::HostPause]);
+}
+
+#[test]
+fn a_machine_that_was_kicked_for_nothing_is_cleared_by_the_next_answer() {
+    let mut world = settled(&CHANNEL);
+    world.fault(Fault::Pause(Nanos::ZERO, Some(DetectedBy::Kick)));
+    assert!(world.engine.suspects_clock(world.clocks.raw()));
+    world.run(world.clocks.now() + 100 * MILLISECOND, |_| ());
+    assert!(!world.engine.suspects_clock(world.clocks.raw()));
+}

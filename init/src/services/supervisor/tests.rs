@@ -6,11 +6,16 @@ use super::*;
 
 const SYNCED: Clock = Clock {
     synced: true,
-    disrupted: false,
+    doubtful: false,
+    repairs: 0,
 };
 const DISRUPTED: Clock = Clock {
-    synced: true,
-    disrupted: true,
+    doubtful: true,
+    ..SYNCED
+};
+const REPAIRED: Clock = Clock {
+    repairs: 1,
+    ..SYNCED
 };
 
 fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service {
@@ -173,12 +178,43 @@ fn a_disruption_freezes_until_the_clock_is_right_and_signals_after_it() {
     assert_eq!(states(&supervisor)[0], ServiceState::Frozen);
     assert_eq!(set_clock(&mut supervisor, DISRUPTED), []);
     assert_eq!(
-        set_clock(&mut supervisor, SYNCED),
+        set_clock(&mut supervisor, REPAIRED),
         [
             Action::Thaw(Id(0)),
             Action::Signal(Id(1), ServiceSignal::Hup)
         ]
     );
+}
+
+#[test]
+fn a_repair_that_was_over_before_anybody_looked_signals_all_the_same() {
+    let freezes = service("f", |s| s.on_disruption = OnDisruption::Freeze);
+    let signalled = service("s", |s| {
+        s.on_disruption = OnDisruption::Signal(ServiceSignal::Hup);
+    });
+    let mut supervisor = Supervisor::new(vec![freezes, signalled], at(0));
+    set_clock(&mut supervisor, SYNCED);
+    for _ in 0..2 {
+        due(&mut supervisor, 1);
+    }
+    let hangup = Action::Signal(Id(1), ServiceSignal::Hup);
+    assert_eq!(set_clock(&mut supervisor, REPAIRED), [hangup]);
+    assert_eq!(set_clock(&mut supervisor, REPAIRED), []);
+}
+
+#[test]
+fn a_doubt_that_comes_to_nothing_thaws_and_signals_nobody() {
+    let freezes = service("f", |s| s.on_disruption = OnDisruption::Freeze);
+    let signalled = service("s", |s| {
+        s.on_disruption = OnDisruption::Signal(ServiceSignal::Hup);
+    });
+    let mut supervisor = Supervisor::new(vec![freezes, signalled], at(0));
+    set_clock(&mut supervisor, SYNCED);
+    for _ in 0..2 {
+        due(&mut supervisor, 1);
+    }
+    set_clock(&mut supervisor, DISRUPTED);
+    assert_eq!(set_clock(&mut supervisor, SYNCED), [Action::Thaw(Id(0))]);
 }
 
 #[test]
@@ -273,8 +309,9 @@ proptest! {
         for (event, wait_ms) in events {
             now += wait_ms;
             match event {
-                Happening::Clock(synced, disrupted) => {
-                    clock = Clock { synced: synced || clock.synced, disrupted };
+                Happening::Clock(synced, doubtful) => {
+                    let repairs = clock.repairs + u64::from(clock.doubtful && !doubtful);
+                    clock = Clock { synced: synced || clock.synced, doubtful, repairs };
                     set_clock(&mut supervisor, clock);
                 }
                 Happening::Due => {
@@ -283,7 +320,7 @@ proptest! {
                             prop_assert!(supervisor.stopping.is_none());
                             let gated = supervisor.service(id).start == Start::ClockSynced;
                             let first = supervisor.entries[id.0].restarts == 0;
-                            prop_assert!(!gated || !first || (clock.synced && !clock.disrupted));
+                            prop_assert!(!gated || !first || (clock.synced && !clock.doubtful));
                         }
                     }
                 }
