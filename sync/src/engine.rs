@@ -88,7 +88,7 @@ const HINT_HOLDS: Nanos = Nanos::from_secs(2);
 /// Time between two readings of a source that is too dear for every watch tick: at first, and
 /// once all is quiet. The latter also bounds how late a silent source or a pause is noticed.
 const SLOW_READ_FIRST: Nanos = Nanos::from_millis(100);
-const SLOW_READ_LAST: Nanos = Nanos::from_millis(400);
+const SLOW_READ_LAST: Nanos = Nanos::from_millis(200);
 
 /// The same for servers on a network, which are not ours to load.
 const NETWORK_READ_FIRST: Nanos = Nanos::from_secs(2);
