@@ -10,8 +10,8 @@ use rustix::time::Timespec;
 
 use crate::clocks;
 
-/// How many events one wake takes; there are no more kinds than this.
-const BATCH: usize = 9;
+/// How many events one wake takes: one of each kind.
+const BATCH: usize = WATCHED.len();
 
 /// The longest wait: the loop always has an earlier deadline than this.
 const LONGEST: Nanos = Nanos::from_secs(3_600);

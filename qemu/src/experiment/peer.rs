@@ -17,8 +17,8 @@ use super::bench::FirstRead;
 use super::blank::{blank_report, list_missing};
 use super::fault::{Family, Fault, Setting};
 use super::plan::Plan;
-use super::report::{FaultReport, NotRun, Report, Sample, Summary};
-use super::run::{ExperimentError, Outcome, Progress};
+use super::report::{FaultReport, Report, Sample, Summary};
+use super::run::{self, ExperimentError, Outcome, Progress};
 use super::session::Trouble;
 use super::steady::{KeptBy, SteadyState, right_since};
 use crate::accel::Decision;
@@ -196,14 +196,7 @@ impl Faults<'_, '_> {
     }
 
     fn skip(&mut self, fault: Fault, reason: String) {
-        (self.progress)(Progress::Skipped {
-            fault,
-            reason: &reason,
-        });
-        self.report.not_run.push(NotRun {
-            fault: fault.to_string(),
-            reason,
-        });
+        run::skip(&mut self.report, self.progress, fault, reason);
     }
 
     /// Does a fault once, in the guest that is there or in a new one.

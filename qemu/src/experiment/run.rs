@@ -202,14 +202,7 @@ impl Experiment<'_> {
     }
 
     fn skip(&mut self, fault: Fault, reason: String) {
-        (self.progress)(Progress::Skipped {
-            fault,
-            reason: &reason,
-        });
-        self.report.not_run.push(NotRun {
-            fault: fault.to_string(),
-            reason,
-        });
+        skip(&mut self.report, self.progress, fault, reason);
     }
 
     fn first(&mut self, fault: Fault) -> Result<(), ExperimentError> {
@@ -308,4 +301,21 @@ impl Experiment<'_> {
             self.waiting = Some(Waiting::begin(pid));
         }
     }
+}
+
+/// Notes that a fault is not done, and why.
+pub(super) fn skip(
+    report: &mut Report,
+    progress: &mut dyn FnMut(Progress<'_>),
+    fault: Fault,
+    reason: String,
+) {
+    progress(Progress::Skipped {
+        fault,
+        reason: &reason,
+    });
+    report.not_run.push(NotRun {
+        fault: fault.to_string(),
+        reason,
+    });
 }

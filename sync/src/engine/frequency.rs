@@ -46,11 +46,7 @@ impl Engine {
     /// A slew is for the time until the next command. Where none comes, because the source is in
     /// doubt, it would go on beyond what it was for.
     fn end_slew(&mut self, actions: &mut Vec<Action>) {
-        let (rate, within) = (self.estimator.rate(), self.schedule.settle_interval);
-        let level = self.discipline.command(rate, Nanos::ZERO, within);
-        if level != self.discipline.commanded() {
-            self.write_frequency(level, actions);
-        }
+        self.slew(Nanos::ZERO, actions);
     }
 
     /// Adjusts the frequency often again: what was known of it is void.
@@ -65,9 +61,13 @@ impl Engine {
     }
 
     pub(super) fn adjust_frequency(&mut self, now: Raw, actions: &mut Vec<Action>) {
-        let rate = self.estimator.rate();
-        let within = self.schedule.settle_interval;
-        let clock = self.discipline.command(rate, self.offset_at(now), within);
+        self.slew(self.offset_at(now), actions);
+    }
+
+    /// Follows the reference's rate and takes `offset` away until the next command.
+    fn slew(&mut self, offset: Nanos, actions: &mut Vec<Action>) {
+        let (rate, within) = (self.estimator.rate(), self.schedule.settle_interval);
+        let clock = self.discipline.command(rate, offset, within);
         if clock != self.discipline.commanded() {
             self.write_frequency(clock, actions);
         }

@@ -30,6 +30,16 @@ struct Found {
     interface: Interface,
 }
 
+impl Found {
+    fn new(at: String, name: Option<String>, interface: Interface) -> Self {
+        Self {
+            at,
+            name: name.filter(|_| interface.macaddress.is_none()),
+            interface,
+        }
+    }
+}
+
 /// Takes in a network-config. One that has no interface which gets an address leaves the image's
 /// network as it is.
 ///

@@ -160,17 +160,30 @@ fn a_failure_that_is_not_retried_stays_visible() {
     assert_eq!(supervisor.wake_at(), None);
 }
 
-#[test]
-fn a_disruption_freezes_until_the_clock_is_right_and_signals_after_it() {
-    let freezes = service("f", |s| s.on_disruption = OnDisruption::Freeze);
-    let signalled = service("s", |s| {
+fn freezes() -> Service {
+    service("f", |s| s.on_disruption = OnDisruption::Freeze)
+}
+
+fn signalled() -> Service {
+    service("s", |s| {
         s.on_disruption = OnDisruption::Signal(ServiceSignal::Hup);
-    });
-    let mut supervisor = Supervisor::new(vec![freezes, signalled, service("k", |_| {})], at(0));
+    })
+}
+
+/// All of them, started once the clock was right, which by itself asks nothing of anybody.
+fn running(services: Vec<Service>) -> Supervisor {
+    let count = services.len();
+    let mut supervisor = Supervisor::new(services, at(0));
     assert_eq!(set_clock(&mut supervisor, SYNCED), []);
-    for _ in 0..3 {
+    for _ in 0..count {
         due(&mut supervisor, 1);
     }
+    supervisor
+}
+
+#[test]
+fn a_disruption_freezes_until_the_clock_is_right_and_signals_after_it() {
+    let mut supervisor = running(vec![freezes(), signalled(), service("k", |_| {})]);
     assert_eq!(
         set_clock(&mut supervisor, DISRUPTED),
         [Action::Freeze(Id(0))]
@@ -188,15 +201,7 @@ fn a_disruption_freezes_until_the_clock_is_right_and_signals_after_it() {
 
 #[test]
 fn a_repair_that_was_over_before_anybody_looked_signals_all_the_same() {
-    let freezes = service("f", |s| s.on_disruption = OnDisruption::Freeze);
-    let signalled = service("s", |s| {
-        s.on_disruption = OnDisruption::Signal(ServiceSignal::Hup);
-    });
-    let mut supervisor = Supervisor::new(vec![freezes, signalled], at(0));
-    set_clock(&mut supervisor, SYNCED);
-    for _ in 0..2 {
-        due(&mut supervisor, 1);
-    }
+    let mut supervisor = running(vec![freezes(), signalled()]);
     let hangup = Action::Signal(Id(1), ServiceSignal::Hup);
     assert_eq!(set_clock(&mut supervisor, REPAIRED), [hangup]);
     assert_eq!(set_clock(&mut supervisor, REPAIRED), []);
@@ -204,15 +209,7 @@ fn a_repair_that_was_over_before_anybody_looked_signals_all_the_same() {
 
 #[test]
 fn a_doubt_that_comes_to_nothing_thaws_and_signals_nobody() {
-    let freezes = service("f", |s| s.on_disruption = OnDisruption::Freeze);
-    let signalled = service("s", |s| {
-        s.on_disruption = OnDisruption::Signal(ServiceSignal::Hup);
-    });
-    let mut supervisor = Supervisor::new(vec![freezes, signalled], at(0));
-    set_clock(&mut supervisor, SYNCED);
-    for _ in 0..2 {
-        due(&mut supervisor, 1);
-    }
+    let mut supervisor = running(vec![freezes(), signalled()]);
     set_clock(&mut supervisor, DISRUPTED);
     assert_eq!(set_clock(&mut supervisor, SYNCED), [Action::Thaw(Id(0))]);
 }

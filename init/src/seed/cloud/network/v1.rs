@@ -53,14 +53,7 @@ fn physical(entries: &[(String, Node)], at: String, instance: &mut Instance) -> 
             _ => unknown(&here, instance),
         }
     }
-    if interface.macaddress.is_some() {
-        name = None;
-    }
-    Ok(Found {
-        at,
-        name,
-        interface,
-    })
+    Ok(Found::new(at, name, interface))
 }
 
 fn subnet(

@@ -57,14 +57,7 @@ fn ethernet(id: &str, value: &Node, instance: &mut Instance) -> Read<Found> {
             _ => unknown(&here, instance),
         }
     }
-    if interface.macaddress.is_some() {
-        name = None;
-    }
-    Ok(Found {
-        at,
-        name,
-        interface,
-    })
+    Ok(Found::new(at, name, interface))
 }
 
 /// By what an interface is known: its hardware address, or else its name, which may be a pattern.
