@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use goblin::elf::{Elf, header::EM_X86_64, program_header::PT_INTERP};
-use noonmark_sync::config::system::SEED_PROGRAM;
+use noonmark_contract::config::system::SEED_PROGRAM;
 use thiserror::Error;
 
 use crate::cpio::{self, CpioError};

@@ -10,7 +10,7 @@ use std::io::{self, Cursor, Read, Write};
 use fatfs::{
     Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider,
 };
-use noonmark_sync::units::Utc;
+use noonmark_contract::units::Utc;
 use thiserror::Error;
 
 use crate::hash::Sha256Hex;

@@ -1,7 +1,7 @@
 //! What lies in the initrd: PID 1, its configuration, the modules, and the spec's own files.
 
-use noonmark_sync::config::system::SEED_PROGRAM;
-use noonmark_sync::config::{self, BootConfig, Capability, Restart, Service, Start, network};
+use noonmark_contract::config::system::SEED_PROGRAM;
+use noonmark_contract::config::{self, BootConfig, Capability, Restart, Service, Start, network};
 
 use crate::build::Inputs;
 use crate::cpio::{Entry, Kind, Tree};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use noonmark_sync::config::system::SEED_PROGRAM;
+use noonmark_contract::config::system::SEED_PROGRAM;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

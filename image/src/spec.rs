@@ -13,12 +13,12 @@ mod system;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
-use noonmark_sync::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
-use noonmark_sync::config::values::{SysctlName, SysctlValue};
-use noonmark_sync::config::{ClockConfig, FailureAction, Service, StatusConfig};
-use noonmark_sync::sample::Source;
-use noonmark_sync::units::Utc;
+use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
+use noonmark_contract::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
+use noonmark_contract::config::values::{SysctlName, SysctlValue};
+use noonmark_contract::config::{ClockConfig, FailureAction, Service, StatusConfig};
+use noonmark_contract::sample::Source;
+use noonmark_contract::units::Utc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

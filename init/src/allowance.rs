@@ -1,6 +1,6 @@
 //! A token bucket: how many bytes a port may make PID 1 read.
 
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::units::{Nanos, Raw};
 
 /// Refills steadily up to its capacity; what is taken beyond that has to wait.
 #[derive(Debug)]

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use noonmark_sync::config::network::{NetworkConfig, NtpConfig};
-use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
-use noonmark_sync::config::{BootConfig, ClockConfig, FailureAction, PATH as CONFIG, StatusConfig};
-use noonmark_sync::units::{Nanos, Raw, Utc};
+use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
+use noonmark_contract::config::system::{SeedConfig, TmpfsConfig};
+use noonmark_contract::config::{
+    BootConfig, ClockConfig, FailureAction, PATH as CONFIG, StatusConfig,
+};
+use noonmark_contract::units::{Nanos, Raw, Utc};
+use noonmark_linux::{affinity, clocks, kmsg, log, sys};
 use rustix::mm::MlockAllFlags;
 use rustix::system::RebootCommand;
 use thiserror::Error;
 
 use crate::modules::ModuleError;
-use crate::{affinity, clocks, kmsg, log, modules, mounts, power, sys};
+use crate::{modules, mounts, power};
 
 /// Where the initrd keeps kernel modules; looked through where the configuration can't be read.
 const MODULES: &str = "/lib/modules";

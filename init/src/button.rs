@@ -3,14 +3,13 @@
 use std::os::fd::OwnedFd;
 
 use netlink_packet_core::NlasIterator;
+use noonmark_linux::sys;
 use rustix::io::Errno;
 use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recvfrom, send, socket_with,
 };
 use thiserror::Error;
-
-use crate::sys;
 
 /// The family, and its only group, of drivers/acpi/event.c.
 const FAMILY: &str = "acpi_event";

@@ -3,23 +3,24 @@
 use std::mem;
 use std::path::Path;
 
-use noonmark_sync::config::ClockConfig;
+use noonmark_contract::config::ClockConfig;
+use noonmark_contract::record::Event;
+use noonmark_contract::sample::{Local, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
+use noonmark_linux::clocks::{self, Sandwich};
+use noonmark_linux::log;
+use noonmark_linux::phc::begun::Begun;
+use noonmark_linux::phc::{self, Phc};
+use noonmark_linux::sys::{self, Adjust};
 use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
-use noonmark_sync::record::Event;
-use noonmark_sync::sample::{Local, ReadFailure, Reading, Source};
-use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::clocks::{self, Sandwich};
 use crate::modules::{self, ModuleError};
-use crate::phc::begun::Begun;
-use crate::phc::{self, Phc};
+use crate::rtc;
 use crate::samples::{Datagram, Samples};
-use crate::sys::{self, Adjust};
 use crate::timechannel::TimeChannel;
 use crate::vmclock::{ScaleError, VmClock};
-use crate::{log, rtc};
 
 /// Where the kernel makes device files.
 const DEV: &str = "/dev";
@@ -387,7 +388,7 @@ fn to_freq(frequency: Ppb) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_sync::record::DetectedBy;
+    use noonmark_contract::record::DetectedBy;
 
     use super::*;
 

@@ -6,11 +6,10 @@ pub mod superblock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use noonmark_sync::config::system::DataDisk;
-use noonmark_sync::record::{DiskState, DiskStatus};
-use noonmark_sync::units::{Nanos, Raw};
-
 use mounting::Outcome;
+use noonmark_contract::config::system::DataDisk;
+use noonmark_contract::record::{DiskState, DiskStatus};
+use noonmark_contract::units::{Nanos, Raw};
 
 /// How long mounting may take beyond the wait for a disk, e.g. to replay a journal: what systemd
 /// gives a mount unit.
@@ -126,10 +125,10 @@ pub fn describe(status: &DiskStatus) -> String {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use noonmark_sync::config::system::FileSystem;
+    use noonmark_contract::config::system::FileSystem;
+    use noonmark_linux::clocks;
 
     use super::*;
-    use crate::clocks;
 
     fn disk(required: bool) -> DataDisk {
         DataDisk {

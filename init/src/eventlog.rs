@@ -1,8 +1,7 @@
 //! Events on the console, by the kernel's log.
 
-use noonmark_sync::record::{Event, SeedState};
-
-use crate::kmsg::{self, Level};
+use noonmark_contract::record::{Event, SeedState};
+use noonmark_linux::kmsg::{self, Level};
 
 /// Writes `event` to the log, at the level that it deserves.
 pub fn write(event: &Event) {

@@ -2,13 +2,12 @@
 
 use std::os::fd::AsFd;
 
-use noonmark_sync::units::Nanos;
+use noonmark_contract::units::Nanos;
+use noonmark_linux::clocks;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
-
-use crate::clocks;
 
 /// How many events one wake takes: one of each kind.
 const BATCH: usize = WATCHED.len();

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use noonmark_sync::config::BootConfig;
-use noonmark_sync::config::network::{NETWORK_FILE, NTP_FILE, Network};
+use noonmark_contract::config::BootConfig;
+use noonmark_contract::config::network::{NETWORK_FILE, NTP_FILE, Network};
 use serde_json::to_vec_pretty;
 use thiserror::Error;
 

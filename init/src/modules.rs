@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use noonmark_sync::config::Module;
-use noonmark_sync::sample::Source;
+use noonmark_contract::config::Module;
+use noonmark_contract::sample::Source;
 use rustix::io::Errno;
 use rustix::system::finit_module;
 use thiserror::Error;

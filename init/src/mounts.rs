@@ -3,8 +3,8 @@
 use std::ffi::CString;
 use std::fs;
 
-use noonmark_sync::config::system::TmpfsConfig;
-use noonmark_sync::config::values::SizeKib;
+use noonmark_contract::config::system::TmpfsConfig;
+use noonmark_contract::config::values::SizeKib;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_remount};
 use thiserror::Error;

@@ -5,11 +5,12 @@ mod ntp;
 mod services;
 mod telling;
 
-use noonmark_sync::config::BootConfig;
-use noonmark_sync::config::values::SysctlName;
+use noonmark_contract::config::BootConfig;
+use noonmark_contract::config::values::SysctlName;
+use noonmark_contract::record::{DetectedBy, Event as Told, Seed, SeedState};
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::clocks;
 use noonmark_sync::engine::Input;
-use noonmark_sync::record::{DetectedBy, Event as Told, Seed, SeedState};
-use noonmark_sync::units::{Nanos, Raw};
 use rustix::io::Errno;
 
 use crate::boot::{self, Started};
@@ -28,7 +29,7 @@ use crate::stop::Stopping;
 use crate::timers::ClockSetTimer;
 use crate::uevent::{Uevent, Uevents};
 use crate::vmclock::VmClock;
-use crate::{clocks, mounts, power};
+use crate::{mounts, power};
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
 /// PHC: the port's driver probes in the background, which takes over a second on an emulated

@@ -6,13 +6,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use noonmark_sync::config::FailureAction;
-use noonmark_sync::record::Shutdown;
+use noonmark_contract::config::FailureAction;
+use noonmark_contract::record::Shutdown;
+use noonmark_linux::log;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
-
-use crate::log;
 
 /// How long file systems may take to write out what they hold, where all of them are in memory.
 const SYNC_DEADLINE: Duration = Duration::from_millis(500);

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::mem;
 
-use noonmark_sync::record::{
+use noonmark_contract::record::{
     self, Alert, Boot, DiskState, DiskStatus, Effective, Event, EventRecord, Record, Seed,
     ServiceStatus, State, Status, Usage,
 };
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::clocks;
+use noonmark_linux::log;
 
 use crate::boot::Started;
-use crate::clocks;
 use crate::discipline::{self, Discipline};
-use crate::log;
 use crate::status::StatusPort;
 
 const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 
-use noonmark_sync::sample::{Method, ReadFailure, Reading, Source};
-use noonmark_sync::units::{Nanos, Utc};
+use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Utc};
+use noonmark_linux::clocks::Sandwich;
+use noonmark_linux::sys::{self, RtcTime};
 use rustix::io::Errno;
-
-use crate::clocks::Sandwich;
-use crate::sys::{self, RtcTime};
 
 /// Its device file.
 pub const DEVICE: &str = "/dev/rtc0";

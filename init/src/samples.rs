@@ -10,9 +10,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use noonmark_sync::ntp::sock::{SAMPLE_LEN, SOCKET, Sample};
-use noonmark_sync::sample::{Method, ReadFailure, Reading, Source};
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::ntp::sock::{SAMPLE_LEN, SOCKET, Sample};
+use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::clocks::Sandwich;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
@@ -22,8 +23,6 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 use thiserror::Error;
-
-use crate::clocks::Sandwich;
 
 /// A sample that was taken longer ago than this says too little of the present.
 const AGE_MAX: Nanos = Nanos::from_secs(10);
@@ -187,10 +186,10 @@ mod tests {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-    use noonmark_sync::units::Utc;
+    use noonmark_contract::units::Utc;
+    use noonmark_linux::clocks;
 
     use super::*;
-    use crate::clocks;
 
     fn sample(raw: Raw) -> Sample {
         Sample {

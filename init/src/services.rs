@@ -10,15 +10,14 @@ pub mod supervisor;
 
 use std::os::fd::AsFd as _;
 
-use noonmark_sync::config::{Output, Service};
-use noonmark_sync::record::{Event, ServiceStatus};
-use noonmark_sync::units::{Nanos, Raw};
+use cgroup::{CgroupError, Group, Hierarchy};
+use noonmark_contract::config::{Output, Service};
+use noonmark_contract::record::{Event, ServiceStatus};
+use noonmark_contract::units::{Nanos, Raw};
+use relay::Relays;
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, wait,
 };
-
-use cgroup::{CgroupError, Group, Hierarchy};
-use relay::Relays;
 use spawn::Spawner;
 use supervisor::{Action, Clock, Exit, Id, Supervisor};
 

@@ -11,12 +11,11 @@ pub mod reader;
 
 use std::path::Path;
 
-use noonmark_sync::config::system::SeedConfig;
-use noonmark_sync::units::{Nanos, Raw};
-use rustix::fd::OwnedFd;
-
-use crate::seed::verdict::{Seed, Verdict};
+use noonmark_contract::config::system::SeedConfig;
+use noonmark_contract::seed::verdict::{Seed, Verdict};
+use noonmark_contract::units::{Nanos, Raw};
 use reader::{Progress, Reader};
+use rustix::fd::OwnedFd;
 
 /// How soon disks are looked for again while one may still appear.
 const LOOK_AGAIN: Nanos = Nanos::from_millis(50);

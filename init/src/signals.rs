@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use noonmark_sync::config::Capability;
+use noonmark_contract::config::Capability;
+use noonmark_linux::sys;
 use rustix::io::Errno;
-
-use crate::sys;
 
 /// A signal that means something to PID 1. All others are left to the kernel, which drops what PID 1
 /// has no handler for.

@@ -1,12 +1,12 @@
 //! The status port: records out, commands in. Whatever the host does or leaves undone, a call here
 //! returns at once and holds a bounded amount of memory.
 
-use noonmark_sync::record::{self, Command};
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::record::{self, Command};
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::lines::{Inbox, Outbox, Taken};
+use noonmark_linux::ports::{Port, PortError, Transfer};
 
 use crate::allowance::Allowance;
-use crate::lines::{Inbox, Outbox, Taken};
-use crate::ports::{Port, PortError, Transfer};
 
 /// What may wait for a slow host.
 const OUTBOX_BYTES: usize = 64 * 1024;

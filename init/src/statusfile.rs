@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use noonmark_sync::record::STATUS_FILE;
+use noonmark_contract::record::STATUS_FILE;
 
 /// Where the next record is written before it takes the last one's place.
 const UNFINISHED: &str = "/run/noonmark/.status.json";

@@ -1,7 +1,7 @@
 //! Going down: services first, then whatever is left, then the machine; each within a bound.
 
-use noonmark_sync::record::Shutdown;
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::record::Shutdown;
+use noonmark_contract::units::{Nanos, Raw};
 
 use crate::services;
 

@@ -1,13 +1,14 @@
 //! The guest's end of the host's time channel: carries out [`Burst`]s on the port without ever
 //! waiting for it.
 
-use noonmark_sync::channel::{self, Answer, Burst, Decoder, Exchange, FRAME_LEN, Next};
-use noonmark_sync::sample::{Method, ReadFailure, Reading, Source};
-use noonmark_sync::units::{Nanos, Raw, Utc};
+use noonmark_contract::channel::{self, Answer, Decoder, FRAME_LEN};
+use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Raw, Utc};
+use noonmark_linux::clocks::{self, Sandwich};
+use noonmark_linux::ports::{Port, PortError, Transfer};
+use noonmark_sync::burst::{Burst, Exchange, Next};
 
 use crate::allowance::Allowance;
-use crate::clocks::{self, Sandwich};
-use crate::ports::{Port, PortError, Transfer};
 
 /// What the host may send at once, and how long until it may do so again. A burst needs 320 bytes.
 const ALLOWED_BYTES: usize = 8 * 1024;

@@ -11,13 +11,13 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use noonmark_sync::units::{Nanos, Utc};
+use noonmark_contract::units::{Nanos, Utc};
 use rustix::io::Errno;
 
 pub use page::ScaleError;
 use page::{Page, disruption_marker};
 
-use crate::sys::{self, MappedPage};
+use noonmark_linux::sys::{self, MappedPage};
 
 /// The device, open and mapped.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use noonmark_sync::record::{Command, Record};
+use noonmark_contract::record::{Command, Record};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
 use crate::lines::LineBuffer;

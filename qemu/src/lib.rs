@@ -1,7 +1,6 @@
 //! The host's side of a noonmark guest: QEMU machines, their ports, and experiments on them.
 
 pub mod accel;
-pub mod experiment;
 pub mod firmware;
 pub mod hub;
 pub mod lines;

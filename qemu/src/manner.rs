@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::Duration;
 
-use noonmark_sync::channel::{self, FRAME_LEN, Request};
-use noonmark_sync::units::{Nanos, Ppb, Utc};
+use noonmark_contract::channel::{self, FRAME_LEN, Request};
+use noonmark_contract::units::{Nanos, Ppb, Utc};
 
 /// How a time server answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,8 +68,8 @@ impl Manner {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_sync::channel::{Answer, Decoder};
-    use noonmark_sync::units::Raw;
+    use noonmark_contract::channel::{Answer, Decoder};
+    use noonmark_contract::units::Raw;
 
     use super::*;
 

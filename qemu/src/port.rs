@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use noonmark_sync::record::{Command, Record};
-use noonmark_sync::testport::{Answer, Query, Request};
+use noonmark_contract::record::{Command, Record};
+use noonmark_contract::testport::{Answer, Query, Request};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -220,8 +220,8 @@ impl TestPort {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use noonmark_sync::record::Topic;
-    use noonmark_sync::testport::Outcome;
+    use noonmark_contract::record::Topic;
+    use noonmark_contract::testport::Outcome;
 
     use super::*;
 

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use noonmark_sync::units::Utc;
+use noonmark_contract::units::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

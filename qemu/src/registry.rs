@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use noonmark_sync::units::Utc;
+use noonmark_contract::units::Utc;
 use serde::{Deserialize, Serialize};
 
 use crate::vm::rundir::{self, DESCRIPTION};

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use noonmark_sync::channel::{self, Decoder, Request};
-use noonmark_sync::units::Utc;
+use noonmark_contract::channel::{self, Decoder, Request};
+use noonmark_contract::units::Utc;
 
 use crate::manner::{Manner, Said};
 use crate::port::{self, PortError};
@@ -215,8 +215,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::sync::mpsc;
 
-    use noonmark_sync::channel::{Answer, FRAME_LEN, Frame};
-    use noonmark_sync::units::Raw;
+    use noonmark_contract::channel::{Answer, FRAME_LEN, Frame};
+    use noonmark_contract::units::Raw;
 
     use super::*;
 

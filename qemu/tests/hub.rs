@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use noonmark_contract::record::{Command, Event, EventRecord, Record, Topic};
+use noonmark_contract::units::{Nanos, Utc};
 use noonmark_qemu::hub::{Feed, FeedError, Hub};
 use noonmark_qemu::port::StatusPort;
-use noonmark_sync::record::{Command, Event, EventRecord, Record, Topic};
-use noonmark_sync::units::{Nanos, Utc};
 use tempfile::TempDir;
 
 /// A hub with the guest's end of its port.

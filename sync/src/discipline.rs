@@ -27,11 +27,11 @@
 //! clamped beyond; `tick` in steps of 1 µs of 10000, that is 100 ppm, within ±10 %.
 
 use libm::{fabs, round};
+use noonmark_contract::sample::Local;
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 
 use crate::engine::KernelClock;
 use crate::estimator::Deviation;
-use crate::sample::Local;
-use crate::units::{Nanos, Ppb, Raw, Utc};
 
 /// Beyond this the kernel clamps `freq`; the tick takes over.
 const MAX_FREQUENCY_PPB: f64 = 500_000.0;

@@ -14,8 +14,9 @@
 //! - A small move could be the first stretch of a drift. It is watched for [`SMALL_WATCH`], or for
 //!   [`FAINT_WATCH`] where it is hardly more than the bounds allow, and a second one within [`SMALL_REPEAT`] is a drift in disguise.
 
+use noonmark_contract::units::{Nanos, Ppb, Raw};
+
 use crate::estimator::Deviation;
-use crate::units::{Nanos, Ppb, Raw};
 
 /// Below this, a move may also be what a drift makes of one poll interval.
 const SMALL: Nanos = Nanos::from_millis(20);

@@ -20,18 +20,19 @@ mod track;
 
 use alloc::vec::Vec;
 
-use crate::config::ClockConfig;
+use glance::Envelope;
+
 use crate::discipline::Discipline;
 use crate::doubt::Doubt;
 use crate::estimator::Estimator;
 use crate::indicators::Indicators;
 use crate::ladder::Ladder;
-use crate::record::{Alert, DetectedBy, Event, State};
-use crate::sample::{Local, ReadFailure, Reading, Source};
-use crate::units::{Nanos, Ppb, Raw, Utc};
-use glance::Envelope;
 pub(crate) use glance::Glanced;
 pub use glance::Glimpse;
+use noonmark_contract::config::ClockConfig;
+use noonmark_contract::record::{Alert, DetectedBy, Event, State};
+use noonmark_contract::sample::{Local, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use repair::Repair;
 
 /// What the shell tells the engine.
@@ -245,7 +246,7 @@ impl Engine {
         if quiet && self.schedule.settle_interval > Nanos::from_secs(1) {
             2
         } else {
-            crate::channel::BURST
+            noonmark_contract::channel::BURST
         }
     }
 

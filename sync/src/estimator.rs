@@ -32,10 +32,10 @@ use alloc::collections::VecDeque;
 
 use libm::fabs;
 
-use crate::sample::Reading;
-use crate::units::{Nanos, Ppb, Raw, Utc};
 pub(crate) use filter::Pace;
 use filter::{Block, Filter};
+use noonmark_contract::sample::Reading;
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 
 /// Blocks that are remembered for the mean rate.
 const WINDOW: usize = 16;

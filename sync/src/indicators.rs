@@ -4,9 +4,8 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use libm::sqrt;
-
-use crate::record::{Alert, Cause, Recovery};
-use crate::units::{Nanos, Raw};
+use noonmark_contract::record::{Alert, Cause, Recovery};
+use noonmark_contract::units::{Nanos, Raw};
 
 /// Repairs whose times are kept.
 const REPAIRS: usize = 256;

@@ -9,9 +9,9 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::record::{LastReading, SourceStatus};
-use crate::sample::{Method, ReadFailure, Reading, Source};
-use crate::units::{Nanos, Raw};
+use noonmark_contract::record::{LastReading, SourceStatus};
+use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Raw};
 
 /// Good probes in a row before a better source is followed again, and before one that has lied is.
 const PROBES: u32 = 3;
@@ -91,25 +91,6 @@ pub(crate) enum Standing {
     Doubtful,
     /// It has failed too often, or for good.
     Lost,
-}
-
-impl Source {
-    /// Whether the hypervisor itself answers for it. Such a source is taken at its word: it is the
-    /// host's clock, right or wrong. What any other says may be anybody's word, and is checked.
-    #[must_use]
-    pub fn is_hypervisors(&self) -> bool {
-        match self {
-            Self::Kvm | Self::Vmclock | Self::VirtioRtc | Self::Hyperv | Self::Vmware => true,
-            Self::Phc(_) | Self::Host | Self::Ntp | Self::Rtc => false,
-        }
-    }
-
-    /// Whether a reading comes at once, within some microseconds, so that it can be taken at every
-    /// watch tick.
-    #[must_use]
-    pub fn is_immediate(&self) -> bool {
-        self.is_hypervisors() || matches!(self, Self::Phc(_))
-    }
 }
 
 impl Ladder {

@@ -9,16 +9,11 @@
 
 extern crate alloc;
 
-pub mod channel;
-pub mod config;
+pub mod burst;
 mod discipline;
 mod doubt;
 pub mod engine;
 mod estimator;
 mod indicators;
 mod ladder;
-pub mod ntp;
-pub mod record;
-pub mod sample;
-pub mod testport;
-pub mod units;
+pub mod select;

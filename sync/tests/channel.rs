@@ -1,7 +1,8 @@
 //! The time channel's frames survive whatever comes over the port.
 
-use noonmark_sync::channel::{Answer, Burst, Decoder, FRAME_LEN, Frame, Next, Request};
-use noonmark_sync::units::{Nanos, Raw, Utc};
+use noonmark_contract::channel::{Answer, Decoder, FRAME_LEN, Frame, Request};
+use noonmark_contract::units::{Nanos, Raw, Utc};
+use noonmark_sync::burst::{Burst, Next};
 use proptest::prelude::*;
 
 const BUILT: Utc = Utc(1_700_000_000_000_000_000);

@@ -5,22 +5,22 @@ mod ledger;
 use std::time::Duration;
 
 use anyhow::Result;
+use noonmark_contract::units::Utc;
 use noonmark_image::spec::VmSpec;
-use noonmark_qemu::experiment::bench::{Package, PeerRun};
-use noonmark_qemu::experiment::evidence::Evidence;
-use noonmark_qemu::experiment::peer::{self, Peer as Keeper};
-use noonmark_qemu::experiment::plan::Plan;
-use noonmark_qemu::experiment::steady::SteadyState;
-use noonmark_qemu::experiment::{self, Outcome, Progress};
+use noonmark_lab::bench::{Package, PeerRun};
+use noonmark_lab::evidence::Evidence;
+use noonmark_lab::peer::{self, Peer as Keeper};
+use noonmark_lab::plan::Plan;
+use noonmark_lab::steady::SteadyState;
+use noonmark_lab::{self, Outcome, Progress};
 use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::Machine;
-use noonmark_sync::units::Utc;
 
 pub use self::ledger::Ledger;
-use crate::build::peer::Peer;
 use crate::cmd::options::Host;
-use crate::progress::{self, Step};
+use noonmark_builder::peer::Peer;
+use noonmark_builder::progress::{self, Step};
 
 /// The RTC of the boots with a wrong one: 2001-01-01.
 const WRONG_RTC: Rtc = Rtc::From(Utc(978_307_200_000_000_000));
@@ -145,7 +145,7 @@ impl Measuring {
         let mut boot = || self.boot(guest, Rtc::HostUtc);
         if guest.peer.is_none() && !self.plan.faults.is_empty() {
             let mut machine = boot()?;
-            return Ok(experiment::run(
+            return Ok(noonmark_lab::run(
                 &mut machine,
                 &self.plan,
                 &Err("a bench does nothing that needs it".to_owned()),

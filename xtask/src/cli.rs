@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use noonmark_builder::workspace::Workspace;
 
 use crate::cmd;
-use crate::workspace::Workspace;
 
 /// Builds noonmark's guest images, boots them, breaks their clocks, and measures how they recover.
 #[derive(Debug, Parser)]

@@ -1,15 +1,11 @@
 //! `cargo xtask`: noonmark's command line. This file only dispatches and prints the error.
 
 mod bench;
-mod build;
 mod cli;
 mod cmd;
-mod exec;
-mod host;
-mod progress;
+mod licences;
 mod reproduce;
 mod status;
-mod workspace;
 
 use std::process::ExitCode;
 
@@ -24,7 +20,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            progress::clear();
+            noonmark_builder::progress::clear();
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

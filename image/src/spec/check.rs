@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use noonmark_sync::config::values::{IntervalMs, StepUs, WatchMs, check_hostname};
-use noonmark_sync::config::{ClockConfig, Service, Start, StatusConfig};
-use noonmark_sync::sample::Source;
-use noonmark_sync::units::{Nanos, Utc};
+use noonmark_contract::config::values::{IntervalMs, StepUs, WatchMs, check_hostname};
+use noonmark_contract::config::{ClockConfig, Service, Start, StatusConfig};
+use noonmark_contract::sample::Source;
+use noonmark_contract::units::{Nanos, Utc};
 use toml::Spanned;
 use toml::value::Datetime;
 

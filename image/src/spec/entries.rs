@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use noonmark_sync::config::Service;
-use noonmark_sync::config::system::SEED_PROGRAM;
-use noonmark_sync::config::values::check_guest_path;
+use noonmark_contract::config::Service;
+use noonmark_contract::config::system::SEED_PROGRAM;
+use noonmark_contract::config::values::check_guest_path;
 use toml::Spanned;
+
+use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK};
+use crate::text::Place;
 
 use super::FileSpec;
 use super::check::{Checked, number, path, text};
 use super::raw::RawFile;
-use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK};
-use crate::text::Place;
 
 /// How the names of services that noonmark itself adds begin.
 const OWN_SERVICES: &str = "noonmark-";
@@ -25,7 +26,7 @@ pub(super) const MOUNTED_OVER: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/t
 /// Files that noonmark itself puts into the image.
 const OWN_FILES: [&str; 7] = [
     INIT_PROGRAM,
-    noonmark_sync::config::PATH,
+    noonmark_contract::config::PATH,
     FAULT_PROGRAM,
     NET_PROGRAM,
     NTP_PROGRAM,

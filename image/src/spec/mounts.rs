@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use noonmark_sync::config::system::{DataDisk, FileSystem};
-use noonmark_sync::config::values::{GuestPath, Label, MountWaitMs, Unfit};
-use noonmark_sync::units::Nanos;
+use noonmark_contract::config::system::{DataDisk, FileSystem};
+use noonmark_contract::config::values::{GuestPath, Label, MountWaitMs, Unfit};
+use noonmark_contract::units::Nanos;
 use toml::Spanned;
+
+use crate::text::Place;
 
 use super::FileSpec;
 use super::check::{Checked, number};
 use super::entries::MOUNTED_OVER;
 use super::raw::RawMount;
-use crate::text::Place;
 
 /// How many data disks an image may have: the status record with all of them fits a line.
 const MOUNTS_MAX: usize = 16;

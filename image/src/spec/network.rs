@@ -1,14 +1,15 @@
 //! The checks of `[network]` and `[ntp]`.
 
-use noonmark_sync::config::ClockConfig;
-use noonmark_sync::config::network::{Interface, NetworkConfig, NtpConfig, Server};
-use noonmark_sync::sample::Source;
-use noonmark_sync::units::Nanos;
+use noonmark_contract::config::ClockConfig;
+use noonmark_contract::config::network::{Interface, NetworkConfig, NtpConfig, Server};
+use noonmark_contract::sample::Source;
+use noonmark_contract::units::Nanos;
 use toml::Spanned;
+
+use crate::text::Place;
 
 use super::check::{Checked, number};
 use super::raw::{RawNetwork, RawNtp};
-use crate::text::Place;
 
 pub(super) fn network(raw: RawNetwork, place: &Place<'_>) -> Checked<NetworkConfig> {
     let (spans, interface): (Vec<_>, Vec<Interface>) = raw

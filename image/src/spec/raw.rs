@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use noonmark_sync::config::network::{Interface, Server};
-use noonmark_sync::config::system::FileSystem;
-use noonmark_sync::config::{FailureAction, Service};
+use noonmark_contract::config::network::{Interface, Server};
+use noonmark_contract::config::system::FileSystem;
+use noonmark_contract::config::{FailureAction, Service};
 use serde::Deserialize;
 use toml::Spanned;
 

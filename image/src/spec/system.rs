@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use noonmark_sync::config::system::{SeedConfig, TmpfsConfig};
-use noonmark_sync::config::values::{SizeKib, SysctlName, SysctlValue, Unfit, WaitMs};
-use noonmark_sync::units::Nanos;
+use noonmark_contract::config::system::{SeedConfig, TmpfsConfig};
+use noonmark_contract::config::values::{SizeKib, SysctlName, SysctlValue, Unfit, WaitMs};
+use noonmark_contract::units::Nanos;
 use toml::Spanned;
+
+use crate::text::Place;
 
 use super::check::Checked;
 use super::raw::{RawSeed, RawTmpfs};
-use crate::text::Place;
 
 pub(super) fn seed(raw: &RawSeed, place: &Place<'_>) -> Checked<SeedConfig> {
     let default = SeedConfig::default();

@@ -1,11 +1,11 @@
 //! The build as a whole.
 
+use noonmark_contract::config::{BootConfig, Capability, PATH, Start};
 use noonmark_image::build::{BuildError, CMDLINE, DISK, INITRD, KERNEL, UKI};
 use noonmark_image::compress;
 use noonmark_image::cpio::{self, Kind, Tree};
 use noonmark_image::fat;
 use noonmark_image::{disk, uki};
-use noonmark_sync::config::{BootConfig, Capability, PATH, Start};
 
 use crate::support::{
     RELEASE, build, bzimage, dynamic_program, empty_spec, kernel, program, spec, try_build,

@@ -101,7 +101,7 @@ fn labels_and_dates_that_fat_can_not_hold_are_refused() {
         let message = fat::write(&volume).expect_err("a bad label").to_string();
         assert!(message.starts_with(&format!("FAT label `{label}`: expected 1 to 11")));
     }
-    let date = noonmark_sync::units::Utc(0);
+    let date = noonmark_contract::units::Utc(0);
     let volume = Volume {
         label: "A",
         date,

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use noonmark_contract::config::settings::Cmdline;
 use noonmark_image::spec::Spec;
-use noonmark_sync::config::settings::Cmdline;
 
 use crate::spec::COMMENTED;
 

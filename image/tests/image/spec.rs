@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use noonmark_contract::sample::Source;
+use noonmark_contract::units::Nanos;
 use noonmark_image::spec::{Compression, KernelSource, Spec};
-use noonmark_sync::sample::Source;
-use noonmark_sync::units::Nanos;
 use proptest::prelude::*;
 
 use crate::support::{empty_spec, spec};

@@ -9,15 +9,16 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
-use noonmark_sync::config::system::{DataDisk, FileSystem};
-use noonmark_sync::record::{DiskState, DiskStatus};
-use noonmark_sync::units::Raw;
+use noonmark_contract::config::system::{DataDisk, FileSystem};
+use noonmark_contract::record::{DiskState, DiskStatus};
+use noonmark_contract::units::Raw;
+use noonmark_linux::clocks;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-use super::superblock::{self, START_BYTES, Volume};
-use crate::clocks;
 use crate::setup::disks as block;
+
+use super::superblock::{self, START_BYTES, Volume};
 
 /// How soon disks are looked for again while one may still appear.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

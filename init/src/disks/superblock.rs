@@ -1,7 +1,7 @@
 //! What file system a disk has, and its label: fields at fixed places, copied out and compared. No
 //! length, count or pointer of the disk is followed; the kernel alone does that, when it mounts it.
 
-use noonmark_sync::config::system::{DataDisk, FileSystem};
+use noonmark_contract::config::system::{DataDisk, FileSystem};
 
 /// How much of a disk's start is looked at.
 pub const START_BYTES: usize = 2048;

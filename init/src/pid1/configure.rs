@@ -1,19 +1,21 @@
 //! PID 1 before the first service: modules are loaded, the seed is waited for, and the
 //! configuration that comes of it is put to use.
 
-use noonmark_sync::config::Module;
-use noonmark_sync::record::{Alert, Event as Told};
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::config::Module;
+use noonmark_contract::record::{Alert, Event as Told};
+use noonmark_contract::seed::verdict::Verdict;
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::clocks;
 
-use super::Pid1;
 use crate::disks::DataDisks;
 use crate::events::Watched;
 use crate::modules::{self, ModuleError};
-use crate::seed::verdict::Verdict;
 use crate::services::Services;
 use crate::setup::Found;
 use crate::setup::apply::Applied;
-use crate::{boot, clocks, handover, power};
+use crate::{boot, handover, power};
+
+use super::Pid1;
 
 impl Pid1 {
     /// Loads the image's modules in their order. The clock is corrected as soon as its driver is

@@ -1,10 +1,11 @@
 //! PID 1 and the NTP client: the socket between them, and what comes by it.
 
-use noonmark_sync::config::network::NTP_SERVICE;
+use noonmark_contract::config::network::NTP_SERVICE;
 
-use super::Pid1;
 use crate::events::Watched;
 use crate::samples::Samples;
+
+use super::Pid1;
 
 impl Pid1 {
     /// Opens the socket of an image that has the client: once its folder is there, before the client

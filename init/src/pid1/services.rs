@@ -1,8 +1,8 @@
 //! The loop's part for services: starting them behind a closed door, reaping, and going down.
 
-use noonmark_sync::record::{Event as Told, Shutdown, State};
+use noonmark_contract::record::{Event as Told, Shutdown, State};
+use noonmark_linux::clocks;
 
-use super::Pid1;
 use crate::button::Button;
 use crate::events::Watched;
 use crate::services::Reaped;
@@ -10,7 +10,9 @@ use crate::services::relay::Wait;
 use crate::services::supervisor::Clock;
 use crate::signals::{self, Signal};
 use crate::stop::Stopping;
-use crate::{clocks, door, power};
+use crate::{door, power};
+
+use super::Pid1;
 
 impl Pid1 {
     /// Sets the machine up for services, and locks it against them.

@@ -1,9 +1,10 @@
 //! What PID 1 tells of itself: to the log, to the host, to the guest's own programs.
 
-use noonmark_sync::record::Event as Told;
+use noonmark_contract::record::Event as Told;
+
+use crate::eventlog;
 
 use super::Pid1;
-use crate::eventlog;
 
 impl Pid1 {
     /// Tells the log and the host what happened. Comes after the clock's own work: what is written

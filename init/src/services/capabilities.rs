@@ -1,6 +1,6 @@
 //! Which capabilities a service keeps.
 
-use noonmark_sync::config::{Capability, Service};
+use noonmark_contract::config::{Capability, Service};
 use rustix::thread::CapabilitySet;
 
 /// What a service of user 0 has without asking, as with container runtimes, but for `CAP_MKNOD`.

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 
-use noonmark_sync::config::Output;
+use noonmark_contract::config::Output;
 
 use super::relay::Relays;
 

@@ -8,12 +8,11 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::ports::{Port, Transfer};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-
-use crate::ports::{Port, Transfer};
 
 /// What may wait for a slow or absent host, per port.
 const WAITING_BYTES: usize = 64 * 1024;

@@ -5,14 +5,14 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use noonmark_sync::config::Service;
+use noonmark_contract::config::Service;
+use noonmark_linux::sys::child::{self, Plan, Report, Stage};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::capabilities;
 use super::cgroup::Group;
-use crate::sys::child::{self, Plan, Report, Stage};
 
 /// The programs' search path, where a service's own environment has none.
 const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";

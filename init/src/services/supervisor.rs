@@ -1,9 +1,11 @@
 //! What is to be done with each service, sans I/O: what happened and the time go in, actions come
 //! out. It starts no process and reads no clock.
 
-use noonmark_sync::config::{OnDisruption, OnStartTimeout, Restart, Service, ServiceSignal, Start};
-use noonmark_sync::record::{ServiceState, ServiceStatus};
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::config::{
+    OnDisruption, OnStartTimeout, Restart, Service, ServiceSignal, Start,
+};
+use noonmark_contract::record::{ServiceState, ServiceStatus};
+use noonmark_contract::units::{Nanos, Raw};
 
 /// How long after its end a service is started again: at first, and at most. Each end in a row
 /// doubles it.

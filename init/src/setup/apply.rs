@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use noonmark_sync::config::BootConfig;
-use noonmark_sync::config::network::{NET_SERVICE, NTP_SERVICE};
-use noonmark_sync::config::settings::{CMDLINE_PREFIX, Cmdline, Settings};
-use noonmark_sync::config::values::SysctlName;
-use noonmark_sync::record::{self, Effective, Event, Origin, SeedState};
+use noonmark_contract::config::BootConfig;
+use noonmark_contract::config::network::{NET_SERVICE, NTP_SERVICE};
+use noonmark_contract::config::settings::{CMDLINE_PREFIX, Cmdline, Settings};
+use noonmark_contract::config::values::SysctlName;
+use noonmark_contract::record::{self, Effective, Event, Origin, SeedState};
+use noonmark_contract::seed::instance::Instance;
+use noonmark_contract::seed::verdict::{Seed, Verdict};
 
 use super::files;
-use crate::seed::instance::Instance;
-use crate::seed::verdict::{Seed, Verdict};
 
 /// The kernel command line.
 const CMDLINE: &str = "/proc/cmdline";
@@ -235,12 +235,13 @@ fn set_sysctl(name: &SysctlName, value: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_sync::config::Service;
-    use noonmark_sync::config::system::{DataDisk, FileSystem};
+    use noonmark_contract::config::Service;
+    use noonmark_contract::config::system::{DataDisk, FileSystem};
+    use noonmark_contract::seed::instance::SeedFile;
+
+    use crate::boot;
 
     use super::*;
-    use crate::boot;
-    use crate::seed::instance::SeedFile;
 
     fn layers(cmdline: &str) -> Layers {
         let mut image = boot::fallback_config();

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use noonmark_sync::config::values::GuestPath;
+use noonmark_contract::config::values::GuestPath;
+use noonmark_contract::seed::instance::{CONTENT_MAX, SeedFile};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
@@ -13,8 +14,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use thiserror::Error;
-
-use crate::seed::instance::{CONTENT_MAX, SeedFile};
 
 /// A seed's file that can't be written.
 #[derive(Debug, Error)]
@@ -202,7 +201,7 @@ mod tests {
         // The test's own user: another's can't be given.
         SeedFile {
             path: path.parse().unwrap(),
-            mode: noonmark_sync::config::values::Mode::try_from(0o640).unwrap(),
+            mode: noonmark_contract::config::values::Mode::try_from(0o640).unwrap(),
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
             append,

@@ -4,16 +4,15 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use noonmark_sync::config::system::SEED_PROGRAM;
-use noonmark_sync::units::{Nanos, Raw};
+use noonmark_contract::config::system::SEED_PROGRAM;
+use noonmark_contract::seed::verdict::{VERDICT_MAX, Verdict};
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::sys::child::{self, Plan, Report};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
-
-use crate::seed::verdict::{VERDICT_MAX, Verdict};
-use crate::sys::child::{self, Plan, Report};
 
 /// How long it may take, on a slow emulated processor too.
 pub const LONGEST: Nanos = Nanos::from_secs(10);

@@ -9,9 +9,8 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use noonmark_sync::units::{Nanos, Utc};
-
-use crate::sys::MappedPage;
+use noonmark_contract::units::{Nanos, Utc};
+use noonmark_linux::sys::MappedPage;
 
 /// How often a page that is being written is read again. A hypervisor writes it in well under a
 /// microsecond, but may be interrupted while doing so.

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use noonmark_sync::units::Utc;
-use noonmark_sync::{channel, record, testport};
+use noonmark_contract::units::Utc;
+use noonmark_contract::{channel, record, testport};
+
+use crate::accel::Accelerator;
 
 use super::config::{Boot, Config, Device, Forward, Rtc};
 use super::hotplug;
-use crate::accel::Accelerator;
 
 /// The sockets that QEMU connects to, and the files that belong to one run.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use noonmark_sync::units::Utc;
+use noonmark_contract::units::Utc;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::json;
+
+use crate::port::TestPort;
+use crate::program::Qemu;
+use crate::qmp::Qmp;
+use crate::registry::Description;
+use crate::time_server::{TimeServer, host_utc};
 
 use super::argv::{Endpoints, TIME_CHARDEV, argv, incoming};
 use super::config::{Boot, Config, Patience};
@@ -17,11 +23,6 @@ use super::death::{Evidence, TAIL_LINES};
 use super::error::MachineError;
 use super::process::Process;
 use super::rundir::{DESCRIPTION, RunDir};
-use crate::port::TestPort;
-use crate::program::Qemu;
-use crate::qmp::Qmp;
-use crate::registry::Description;
-use crate::time_server::{TimeServer, host_utc};
 
 /// How often a wait for QEMU looks whether it still runs.
 const LIFE_CHECK: Duration = Duration::from_millis(50);

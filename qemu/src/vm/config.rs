@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use noonmark_sync::units::Utc;
+use noonmark_contract::units::Utc;
 use thiserror::Error;
 
 use crate::accel::Accelerator;

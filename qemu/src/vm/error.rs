@@ -5,11 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::death::{Cause, Death, write_tail};
-use super::rundir::RunDirError;
 use crate::accel::Accelerator;
 use crate::port::PortError;
 use crate::qmp::QmpError;
+
+use super::death::{Cause, Death, write_tail};
+use super::rundir::RunDirError;
 
 /// Why a machine did not start, did not answer, or ended.
 #[derive(Debug, thiserror::Error)]

@@ -3,17 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use noonmark_sync::record::{Command, Record, State, Status};
-use noonmark_sync::testport::{Answer, Query, Request};
-use noonmark_sync::units::Utc;
+use noonmark_contract::record::{Command, Record, State, Status};
+use noonmark_contract::testport::{Answer, Query, Request};
+use noonmark_contract::units::Utc;
 
-use super::birth::{self, Begin, Running};
-use super::config::{Config, Patience};
-use super::console::Follower;
-use super::death::{Cause, Death, Evidence, KERNEL_PANIC, TAIL_LINES};
-use super::error::MachineError;
-use super::moving;
-use super::rundir::RunDir;
 use crate::hub::{Feed, FeedError, Hub};
 use crate::lines::ReadError;
 use crate::manner::Manner;
@@ -22,6 +15,14 @@ use crate::program::Qemu;
 use crate::qmp::Qmp;
 use crate::registry::STATUS_SOCKET;
 use crate::time_server::TimeServer;
+
+use super::birth::{self, Begin, Running};
+use super::config::{Config, Patience};
+use super::console::Follower;
+use super::death::{Cause, Death, Evidence, KERNEL_PANIC, TAIL_LINES};
+use super::error::MachineError;
+use super::moving;
+use super::rundir::RunDir;
 
 /// How often a wait looks whether the machine is still well.
 const HEALTH_CHECK: Duration = Duration::from_millis(200);

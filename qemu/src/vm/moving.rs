@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use noonmark_sync::units::Utc;
+use noonmark_contract::units::Utc;
 use serde_json::{Value, json};
+
+use crate::port;
+use crate::qmp::{Qmp, QmpError};
 
 use super::birth::{self, Begin, Running};
 use super::error::MachineError;
 use super::machine::{Kick, Machine};
-use crate::port;
-use crate::qmp::{Qmp, QmpError};
 
 /// How long a machine's state may take to get from one place to another.
 const STATE_DEADLINE: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use noonmark_sync::record::{Command, Shutdown};
+use noonmark_contract::record::{Command, Shutdown};
 use serde_json::json;
 
 use super::death::Cause;

@@ -2,11 +2,13 @@
 
 use alloc::vec::Vec;
 
+use noonmark_contract::record::Alert;
+use noonmark_contract::units::{Nanos, Raw};
+
+use crate::estimator::Pace;
+
 use super::repair::Found;
 use super::{Action, Engine, KernelClock, SETTLE_FIRST, SETTLE_LAST, Why, Write};
-use crate::estimator::Pace;
-use crate::record::Alert;
-use crate::units::{Nanos, Raw};
 
 impl Engine {
     /// The clock is right; its frequency may be due.

@@ -19,14 +19,15 @@
 //! glances have read goes into the estimate: the mean into its running block, and the interval.
 
 use libm::{ceil, fabs, round};
+use noonmark_contract::record::{Alert, State};
+use noonmark_contract::sample::{Local, Reading, Source};
+use noonmark_contract::units::{Nanos, Raw, Utc};
+
+use crate::estimator::Prediction;
+use crate::ladder::Seen;
 
 use super::Engine;
 use super::track::paired;
-use crate::estimator::Prediction;
-use crate::ladder::Seen;
-use crate::record::{Alert, State};
-use crate::sample::{Local, Reading, Source};
-use crate::units::{Nanos, Raw, Utc};
 
 /// For how long after a full look glances may do.
 const HORIZON: Nanos = Nanos::from_millis(200);

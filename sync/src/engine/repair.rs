@@ -3,13 +3,15 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Action, Engine, KernelClock, Look, SETTLE_LAST, Why, Write};
+use noonmark_contract::record::{Alert, Cause, DetectedBy, Event, State};
+use noonmark_contract::sample::Local;
+use noonmark_contract::units::{Nanos, Raw};
+
 use crate::discipline::TIMER_TICK;
 use crate::doubt::Trust;
 use crate::estimator::Deviation;
-use crate::record::{Alert, Cause, DetectedBy, Event, State};
-use crate::sample::Local;
-use crate::units::{Nanos, Raw};
+
+use super::{Action, Engine, KernelClock, Look, SETTLE_LAST, Why, Write};
 
 /// Steps that one look at the clock may take, should something keep setting it wrong; after that,
 /// one at each watch tick.

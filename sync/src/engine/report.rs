@@ -4,9 +4,10 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use noonmark_contract::record::{Boot, Seed, Status, Usage, VERSION};
+use noonmark_contract::units::{Nanos, Raw, Utc};
+
 use super::Engine;
-use crate::record::{Boot, Seed, Status, Usage, VERSION};
-use crate::units::{Nanos, Raw, Utc};
 
 impl Engine {
     /// The status at `now`. The shell fills in what the engine can't know: `seq`, `time_ns`,

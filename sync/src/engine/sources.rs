@@ -4,12 +4,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Action, Engine, NETWORK_READ_FIRST, SLOW_READ_FIRST};
+use noonmark_contract::record::{Alert, Event, State};
+use noonmark_contract::sample::{ReadFailure, Reading, Source};
+use noonmark_contract::units::Raw;
+
 use crate::doubt::Trust;
 use crate::ladder::{Probe, Standing};
-use crate::record::{Alert, Event, State};
-use crate::sample::{ReadFailure, Reading, Source};
-use crate::units::Raw;
+
+use super::{Action, Engine, NETWORK_READ_FIRST, SLOW_READ_FIRST};
 
 impl Engine {
     /// Reads the best source that is due, if it would be a better one.

@@ -3,12 +3,14 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Action, Engine, Look, NETWORK_READ_LAST, SLOW_READ_LAST};
+use noonmark_contract::record::{Alert, Cause, DetectedBy};
+use noonmark_contract::sample::{Local, Method, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
+
 use crate::doubt::{Doubt, SMALL_INTERVAL, SMALL_REPEAT, Trust, Verdict};
 use crate::estimator::{Deviation, WANDER_PPB};
-use crate::record::{Alert, Cause, DetectedBy};
-use crate::sample::{Local, Method, ReadFailure, Reading, Source};
-use crate::units::{Nanos, Ppb, Raw, Utc};
+
+use super::{Action, Engine, Look, NETWORK_READ_LAST, SLOW_READ_LAST};
 
 /// A clock as found at boot comes from the RTC, which is right to a second or so. A first reading
 /// closer to it than this needs no witness.

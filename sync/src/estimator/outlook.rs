@@ -1,9 +1,11 @@
 //! What glances need of the estimator: where it goes on to from here, and a way to take in what they
 //! have read.
 
-use super::{Estimator, Interval};
+use noonmark_contract::units::{Raw, Utc};
+
 use crate::engine::Glanced;
-use crate::units::{Raw, Utc};
+
+use super::{Estimator, Interval};
 
 /// The estimate at an instant, and how it goes on.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,9 +1,9 @@
 //! What the estimator promises.
 
+use noonmark_contract::sample::{Method, Source};
 use proptest::prelude::*;
 
 use super::*;
-use crate::sample::{Method, Source};
 
 const START: i64 = 1_800_000_000_000_000_000;
 

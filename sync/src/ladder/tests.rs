@@ -1,7 +1,8 @@
 //! What the ladder promises.
 
+use noonmark_contract::units::Utc;
+
 use super::*;
-use crate::units::Utc;
 
 fn ladder() -> Ladder {
     Ladder::new(&[Source::Kvm, Source::Host, Source::Rtc])

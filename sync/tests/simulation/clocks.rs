@@ -2,8 +2,8 @@
 //! the guest's disciplined clock read at each instant of physical time.
 
 use fastrand::Rng;
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use noonmark_sync::engine::KernelClock;
-use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
 
 /// Where physical time begins, on the host's clock: 2026-01-01.
 const START: i64 = 1_767_225_600_000_000_000;

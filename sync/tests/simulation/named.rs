@@ -1,10 +1,10 @@
 //! The nastiest lives, by name, and the figures that the quiet ones must reach.
 
 use fastrand::Rng;
+use noonmark_contract::record::{Alert, Cause, DetectedBy, Event, State};
+use noonmark_contract::sample::Source;
+use noonmark_contract::units::{Nanos, Ppb};
 use noonmark_sync::engine::KernelClock;
-use noonmark_sync::record::{Alert, Cause, DetectedBy, Event, State};
-use noonmark_sync::sample::Source;
-use noonmark_sync::units::{Nanos, Ppb};
 
 use crate::clocks::Oscillator;
 use crate::scenario::SECOND;

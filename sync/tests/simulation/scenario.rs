@@ -6,10 +6,10 @@
 //! - the clock is not left disrupted.
 
 use fastrand::Rng;
+use noonmark_contract::record::{DetectedBy, State};
+use noonmark_contract::sample::Source;
+use noonmark_contract::units::{Nanos, Ppb};
 use noonmark_sync::engine::KernelClock;
-use noonmark_sync::record::{DetectedBy, State};
-use noonmark_sync::sample::Source;
-use noonmark_sync::units::{Nanos, Ppb};
 
 use crate::clocks::Oscillator;
 use crate::sources::Mood;

@@ -1,8 +1,8 @@
 //! The simulated reference sources: honest with noise, failing, or lying.
 
 use fastrand::Rng;
-use noonmark_sync::sample::{Method, ReadFailure, Reading, Source};
-use noonmark_sync::units::{Nanos, Ppb, Utc};
+use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
+use noonmark_contract::units::{Nanos, Ppb, Utc};
 
 use crate::clocks::Clocks;
 

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use noonmark_sync::config::ClockConfig;
+use noonmark_contract::config::ClockConfig;
+use noonmark_contract::record::{DetectedBy, Event};
+use noonmark_contract::sample::{Local, ReadFailure, Source};
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
-use noonmark_sync::record::{DetectedBy, Event};
-use noonmark_sync::sample::{Local, ReadFailure, Source};
-use noonmark_sync::units::{Nanos, Ppb, Raw, Utc};
 
 use crate::clocks::{Clocks, Oscillator};
 use crate::sources::{self, Claim, Mood};

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use noonmark_qemu::experiment::bench::{Bench, MissingPeer, PeerRun, table};
-use noonmark_qemu::experiment::document::Document;
+use noonmark_builder::progress;
+use noonmark_lab::bench::{Bench, MissingPeer, PeerRun, table};
+use noonmark_lab::document::Document;
 use noonmark_qemu::signals::{self, CleanupGuard};
 
 use crate::cmd::outputs::Outputs;
-use crate::progress;
 
 /// The bench so far. Until it is closed, a signal prints and writes it.
 #[derive(Debug)]

@@ -6,20 +6,20 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use noonmark_qemu::experiment::bench::{Bench, Package};
-use noonmark_qemu::experiment::fault::{Fault, FaultSet};
-use noonmark_qemu::experiment::plan::Plan;
-use noonmark_sync::units::Nanos;
+use noonmark_builder::host::lock;
+use noonmark_builder::image::{self, Kind, Order};
+use noonmark_builder::peer::{PEERS, Peer};
+use noonmark_builder::workspace::Workspace;
+use noonmark_contract::units::Nanos;
+use noonmark_lab::bench::{Bench, Package};
+use noonmark_lab::fault::{Fault, FaultSet};
+use noonmark_lab::plan::Plan;
 
 use crate::bench::{Guest, Ledger, Measuring};
-use crate::build::image::{self, Kind, Order};
-use crate::build::peer::{PEERS, Peer};
 use crate::cmd::evidence;
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
 use crate::cmd::outputs::Outputs;
 use crate::cmd::recover::span;
-use crate::host::lock;
-use crate::workspace::Workspace;
 
 /// What `--fault` is where it is not given.
 const FAULTS: [&str; 2] = ["date:2023-03-01T12:30", "step:+500ms"];

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use noonmark_builder::image::Image;
 use noonmark_image::build::{INITRD, KERNEL, MANIFEST};
 use noonmark_image::hash::Sha256Hex;
-use noonmark_qemu::experiment::evidence::Evidence;
+use noonmark_lab::evidence::Evidence;
 use noonmark_qemu::program::Qemu;
-
-use crate::build::image::Image;
 
 /// Hashes the QEMU that runs and the image that it boots directly.
 ///

@@ -11,20 +11,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
+use noonmark_builder::host::needs::{self, Need};
+use noonmark_builder::image::Kind;
+use noonmark_builder::programs;
+use noonmark_builder::progress;
+use noonmark_builder::workspace::Workspace;
+use noonmark_contract::record::Record;
+use noonmark_contract::units::{Nanos, Utc};
 use noonmark_image::build::DISK;
 use noonmark_qemu::vm::config::{Config, Device, Forward, Rtc};
 use noonmark_qemu::vm::machine::Machine;
-use noonmark_sync::record::Record;
-use noonmark_sync::units::{Nanos, Utc};
 use serde::Deserialize;
 
-use crate::build::image::Kind;
-use crate::build::init;
 use crate::cmd::options::{MachineOptions, direct_boot};
 use crate::cmd::run;
-use crate::host::needs::{self, Need};
-use crate::progress;
-use crate::workspace::Workspace;
 
 /// Where the appliance is in the checkout.
 const FOLDER: &str = "image/examples/clock-server";
@@ -129,7 +129,7 @@ impl ExampleCommand {
 /// Puts the appliance's description and its compiled program beside each other; gives the former.
 fn stage(workspace: &Workspace) -> Result<PathBuf> {
     needs::meet(workspace, &[Need::GuestTarget])?;
-    let program = init::build_example(workspace)?;
+    let program = programs::build_example(workspace)?;
     let folder = workspace.state().join("example");
     let put = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = folder.join(name);

@@ -6,16 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
+use noonmark_builder::exec;
+use noonmark_builder::host::lock;
+use noonmark_builder::host::needs::{self, Need};
+use noonmark_builder::image::{self, Kind, Order};
+use noonmark_builder::progress;
+use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::DISK;
 use xshell::{Shell, cmd};
 
-use crate::build::image::{self, Kind, Order};
 use crate::cmd::options::SpecFile;
-use crate::exec;
-use crate::host::lock;
-use crate::host::needs::{self, Need};
-use crate::progress;
-use crate::workspace::Workspace;
 
 /// The file name of a disk in QEMU's own format.
 const QCOW2: &str = "disk.qcow2";

@@ -6,17 +6,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use noonmark_builder::host::apt::Distribution;
+use noonmark_builder::host::lock;
+use noonmark_builder::kernel::UBUNTU_KERNEL_PACKAGE;
+use noonmark_builder::packages::Wanted;
+use noonmark_builder::workspace::Workspace;
+use noonmark_builder::{kernel, packages, stub};
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
 use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
 
-use crate::build::kernel::UBUNTU_KERNEL_PACKAGE;
-use crate::build::packages::Wanted;
-use crate::build::{kernel, packages, stub};
 use crate::cmd::options::SpecFile;
-use crate::host::apt::Distribution;
-use crate::host::lock;
-use crate::workspace::Workspace;
 
 /// Writes guest.lock: the newest kernel and EFI stub of the archive, with their hashes.
 ///

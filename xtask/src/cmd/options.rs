@@ -4,17 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use noonmark_builder::host::lock;
+use noonmark_builder::host::needs::{self, Need};
+use noonmark_builder::image::{self, Image, Kind, Order};
+use noonmark_builder::progress;
+use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
 use noonmark_image::spec::VmSpec;
 use noonmark_qemu::accel::{self, Choice, Decision};
 use noonmark_qemu::program::Qemu;
 use noonmark_qemu::vm::config::Boot;
-
-use crate::build::image::{self, Image, Kind, Order};
-use crate::host::lock;
-use crate::host::needs::{self, Need};
-use crate::progress;
-use crate::workspace::Workspace;
 
 /// The image's description.
 #[derive(Clone, Debug, Args)]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use noonmark_image::output;
-use noonmark_qemu::experiment::document::Document;
-use noonmark_qemu::experiment::limits::Limits;
-use noonmark_qemu::experiment::report::Report;
-use noonmark_qemu::experiment::{html, junit};
+use noonmark_lab::document::Document;
+use noonmark_lab::limits::Limits;
+use noonmark_lab::report::Report;
+use noonmark_lab::{html, junit};
 
 /// Where the measurements go beside the table on standard output.
 #[derive(Clone, Debug, Args)]

@@ -10,27 +10,27 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
+use noonmark_builder::host::lock;
+use noonmark_builder::image::{self, Kind, Order};
+use noonmark_builder::progress;
+use noonmark_builder::workspace::Workspace;
+use noonmark_contract::units::Nanos;
 use noonmark_image::spec::VmSpec;
-use noonmark_qemu::experiment::document::Document;
-use noonmark_qemu::experiment::evidence::Evidence;
-use noonmark_qemu::experiment::fault::{Fault, FaultSet};
-use noonmark_qemu::experiment::gate::Verdict;
-use noonmark_qemu::experiment::plan::Plan;
-use noonmark_qemu::experiment::preset::Preset;
-use noonmark_qemu::experiment::report::Report;
-use noonmark_qemu::experiment::soak::Soak;
-use noonmark_qemu::experiment::{self, ExperimentError, NicGuest, Progress, table};
+use noonmark_lab::document::Document;
+use noonmark_lab::evidence::Evidence;
+use noonmark_lab::fault::{Fault, FaultSet};
+use noonmark_lab::gate::Verdict;
+use noonmark_lab::plan::Plan;
+use noonmark_lab::preset::Preset;
+use noonmark_lab::report::Report;
+use noonmark_lab::soak::Soak;
+use noonmark_lab::{self, ExperimentError, NicGuest, Progress, table};
 use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::machine::Machine;
-use noonmark_sync::units::Nanos;
 
-use crate::build::image::{self, Kind, Order};
 use crate::cmd::evidence;
 use crate::cmd::options::{Host, MachineOptions, SpecFile, direct_boot};
 use crate::cmd::outputs::{self, Outputs};
-use crate::host::lock;
-use crate::progress;
-use crate::workspace::Workspace;
 
 /// Boots the guest, scrambles its clock, and measures how long it takes to be right again.
 ///
@@ -228,7 +228,7 @@ impl Setup {
         let began = Timestamp::now();
         let decision = &self.host.decision;
         let mut tell = |progress: Progress<'_>| teller.tell(&progress);
-        let outcome = experiment::run(&mut machine, plan, &self.nic_guest, decision, &mut tell);
+        let outcome = noonmark_lab::run(&mut machine, plan, &self.nic_guest, decision, &mut tell);
         let evidence = Evidence {
             measured_at: Some(began),
             ..self.evidence.clone()

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use noonmark_qemu::experiment::compare::{self, Comparison, Criteria};
-use noonmark_qemu::experiment::document::Document;
-use noonmark_qemu::experiment::gate::Verdict;
-use noonmark_qemu::experiment::{bench, table};
+use noonmark_lab::compare::{self, Comparison, Criteria};
+use noonmark_lab::document::Document;
+use noonmark_lab::gate::Verdict;
+use noonmark_lab::{bench, table};
 
 use crate::cmd::outputs::{self, Rendered};
 

@@ -6,16 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use noonmark_builder::host::lock;
+use noonmark_builder::image::{self, Image, Kind, Order};
+use noonmark_builder::progress;
+use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::MANIFEST;
 use noonmark_image::manifest::Manifest;
 
-use crate::build::image::{self, Image, Kind, Order};
 use crate::cmd::options::SpecFile;
-use crate::host::lock;
-use crate::progress;
 use crate::reproduce::checkout::Scratch;
 use crate::reproduce::{circumstances, compare};
-use crate::workspace::Workspace;
 
 /// Builds the image twice from clean copies under different circumstances, and compares the bits.
 ///

@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use noonmark_builder::image::Kind;
+use noonmark_builder::progress;
+use noonmark_builder::workspace::Workspace;
+use noonmark_contract::record::{Record, Status};
 use noonmark_image::build::DISK;
 use noonmark_image::spec::Spec;
 use noonmark_qemu::firmware;
@@ -19,13 +23,9 @@ use noonmark_qemu::vm::config::{Boot, Config, Device, Forward, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::Machine;
 use noonmark_qemu::vm::power::PowerOff;
-use noonmark_sync::record::{Record, Status};
 
-use crate::build::image::Kind;
 use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
-use crate::progress;
 use crate::status::text;
-use crate::workspace::Workspace;
 
 /// How long Ctrl-C may wait to be noticed.
 const GLANCE: Duration = Duration::from_millis(250);

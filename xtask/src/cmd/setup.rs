@@ -6,16 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use noonmark_builder::host::lock;
+use noonmark_builder::host::needs::{Finding, Need};
+use noonmark_builder::packages::{self, Pins, Wanted};
+use noonmark_builder::workspace::Workspace;
+use noonmark_builder::{kernel, stub};
 use noonmark_image::lock::LockedPackage;
 use noonmark_image::spec::{KernelSource, Spec};
 use noonmark_qemu::firmware;
 
-use crate::build::packages::{self, Pins, Wanted};
-use crate::build::{kernel, stub};
 use crate::cmd::options::SpecFile;
-use crate::host::lock;
-use crate::host::needs::{Finding, Need};
-use crate::workspace::Workspace;
 
 /// Brings in what noonmark needs: QEMU, Rust's library for the guest, the guest's kernel.
 ///

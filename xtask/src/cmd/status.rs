@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use console::Term;
+use noonmark_contract::record::{Command, Record, Status, Topic};
 use noonmark_qemu::port::StatusPort;
 use noonmark_qemu::registry::{self, RunningVm};
-use noonmark_sync::record::{Command, Record, Status, Topic};
 
 use crate::status::live::{Screen, View};
 use crate::status::{prometheus, text};
@@ -181,8 +181,8 @@ fn print(text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use noonmark_contract::units::Utc;
     use noonmark_qemu::registry::Description;
-    use noonmark_sync::units::Utc;
 
     use super::*;
 

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use noonmark_builder::host::lock;
+use noonmark_builder::host::needs::{self, Need};
+use noonmark_builder::progress;
+use noonmark_builder::workspace::Workspace;
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
-use crate::host::licences;
-use crate::host::lock;
-use crate::host::needs::{self, Need};
-use crate::progress;
-use crate::workspace::Workspace;
+use crate::licences;
 
 /// Names the file to which tests append what they did not run.
 const NOT_RUN_FILE: &str = "NOONMARK_NOT_RUN";
@@ -169,7 +169,7 @@ impl Step {
                 "cargo clippy --locked --quiet --workspace --all-targets -- -D warnings"
             ),
             Self::Licences => return Ok(report(licences::check(workspace))),
-            Self::Tidy => crossing("tidy"),
+            Self::Tidy => cmd!(shell, "cargo test --locked --quiet --package xtask --test tidy"),
             Self::Unit => cmd!(
                 shell,
                 "cargo test --locked --quiet --workspace --exclude noonmark-tests --no-fail-fast"

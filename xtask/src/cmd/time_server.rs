@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use clap::Args;
+use noonmark_builder::progress;
 use noonmark_qemu::time_server::{self, Counts, Progress};
-
-use crate::progress;
 
 /// Answers a guest's questions for the time on a virtio-serial port of any QEMU, until Ctrl-C.
 ///

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
+use noonmark_builder::exec;
+use noonmark_builder::workspace::Workspace;
 use noonmark_qemu::signals::{self, CleanupGuard};
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
-
-use crate::exec;
-use crate::workspace::Workspace;
 
 /// A temporary folder that is removed on drop and on Ctrl-C.
 #[derive(Debug)]

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use noonmark_builder::exec;
+use noonmark_builder::workspace::Workspace;
 use xshell::{Shell, cmd};
 
 use super::tools::Tools;
 use super::user::Nobody;
 use super::{checkout, date};
-use crate::exec;
-use crate::workspace::Workspace;
 
 /// Under what a build runs.
 #[derive(Debug)]

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
+use noonmark_builder::exec;
 use xshell::{Shell, cmd};
-
-use crate::exec;
 
 /// The library; what it does and why is told there.
 const SOURCE: &str = include_str!("../../preload/date.rs");

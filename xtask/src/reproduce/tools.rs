@@ -7,10 +7,9 @@ use std::os::unix;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use noonmark_builder::exec;
+use noonmark_builder::workspace::Workspace;
 use xshell::{Shell, cmd};
-
-use crate::exec;
-use crate::workspace::Workspace;
 
 /// What another place for the toolchain is called.
 pub const SYSROOT: &str = "toolchain";

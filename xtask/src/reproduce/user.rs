@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use noonmark_builder::exec;
 use xshell::{Shell, cmd};
 
 use super::tools::{CARGO_HOME, SYSROOT, Tools};
-use crate::exec;
 
 /// The user and group that nobody's files belong to, on every Linux distribution.
 const NOBODY: &str = "65534";

@@ -1,6 +1,6 @@
 //! A status record as PID 1 writes it, for the tests of what is made from it.
 
-use noonmark_sync::record::{Record, Status};
+use noonmark_contract::record::{Record, Status};
 
 /// One line of the status port.
 const LINE: &str = r#"{"type":"status","v":1,"seq":42,"time_ns":1790000000123456789,

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use console::{Style, truncate_str};
-use noonmark_sync::record::{Event, Record, State, Status};
-use noonmark_sync::units::Nanos;
+use noonmark_contract::record::{Event, Record, State, Status};
+use noonmark_contract::units::Nanos;
 
 use super::plot::{self, Point};
 use super::text;
@@ -135,10 +135,11 @@ fn paint(line: &str, status: &Status, colours: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_sync::record::{Cause, DetectedBy, EventRecord};
+    use noonmark_contract::record::{Cause, DetectedBy, EventRecord};
+
+    use crate::status::example;
 
     use super::*;
-    use crate::status::example;
 
     const PLAIN: Screen = Screen {
         columns: 100,

@@ -1,6 +1,6 @@
 //! A small plot of the offset over time, in characters: each cell is a braille pattern of 2 x 4 dots.
 
-use noonmark_sync::units::Nanos;
+use noonmark_contract::units::Nanos;
 
 /// One status record's place in the plot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

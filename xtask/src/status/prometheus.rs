@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use noonmark_sync::record::{Alert, LastReading, SourceStatus, State, Status};
-use noonmark_sync::units::Nanos;
+use noonmark_contract::record::{Alert, LastReading, SourceStatus, State, Status};
+use noonmark_contract::units::Nanos;
 
 use super::word;
 
@@ -289,8 +289,9 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::status::example;
+
+    use super::*;
 
     #[test]
     fn a_record_becomes_exactly_this_page() {

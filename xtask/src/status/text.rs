@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use noonmark_sync::record::{DiskStatus, LastReading, Origin, SeedState, State, Status};
-use noonmark_sync::units::Utc;
+use noonmark_contract::record::{DiskStatus, LastReading, Origin, SeedState, State, Status};
+use noonmark_contract::units::Utc;
 
 use super::word;
 
@@ -235,8 +235,9 @@ fn utc(at: Utc) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::status::example;
+
+    use super::*;
 
     #[test]
     fn a_record_becomes_exactly_this_screen() {

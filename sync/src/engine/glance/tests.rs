@@ -2,14 +2,15 @@
 
 use alloc::vec::Vec;
 
+use noonmark_contract::config::ClockConfig;
+use noonmark_contract::record::DetectedBy;
+use noonmark_contract::sample::Method;
+use noonmark_contract::units::{Ppb, Utc};
 use proptest::prelude::*;
 
-use super::*;
-use crate::config::ClockConfig;
 use crate::engine::{Action, Input, KernelClock};
-use crate::record::DetectedBy;
-use crate::sample::Method;
-use crate::units::{Ppb, Utc};
+
+use super::*;
 
 const START: i64 = 1_800_000_000_000_000_000;
 const TICK: Nanos = Nanos::from_millis(20);

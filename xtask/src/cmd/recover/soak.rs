@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::SignedDuration;
-use noonmark_qemu::experiment::report::{FaultReport, Report};
-use noonmark_qemu::experiment::soak::{Round, Soak};
+use noonmark_builder::progress;
+use noonmark_lab::report::{FaultReport, Report};
+use noonmark_lab::soak::{Round, Soak};
 use serde::Serialize;
 
 use super::Setup;
-use crate::progress;
 
 /// So many rounds in a row may fail to get to their end before a soak gives up: then it is the
 /// host or the image, and more of them tell nothing new.
@@ -139,8 +139,8 @@ fn tell(soak: &Soak, duration: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_qemu::experiment::fault::Fault;
-    use noonmark_qemu::experiment::plan::Plan;
+    use noonmark_lab::fault::Fault;
+    use noonmark_lab::plan::Plan;
 
     use super::*;
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use noonmark_qemu::experiment::Progress;
-use noonmark_qemu::experiment::plan::Plan;
-use noonmark_sync::record::Record;
+use noonmark_builder::progress::{self, Step};
+use noonmark_contract::record::Record;
+use noonmark_lab::Progress;
+use noonmark_lab::plan::Plan;
 
-use crate::progress::{self, Step};
 use crate::status::text;
 
 /// Tells of one experiment.

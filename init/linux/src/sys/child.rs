@@ -1,0 +1,291 @@
+//! The child's side of a fork: what it does to itself before it becomes a service's program.
+
+use std::ffi::{CStr, CString, c_char};
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+use crate::affinity;
+
+use super::{last_errno, unblock_signals};
+
+/// `CLONE_INTO_CGROUP` (include/uapi/linux/sched.h).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `CLOSE_RANGE_CLOEXEC` (include/uapi/linux/close_range.h).
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
+/// What a child that could not become its program exits with, as a shell's would.
+const NOT_EXECUTED: i32 = 127;
+
+/// The highest capability that the kernel could have: it keeps 64 bits.
+const CAPABILITIES: u32 = 64;
+
+/// How a process is to be started.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The program's path, then its arguments.
+    pub exec: &'a [CString],
+    /// `NAME=VALUE`.
+    pub environment: &'a [CString],
+    /// Where it starts.
+    pub folder: &'a CStr,
+    /// Its standard input.
+    pub input: BorrowedFd<'a>,
+    /// Its output and error output.
+    pub output: BorrowedFd<'a>,
+    /// The folder of its control group.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Its user.
+    pub user: u32,
+    /// Its group; it has no other.
+    pub group: u32,
+    /// The capabilities that it and all that it executes may have.
+    pub kept: CapabilitySet,
+    /// Where it writes a [`Report`] when it fails.
+    pub failures: BorrowedFd<'a>,
+}
+
+/// How far a child came that did not become its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Session, descriptors, processors.
+    Prepare = 0,
+    /// Its folder.
+    Folder = 1,
+    /// User, group, capabilities.
+    Rights = 2,
+    /// Executing the program.
+    Execute = 3,
+}
+
+/// What a child tells of its failure: process, stage, errno, each a native 32-bit word; shorter
+/// than `PIPE_BUF`, so that a write of it is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The child's process id.
+    pub pid: u32,
+    /// How far it came.
+    pub stage: Stage,
+    /// What the kernel said.
+    pub errno: Errno,
+}
+
+const REPORT_BYTES: usize = 12;
+
+impl Report {
+    /// The next report; none where no more wait. What is no report ends the list.
+    pub fn read(from: BorrowedFd<'_>) -> Option<Self> {
+        let mut bytes = [0u8; REPORT_BYTES];
+        let count = rustix::io::read(from, &mut bytes).ok()?;
+        (count == REPORT_BYTES).then(|| Self::parse(&bytes))?
+    }
+
+    fn parse(bytes: &[u8; REPORT_BYTES]) -> Option<Self> {
+        let word = |at: usize| {
+            let mut word = [0u8; 4];
+            word.copy_from_slice(&bytes[at..at + 4]);
+            u32::from_ne_bytes(word)
+        };
+        let stage = match word(4) {
+            0 => Stage::Prepare,
+            1 => Stage::Folder,
+            2 => Stage::Rights,
+            3 => Stage::Execute,
+            _ => return None,
+        };
+        let errno = i32::try_from(word(8))
+            .ok()
+            .filter(|e| (1..4096).contains(e))?;
+        Some(Self {
+            pid: word(0),
+            stage,
+            errno: Errno::from_raw_os_error(errno),
+        })
+    }
+
+    fn bytes(self) -> [u8; REPORT_BYTES] {
+        let mut bytes = [0; REPORT_BYTES];
+        bytes[..4].copy_from_slice(&self.pid.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&(self.stage as u32).to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.errno.raw_os_error().to_ne_bytes());
+        bytes
+    }
+}
+
+/// Starts the process and returns at once: it does not wait until the program is executed, because
+/// on a busy machine that can take long, and PID 1 has a clock to keep.
+///
+/// # Errors
+/// As `clone3`: EAGAIN where there are too many processes, ENOMEM.
+pub fn start(plan: &Plan<'_>) -> Result<Pid, Errno> {
+    // Made before the fork, because the child must not allocate.
+    let arguments = pointers(plan.exec);
+    let environment = pointers(plan.environment);
+    // SAFETY: `clone_args` is plain integers, for which zero is a valid value.
+    let mut how: libc::clone_args = unsafe { mem::zeroed() };
+    how.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = plan.cgroup {
+        how.flags = CLONE_INTO_CGROUP;
+        how.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child has a copy of this process's memory and of this one
+    // thread, as after `fork`. It makes only system calls, allocates nothing, takes no lock, and
+    // ends in `execve` or `_exit`, so that it never returns into this process's code.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const how,
+            mem::size_of::<libc::clone_args>(),
+        )
+    };
+    match result {
+        0 => become_program(plan, &arguments, &environment),
+        pid if pid > 0 => i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(Errno::IO),
+        _ => Err(last_errno()),
+    }
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    texts
+        .iter()
+        .map(|text| text.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
+}
+
+fn become_program(plan: &Plan<'_>, exec: &[*const c_char], environment: &[*const c_char]) -> ! {
+    let (stage, errno) = prepare(plan, exec, environment);
+    let report = Report {
+        pid: rustix::process::getpid()
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs(),
+        stage,
+        errno,
+    };
+    // Where that fails, PID 1 still learns of the exit code.
+    let _ = rustix::io::write(plan.failures, &report.bytes());
+    // SAFETY: ends this process at once, without running anything of PID 1's in it.
+    unsafe { libc::_exit(NOT_EXECUTED) }
+}
+
+/// Comes back only where something failed.
+fn prepare(
+    plan: &Plan<'_>,
+    exec: &[*const c_char],
+    environment: &[*const c_char],
+) -> (Stage, Errno) {
+    let own = || -> Result<(), Errno> {
+        rustix::process::setsid()?;
+        unblock_signals()?;
+        // Rust's start-up code ignores SIGPIPE, and what is ignored stays so across `execve`.
+        default_sigpipe()?;
+        affinity::allow_all()?;
+        rustix::stdio::dup2_stdin(plan.input)?;
+        rustix::stdio::dup2_stdout(plan.output)?;
+        rustix::stdio::dup2_stderr(plan.output)?;
+        close_the_rest_on_exec()
+    };
+    if let Err(errno) = own() {
+        return (Stage::Prepare, errno);
+    }
+    // As the user, who may not be let in everywhere; the rights come before the folder.
+    if let Err(errno) = take_rights(plan) {
+        return (Stage::Rights, errno);
+    }
+    if let Err(errno) = rustix::process::chdir(plan.folder) {
+        return (Stage::Folder, errno);
+    }
+    // SAFETY: both arrays end in a null pointer, and what they point to outlives the call.
+    unsafe { libc::execve(exec[0], exec.as_ptr(), environment.as_ptr()) };
+    (Stage::Execute, last_errno())
+}
+
+/// Gives up all capabilities but those kept, from every set that could give them back, and takes
+/// the user. Afterwards nothing that is executed can gain any.
+fn take_rights(plan: &Plan<'_>) -> Result<(), Errno> {
+    let root = plan.user == 0;
+    for number in 0..CAPABILITIES {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if !plan.kept.contains(capability) {
+            match remove_capability_from_bounding_set(capability) {
+                // EINVAL: the kernel has no such capability.
+                Ok(()) | Err(Errno::INVAL) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    clear_ambient_capability_set()?;
+    let group = rustix::process::Gid::from_raw(plan.group);
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    if !root {
+        set_keep_capabilities(true)?;
+        let user = rustix::process::Uid::from_raw(plan.user);
+        set_thread_res_uid(user, user, user)?;
+    }
+    let held = rustix::thread::capabilities(None)?;
+    let kept = held.permitted.intersection(plan.kept);
+    let inheritable = if root { CapabilitySet::empty() } else { kept };
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable,
+        },
+    )?;
+    if !root {
+        for capability in kept.iter() {
+            configure_capability_in_ambient_set(capability, true)?;
+        }
+    }
+    set_no_new_privs(true)
+}
+
+fn default_sigpipe() -> Result<(), Errno> {
+    // SAFETY: sets a disposition that needs no handler.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(last_errno());
+    }
+    Ok(())
+}
+
+/// Every descriptor of PID 1's is opened close-on-exec; this holds whatever a library may do.
+fn close_the_rest_on_exec() -> Result<(), Errno> {
+    // SAFETY: marks descriptors from 3 on; touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let report = Report {
+            pid: 71,
+            stage: Stage::Execute,
+            errno: Errno::NOENT,
+        };
+        assert_eq!(Report::parse(&report.bytes()), Some(report));
+        assert_eq!(Report::parse(&[0xff; REPORT_BYTES]), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! `noonmark-net`: sets up the network that an image asks for, and keeps its leases.
+//!
+//! PID 1 runs it as a service; what it is to do stands in [`NETWORK_FILE`]. What it says goes where
+//! every service's output goes.
+
+mod dhcp;
+mod frames;
+mod manager;
+mod resolv;
+mod rtnetlink;
+
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+
+use manager::Manager;
+use noonmark_contract::config::network::{NETWORK_FILE, Network};
+
+fn main() -> ExitCode {
+    let error = match config() {
+        Ok(config) => match Manager::new(config) {
+            Ok(mut manager) => manager.run().to_string(),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => format!("{NETWORK_FILE}: {error}"),
+    };
+    eprintln!("noonmark-net: {error}");
+    ExitCode::FAILURE
+}
+
+fn config() -> io::Result<Network> {
+    serde_json::from_slice(&fs::read(NETWORK_FILE)?).map_err(io::Error::other)
+}

@@ -1,0 +1,275 @@
+//! The loop of `noonmark-net`: interfaces appear and are set up, leases come and go.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use noonmark_contract::config::network::{Cidr, Interface, Network, RESOLV_CONF};
+use noonmark_contract::units::Nanos;
+use noonmark_linux::clocks;
+use rustix::event::{PollFd, PollFlags, poll};
+use smoltcp::wire::DhcpOption;
+
+use super::dhcp::{self, Change, Client, Lease};
+use super::resolv;
+use super::rtnetlink::{Link, LinkMonitor, Rtnetlink, RtnetlinkError};
+
+/// The loop looks around at least this often, whatever the kernel tells.
+const LOOK: Nanos = Nanos::from_secs(60);
+
+/// How soon what the kernel refused is tried again.
+const RETRY: Nanos = Nanos::from_secs(5);
+
+/// Everything that the program knows.
+pub struct Manager {
+    rtnetlink: Rtnetlink,
+    monitor: LinkMonitor,
+    interfaces: Vec<Managed>,
+    options: &'static [DhcpOption<'static>],
+    nameservers: Vec<IpAddr>,
+}
+
+/// An interface of the configuration.
+struct Managed {
+    config: Interface,
+    /// What it is here; none while there is no such interface.
+    link: Option<Link>,
+    client: Option<Client>,
+    lease: Option<Lease>,
+    told_absent: bool,
+}
+
+impl Manager {
+    /// Has done nothing yet.
+    ///
+    /// # Errors
+    /// Where the kernel has no rtnetlink.
+    pub fn new(config: Network) -> Result<Self, RtnetlinkError> {
+        let managed = |config| Managed {
+            config,
+            link: None,
+            client: None,
+            lease: None,
+            told_absent: false,
+        };
+        Ok(Self {
+            rtnetlink: Rtnetlink::open()?,
+            monitor: LinkMonitor::open()?,
+            interfaces: config.interface.into_iter().map(managed).collect(),
+            options: dhcp::hostname_option(&config.hostname),
+            nameservers: Vec::new(),
+        })
+    }
+
+    /// Runs until the kernel refuses what must not fail.
+    pub fn run(&mut self) -> RtnetlinkError {
+        loop {
+            self.monitor.drain();
+            let mut wait = LOOK;
+            match self.look_around() {
+                Ok(true) => {}
+                Ok(false) => wait = RETRY,
+                Err(error) => return error,
+            }
+            for at in 0..self.interfaces.len() {
+                self.proceed(at);
+            }
+            self.tell_nameservers();
+            let leases = self.interfaces.iter_mut();
+            let due = leases
+                .filter_map(|managed| managed.client.as_mut()?.deadline())
+                .fold(wait, Nanos::min);
+            self.sleep(due);
+        }
+    }
+
+    /// Sets up interfaces that have appeared and forgets those that are gone; false where one could
+    /// not be set up.
+    fn look_around(&mut self) -> Result<bool, RtnetlinkError> {
+        let links = self.rtnetlink.links()?;
+        let mut done = true;
+        for at in 0..self.interfaces.len() {
+            let managed = &mut self.interfaces[at];
+            if managed
+                .link
+                .as_ref()
+                .is_some_and(|link| !links.contains(link))
+            {
+                say(&managed.config, "is gone, or is another one now");
+                managed.forget();
+            }
+            if managed.link.is_some() {
+                continue;
+            }
+            let Some(link) = self.find(at, &links) else {
+                let managed = &mut self.interfaces[at];
+                if !managed.told_absent {
+                    managed.told_absent = true;
+                    say(&managed.config, "is not there yet");
+                }
+                continue;
+            };
+            match self.set_up(at, &link) {
+                Ok(()) => self.interfaces[at].link = Some(link),
+                Err(error) => {
+                    say(
+                        &self.interfaces[at].config,
+                        &format!("{error}; trying again"),
+                    );
+                    done = false;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// The interface that is meant. One without name and address takes the first that no other
+    /// entry has.
+    fn find(&self, at: usize, links: &[Link]) -> Option<Link> {
+        let config = &self.interfaces[at].config;
+        let is_named = |config: &Interface, link: &Link| {
+            config
+                .name
+                .as_ref()
+                .is_some_and(|name| name.as_str() == link.name)
+                || config.macaddress.is_some() && config.macaddress == link.mac
+        };
+        let anonymous = config.name.is_none() && config.macaddress.is_none();
+        let taken = |link: &Link| {
+            let mut others = self.interfaces.iter();
+            others.any(|other| is_named(&other.config, link))
+        };
+        links
+            .iter()
+            .find(|link| match anonymous {
+                true => link.mac.is_some() && !taken(link),
+                false => is_named(config, link),
+            })
+            .cloned()
+    }
+
+    /// Brings an interface up and gives it what is fixed; DHCP begins.
+    fn set_up(&mut self, at: usize, link: &Link) -> Result<(), RtnetlinkError> {
+        let config = self.interfaces[at].config.clone();
+        // An earlier run of this program may have left a lease behind.
+        for left in self.rtnetlink.addresses4(link)? {
+            if !config.addresses.contains(&left) {
+                self.rtnetlink.remove_address(link, left)?;
+            }
+        }
+        self.rtnetlink.set_up(link, config.mtu)?;
+        for address in &config.addresses {
+            self.rtnetlink.add_address(link, *address)?;
+        }
+        let routers = [
+            config.gateway4.map(IpAddr::from),
+            config.gateway6.map(IpAddr::from),
+        ];
+        for router in routers.into_iter().flatten() {
+            self.rtnetlink.set_default_route(link, router)?;
+        }
+        let managed = &mut self.interfaces[at];
+        if config.dhcp4 {
+            match link.mac {
+                Some(mac) => managed.client = Some(Client::new(link.index, mac, self.options)),
+                None => say(&config, "is no Ethernet interface, so DHCP can't be used"),
+            }
+        }
+        let addresses: Vec<String> = config.addresses.iter().map(Cidr::to_string).collect();
+        let what = match (addresses.is_empty(), config.dhcp4) {
+            (true, _) => format!("{} is up, asking by DHCP", link.name),
+            (false, true) => format!(
+                "{} is up with {}, asking by DHCP",
+                link.name,
+                addresses.join(", ")
+            ),
+            (false, false) => format!("{} is up with {}", link.name, addresses.join(", ")),
+        };
+        println!("noonmark-net: {what}");
+        Ok(())
+    }
+
+    /// Lets an interface's DHCP client go on.
+    fn proceed(&mut self, at: usize) {
+        let managed = &mut self.interfaces[at];
+        let (Some(link), Some(client)) = (&managed.link, &mut managed.client) else {
+            return;
+        };
+        let change = client.proceed();
+        if let Some(problem) = client.take_problem() {
+            println!("noonmark-net: {}: {problem}", link.name);
+        }
+        let Some(change) = change else { return };
+        let before = managed.lease.take();
+        let granted = match change {
+            Change::Granted(lease) => Some(lease),
+            Change::Lost => None,
+        };
+        let kept = granted.as_ref().map(|lease| lease.address);
+        if let Some(before) = &before
+            && kept != Some(before.address)
+        {
+            println!(
+                "noonmark-net: {}: {} is no longer ours",
+                link.name, before.address
+            );
+            report(self.rtnetlink.remove_address(link, before.address));
+        }
+        if let Some(lease) = &granted {
+            report(self.rtnetlink.add_address(link, lease.address));
+            if let Some(router) = lease.router {
+                report(self.rtnetlink.set_default_route(link, router.into()));
+            }
+            println!("noonmark-net: {}: {} by DHCP", link.name, lease.address);
+        }
+        managed.lease = granted;
+    }
+
+    fn tell_nameservers(&mut self) {
+        let fixed = self.interfaces.iter().flat_map(|m| &m.config.nameservers);
+        let leased = self.interfaces.iter().filter_map(|m| m.lease.as_ref());
+        let all: Vec<IpAddr> = fixed
+            .chain(leased.flat_map(|lease| &lease.nameservers))
+            .copied()
+            .collect();
+        if all != self.nameservers {
+            if let Err(error) = resolv::write(Path::new(RESOLV_CONF), &all) {
+                println!("noonmark-net: {RESOLV_CONF}: {error}");
+            }
+            self.nameservers = all;
+        }
+    }
+
+    /// Waits for a frame, for news of an interface, or for so long.
+    fn sleep(&self, at_most: Nanos) {
+        let clients = self.interfaces.iter();
+        let frames = clients.filter_map(|managed| managed.client.as_ref()?.descriptor());
+        let mut waited: Vec<PollFd<'_>> = [self.monitor.descriptor()]
+            .into_iter()
+            .chain(frames)
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
+            .collect();
+        // Never shorter than a millisecond, so that no deadline in the past becomes a spin.
+        let at_most = at_most.max(Nanos::from_millis(1));
+        // EINTR is the only failure of a valid call, and the loop comes back.
+        let _ = poll(&mut waited, Some(&clocks::timespec(at_most)));
+    }
+}
+
+impl Managed {
+    fn forget(&mut self) {
+        self.link = None;
+        self.client = None;
+        self.lease = None;
+        self.told_absent = false;
+    }
+}
+
+fn say(config: &Interface, what: &str) {
+    println!("noonmark-net: {}: {what}", config.label());
+}
+
+fn report(outcome: Result<(), RtnetlinkError>) {
+    if let Err(error) = outcome {
+        println!("noonmark-net: {error}");
+    }
+}

@@ -1,0 +1,170 @@
+//! Contents that are written in another form: base64, gzip.
+
+use std::io::Read;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// How a file's content is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Encoding {
+    /// As it is.
+    #[default]
+    Plain,
+    /// base64
+    Base64,
+    /// gzip
+    Gzip,
+    /// gzip, then base64
+    GzipBase64,
+}
+
+/// A content that can't be decoded.
+#[derive(Debug, Error)]
+pub enum ContentError {
+    /// The encoding has another name.
+    #[error("unknown encoding `{0}`; expected text/plain, b64, gzip or gz+b64")]
+    Unknown(String),
+    /// It is no base64.
+    #[error("no base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// It is no gzip.
+    #[error("no gzip: {0}")]
+    Gzip(std::io::Error),
+    /// It is too large.
+    #[error("more than {0} bytes when it is unpacked")]
+    TooLarge(usize),
+}
+
+/// Padding may be left out, as Python's decoder has it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The names that cloud-init has for them.
+impl TryFrom<String> for Encoding {
+    type Error = ContentError;
+    fn try_from(name: String) -> Result<Self, ContentError> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "" | "text/plain" => Self::Plain,
+            "b64" | "base64" => Self::Base64,
+            "gz" | "gzip" => Self::Gzip,
+            "gz+b64" | "gz+base64" | "gzip+b64" | "gzip+base64" => Self::GzipBase64,
+            _ => {
+                return Err(ContentError::Unknown(
+                    noonmark_contract::seed::instance::printable(&name, 40),
+                ));
+            }
+        })
+    }
+}
+
+impl Encoding {
+    /// The content in plain, at most `max` bytes.
+    ///
+    /// # Errors
+    /// If it is not what the encoding says, or too large.
+    pub fn decode(self, written: Vec<u8>, max: usize) -> Result<Vec<u8>, ContentError> {
+        let content = match self {
+            Self::Plain => written,
+            Self::Base64 => base64(&written)?,
+            Self::Gzip => gunzip(&written, max)?,
+            Self::GzipBase64 => gunzip(&base64(&written)?, max)?,
+        };
+        if content.len() > max {
+            return Err(ContentError::TooLarge(max));
+        }
+        Ok(content)
+    }
+}
+
+/// Decodes base64 with line ends in it.
+///
+/// # Errors
+/// If it is none.
+pub fn base64(text: &[u8]) -> Result<Vec<u8>, ContentError> {
+    let dense: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    Ok(BASE64.decode(dense)?)
+}
+
+/// Unpacks gzip, at most `max` bytes of it.
+///
+/// # Errors
+/// If it is none, or unpacks to more.
+pub fn gunzip(packed: &[u8], max: usize) -> Result<Vec<u8>, ContentError> {
+    let mut content = Vec::new();
+    let mut limited = MultiGzDecoder::new(packed).take(max as u64 + 1);
+    limited
+        .read_to_end(&mut content)
+        .map_err(ContentError::Gzip)?;
+    if content.len() > max {
+        return Err(ContentError::TooLarge(max));
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn each_encoding_gives_the_content_back() {
+        let packed = gzip(b"noon");
+        let text = BASE64.encode(&packed);
+        for (name, written) in [
+            ("text/plain", b"noon".to_vec()),
+            ("b64", b"bm9v\nbg==\n".to_vec()),
+            ("base64", b"bm9vbg".to_vec()),
+            ("gzip", packed),
+            ("gz+b64", text.clone().into_bytes()),
+            ("gzip+base64", text.into_bytes()),
+        ] {
+            let encoding = Encoding::try_from(name.to_owned()).unwrap();
+            assert_eq!(encoding.decode(written, 4).unwrap(), b"noon", "{name}");
+        }
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_it_may_is_refused_without_unpacking_it_all() {
+        let bomb = gzip(&vec![0; 1 << 20]);
+        let error = Encoding::Gzip.decode(bomb, 1000).unwrap_err();
+        assert!(matches!(error, ContentError::TooLarge(1000)), "{error}");
+        assert!(Encoding::Plain.decode(vec![0; 5], 4).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_upset_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            for encoding in [Encoding::Base64, Encoding::Gzip, Encoding::GzipBase64] {
+                let _ = encoding.decode(bytes.clone(), 1000);
+                let mut packed = gzip(&bytes);
+                let middle = packed.len() / 2;
+                packed[middle] ^= 1;
+                let _ = encoding.decode(packed, 1000);
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Fuzz targets: one for each parser that meets the bytes of a seed, a port or a network.
+//!
+//! `cargo test` gives each of them random inputs for a moment; for a long run, see docs/fuzzing.md.
+
+use std::io::Cursor;
+
+use bolero::check;
+use noonmark_contract::channel;
+use noonmark_contract::config::settings::Cmdline;
+use noonmark_contract::ntp::{packet, sock};
+use noonmark_contract::record::{Command, Record};
+use noonmark_contract::seed::instance::Instance;
+use noonmark_contract::seed::verdict::{Seed, Verdict};
+use noonmark_contract::testport;
+use noonmark_contract::units::{Nanos, Utc};
+use noonmark_linux::lines::{Inbox, Taken};
+use noonmark_seed::content::Encoding;
+use noonmark_seed::read::{self, Disk};
+use noonmark_seed::{cloud, toml, volume, yaml};
+
+/// An ISO 9660's descriptors begin here.
+const ISO_BEGIN: usize = 16 * 2048;
+
+/// The longest line that PID 1 takes from a host.
+const LINE_MAX: usize = 4096;
+
+/// The most that a packed file may unpack to here.
+const UNPACKED_MAX: usize = 1 << 16;
+
+/// 2026-01-01.
+const NOW: Utc = Utc(1_767_225_600_000_000_000);
+
+/// Whatever a seed says, what PID 1 is told of it arrives as it was sent, or is refused.
+fn arrives(instance: Instance) {
+    let sent = Verdict {
+        seed: Seed::Found {
+            device: "vda".into(),
+            instance: Box::new(instance),
+        },
+    };
+    if let Ok(received) = Verdict::decode(&sent.encode()) {
+        assert_eq!(received, sent);
+    }
+}
+
+fn disk(bytes: Vec<u8>) {
+    let mut whole = Cursor::new(bytes.clone());
+    if let Ok(Some(volume)) = volume::probe(&mut whole) {
+        for name in ["user-data", "meta-data", "network-config"] {
+            let read = volume.read(&mut whole, name, UNPACKED_MAX);
+            assert!(!matches!(read, Ok(Some(content)) if content.len() > UNPACKED_MAX));
+        }
+    }
+    let disk = Disk {
+        name: "vda".into(),
+        disk: Cursor::new(bytes),
+    };
+    let verdict = read::read(vec![disk]);
+    let arrived = Verdict::decode(&verdict.encode()).expect("what the reader says is taken");
+    assert_eq!(arrived, verdict);
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+#[test]
+fn seed_fat() {
+    check!().for_each(|bytes: &[u8]| {
+        // The mark and the jump, without which no disk is taken for a FAT.
+        let mut disk_bytes = bytes.to_vec();
+        disk_bytes.resize(disk_bytes.len().max(4096), 0);
+        disk_bytes[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
+        disk_bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        disk(disk_bytes);
+    });
+}
+
+#[test]
+fn seed_iso() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut disk_bytes = vec![0; ISO_BEGIN];
+        disk_bytes.extend_from_slice(b"\x01CD001\x01");
+        disk_bytes.extend_from_slice(bytes);
+        disk(disk_bytes);
+    });
+}
+
+#[test]
+fn seed_meta_data() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut instance = Instance::default();
+        if text(bytes).is_some_and(|text| cloud::meta_data(text, &mut instance).is_ok()) {
+            arrives(instance);
+        }
+    });
+}
+
+#[test]
+fn seed_cloud_config() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut instance = Instance::default();
+        if text(bytes).is_some_and(|text| cloud::user_data(text, &mut instance).is_ok()) {
+            arrives(instance);
+        }
+    });
+}
+
+#[test]
+fn seed_network_config() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut instance = Instance::default();
+        let read = text(bytes).map(|text| cloud::network::network_config(text, &mut instance));
+        if read.is_some_and(|read| read.is_ok()) {
+            arrives(instance);
+        }
+    });
+}
+
+#[test]
+fn seed_toml() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut instance = Instance::default();
+        if text(bytes).is_some_and(|text| toml::user_data(text, &mut instance).is_ok()) {
+            arrives(instance);
+        }
+    });
+}
+
+#[test]
+fn seed_yaml() {
+    check!().for_each(|bytes: &[u8]| {
+        let _ = text(bytes).map(yaml::parse);
+    });
+}
+
+#[test]
+fn seed_content() {
+    check!().for_each(|bytes: &[u8]| {
+        for encoding in [Encoding::Base64, Encoding::Gzip, Encoding::GzipBase64] {
+            let content = encoding.decode(bytes.to_vec(), UNPACKED_MAX);
+            assert!(!content.is_ok_and(|content| content.len() > UNPACKED_MAX));
+        }
+    });
+}
+
+#[test]
+fn seed_verdict() {
+    check!().for_each(|bytes: &[u8]| {
+        if let Ok(verdict) = Verdict::decode(bytes) {
+            assert_eq!(Verdict::decode(&verdict.encode()).ok(), Some(verdict));
+        }
+    });
+}
+
+#[test]
+fn kernel_command_line() {
+    check!().for_each(|bytes: &[u8]| {
+        let _ = Cmdline::parse(&String::from_utf8_lossy(bytes));
+    });
+}
+
+#[test]
+fn status_port_commands() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut inbox = Inbox::new(LINE_MAX);
+        inbox.take(bytes, |taken| {
+            if let Taken::Line(line) = taken {
+                assert!(line.len() <= LINE_MAX);
+                let _ = serde_json::from_slice::<Command>(&line);
+            }
+        });
+    });
+}
+
+#[test]
+fn status_port_records() {
+    check!().for_each(|bytes: &[u8]| {
+        let _ = serde_json::from_slice::<Record>(bytes);
+    });
+}
+
+#[test]
+fn time_channel() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut answers = channel::Decoder::<channel::Answer>::default();
+        let mut requests = channel::Decoder::<channel::Request>::default();
+        answers.push(bytes);
+        requests.push(bytes);
+        while answers.next_frame().is_some() {}
+        while requests.next_frame().is_some() {}
+    });
+}
+
+#[test]
+fn test_port() {
+    check!().for_each(|bytes: &[u8]| {
+        let _ = serde_json::from_slice::<testport::Request>(bytes);
+        let _ = serde_json::from_slice::<testport::Answer>(bytes);
+    });
+}
+
+#[test]
+fn ntp_packet() {
+    check!().for_each(|bytes: &[u8]| {
+        // The cookie of a request that the answer may be to.
+        let cookie = bytes.get(24..32).and_then(|eight| eight.try_into().ok());
+        let cookie = cookie.map_or(0, u64::from_be_bytes);
+        if let Ok(answer) = packet::answer(bytes, cookie, NOW) {
+            assert!(answer.root_delay >= Nanos::ZERO);
+        }
+    });
+}
+
+#[test]
+fn ntp_sample() {
+    check!().for_each(|bytes: &[u8]| {
+        let _ = sock::Sample::from_bytes(bytes);
+    });
+}

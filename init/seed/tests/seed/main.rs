@@ -1,0 +1,67 @@
+//! The program `noonmark-seed`, run on disks: those that others' programs made, and bad ones.
+//!
+//! `images/` has what `genisoimage -V CIDATA` (with `-joliet -rock`, `-J`, and neither of them),
+//! `xorriso -as mkisofs -r`, `cloud-localds` and `cloud-localds -f vfat` make of the same
+//! `meta-data` and `user-data`, packed by gzip.
+
+mod bad;
+mod disks;
+mod good;
+mod reference;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use noonmark_contract::seed::instance::Instance;
+use noonmark_contract::seed::verdict::{Seed, Verdict};
+
+/// Runs the program on disks of these names.
+fn run(disks: &[(&str, &[u8])]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_noonmark-seed"));
+    for (name, bytes) in disks {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("a writable folder");
+        command.arg(path);
+    }
+    command.output().expect("the program runs")
+}
+
+/// What it says of these disks.
+fn verdict(disks: &[(&str, &[u8])]) -> Verdict {
+    let output = run(disks);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {told}", output.status);
+    Verdict::decode(&output.stdout).expect("a whole verdict")
+}
+
+/// What it takes from a seed that it finds on the only disk.
+fn found(disk: &[u8]) -> Instance {
+    match verdict(&[("vda", disk)]).seed {
+        Seed::Found { device, instance } => {
+            assert_eq!(device, "vda");
+            *instance
+        }
+        other => panic!("no seed: {other:?}"),
+    }
+}
+
+/// Why it refuses the seed on the only disk.
+fn refused(disk: &[u8]) -> String {
+    match verdict(&[("vda", disk)]).seed {
+        Seed::Refused { problem, .. } => problem,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn no_disk_and_a_disk_that_is_not_there_are_no_seed() {
+    assert_eq!(verdict(&[]).seed, Seed::Absent);
+    let output = Command::new(env!("CARGO_BIN_EXE_noonmark-seed"))
+        .arg(Path::new("/nowhere/vda"))
+        .output()
+        .expect("the program runs");
+    let verdict = Verdict::decode(&output.stdout).expect("a whole verdict");
+    assert_eq!(verdict, Verdict::default());
+}

@@ -1,0 +1,232 @@
+//! The fault program, in test images only: sets the clock as a person's command would, watches how
+//! it becomes right again, and tells the host. PID 1 gets no hint from it.
+
+mod disturb;
+mod fault;
+mod line;
+mod load;
+mod observer;
+mod processes;
+mod steady;
+mod vigil;
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use noonmark_contract::testport::{self, Answer, Ask, Clocks, Fault, Outcome, Query, Request};
+use noonmark_linux::lines::{Inbox, Taken};
+use noonmark_linux::log;
+use noonmark_linux::ports::{Port, Transfer};
+use noonmark_linux::{affinity, clocks, kmsg};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+use crate::load::Load;
+use crate::steady::FirstRead;
+use crate::vigil::Keeper;
+
+/// The format version of requests and answers.
+const VERSION: u32 = 1;
+
+/// How long the port may take to appear after PID 1 has loaded its driver.
+const PORT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often an absent port or host is looked for.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// How long a host may take to read an answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A request's longest line.
+const LINE_BYTES: usize = 4 * 1024;
+
+/// How many readings of the clocks one answer is the tightest of.
+const TIME_READS: usize = 3;
+
+/// What goes on between requests.
+struct State {
+    first: FirstRead,
+    vigil: Option<Keeper>,
+    load: Option<Load>,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(load::ARGUMENT) {
+        return load::be(arguments.next().as_deref());
+    }
+    let first = FirstRead::take();
+    // Without a log the program works all the same.
+    let _ = kmsg::open();
+    if let Err(errno) = affinity::keep_to_last() {
+        log!(Warning, "fault program: keeping to one processor: {errno}");
+    }
+    let Some(port) = wait_for_port() else {
+        log!(
+            Error,
+            "fault program: port {} did not appear within {PORT_DEADLINE:?}; is the virtserialport \
+             there, and the virtio_console module in?",
+            testport::PORT
+        );
+        return ExitCode::FAILURE;
+    };
+    serve(&port, first);
+    log!(Notice, "fault program: the port is gone");
+    ExitCode::SUCCESS
+}
+
+fn wait_for_port() -> Option<Port> {
+    let start = Instant::now();
+    while start.elapsed() < PORT_DEADLINE {
+        match Port::open(testport::PORT) {
+            Ok(Some(port)) => return Some(port),
+            Ok(None) => {}
+            Err(error) => log!(Warning, "fault program: {error}"),
+        }
+        thread::sleep(RETRY);
+    }
+    None
+}
+
+/// Answers requests until the port is unplugged. Each host that connects is greeted.
+fn serve(port: &Port, first: FirstRead) {
+    let mut inbox = Inbox::new(LINE_BYTES);
+    let mut state = State {
+        first,
+        vigil: None,
+        load: None,
+    };
+    let mut greeted = false;
+    let mut buffer = [0u8; 1024];
+    loop {
+        if !host_is_there(port) {
+            greeted = false;
+            inbox.clear();
+            // Whoever asked for them is gone.
+            state.vigil = None;
+            state.load = None;
+            thread::sleep(RETRY);
+            continue;
+        }
+        if !greeted {
+            greeted = true;
+            send(port, 0, Outcome::Ready);
+        }
+        match port.read(&mut buffer) {
+            Transfer::Bytes(count) => inbox.take(&buffer[..count], |taken| {
+                let (id, outcome) = respond(taken, &mut state);
+                send(port, id, outcome);
+            }),
+            Transfer::Wait => {
+                let watching = state.vigil.as_mut().is_some_and(Keeper::read);
+                if !watching {
+                    wait_for(port, PollFlags::IN, Duration::from_secs(1));
+                }
+            }
+            Transfer::Disconnected => {}
+            Transfer::Gone => return,
+        }
+    }
+}
+
+/// Carries out one line; a line that asks for nothing is answered too, with the reason.
+fn respond(taken: Taken, state: &mut State) -> (u64, Outcome) {
+    let Taken::Line(line) = taken else {
+        let why = format!("a request may have at most {LINE_BYTES} bytes");
+        return (0, Outcome::Error(why));
+    };
+    // Tried first: every microsecond before the answer blurs what it says of the time.
+    if let Ok(query) = serde_json::from_slice::<Query>(&line) {
+        let outcome = match query.v {
+            VERSION => answer(query.ask, state),
+            other => wrong_version(other),
+        };
+        return (query.id, outcome);
+    }
+    let request: Request = match serde_json::from_slice(&line) {
+        Ok(request) => request,
+        Err(error) => return (0, Outcome::Error(format!("no request: {error}"))),
+    };
+    if request.v != VERSION {
+        return (request.id, wrong_version(request.v));
+    }
+    let outcome = match request.fault {
+        Fault::Watch(watch) => steady::watch(watch, state.first)
+            .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Steady),
+        _ => fault::inject(&request)
+            .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Observed),
+    };
+    (request.id, outcome)
+}
+
+fn wrong_version(version: u32) -> Outcome {
+    Outcome::Error(format!(
+        "version {version}; this program understands {VERSION}"
+    ))
+}
+
+fn answer(ask: Ask, state: &mut State) -> Outcome {
+    match ask {
+        Ask::Time => {
+            let read = clocks::Sandwich::tightest(TIME_READS);
+            return Outcome::Time(Clocks {
+                raw: read.raw(),
+                realtime: read.realtime,
+                width_ns: read.width(),
+            });
+        }
+        Ask::Vigil => state.vigil = Some(Keeper::new(clocks::raw())),
+        Ask::EndVigil => {
+            return state.vigil.take().map_or_else(
+                || Outcome::Error("there is no vigil to end".into()),
+                |keeper| Outcome::Kept(keeper.finish()),
+            );
+        }
+        Ask::Load if state.load.is_some() => {}
+        Ask::Load => match Load::start() {
+            Ok(load) => state.load = Some(load),
+            Err(error) => return Outcome::Error(format!("load: {error}")),
+        },
+        Ask::EndLoad => state.load = None,
+    }
+    Outcome::Done
+}
+
+fn host_is_there(port: &Port) -> bool {
+    let mut polled = [PollFd::new(port.descriptor(), PollFlags::OUT)];
+    let answered = poll(&mut polled, Some(&Timespec::default()));
+    answered.is_ok() && !polled[0].revents().contains(PollFlags::HUP)
+}
+
+fn wait_for(port: &Port, what: PollFlags, at_most: Duration) {
+    let timeout = Timespec {
+        tv_sec: at_most.as_secs() as i64,
+        tv_nsec: i64::from(at_most.subsec_nanos()),
+    };
+    // A failure or a timeout only makes the caller look again.
+    let _ = poll(&mut [PollFd::new(port.descriptor(), what)], Some(&timeout));
+}
+
+/// Writes an answer; gives up where the host goes, or reads nothing until the deadline.
+fn send(port: &Port, id: u64, outcome: Outcome) {
+    let answer = Answer {
+        v: VERSION,
+        id,
+        outcome,
+    };
+    let mut line = match serde_json::to_vec(&answer) {
+        Ok(line) => line,
+        Err(error) => return log!(Error, "fault program: an answer can't be written: {error}"),
+    };
+    line.push(b'\n');
+    let start = Instant::now();
+    let mut written = 0;
+    while written < line.len() && start.elapsed() < ANSWER_DEADLINE {
+        match port.write(&line[written..]) {
+            Transfer::Bytes(count) => written += count,
+            Transfer::Wait => wait_for(port, PollFlags::OUT, RETRY),
+            Transfer::Disconnected | Transfer::Gone => return,
+        }
+    }
+}

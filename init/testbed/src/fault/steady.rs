@@ -1,0 +1,168 @@
+//! Watches a clock that nobody disturbs: against ptp_kvm, which is the truth of this experiment
+//! whoever keeps the clock.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use noonmark_contract::sample::{Method, Source};
+use noonmark_contract::testport::{READINGS_MAX, SPAN_MAX_MS, Steady, Watch};
+use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::clocks::{self, Sandwich};
+use noonmark_linux::phc::begun::Begun;
+use noonmark_linux::phc::{self, Phc};
+use thiserror::Error;
+
+use crate::processes;
+
+/// Where processes are listed.
+const PROC: &str = "/proc";
+
+/// Why a clock was not watched.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// The request can't be carried out.
+    #[error(
+        "span_ms must be within 1..={SPAN_MAX_MS}, and every_ms so that there are 1 to \
+         {READINGS_MAX} readings"
+    )]
+    Request,
+    /// There is nothing to compare with.
+    #[error("the guest has no ptp_kvm to compare its clock with: {0}")]
+    NoReference(String),
+    /// It can be read, but not well enough.
+    #[error("ptp_kvm answered {0} of {1} readings by PTP_SYS_OFFSET_PRECISE; all others failed")]
+    Unread(usize, u32),
+}
+
+/// What the clock said at this program's first instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstRead {
+    read: Sandwich,
+    uptime: Nanos,
+}
+
+impl FirstRead {
+    /// Now.
+    #[must_use]
+    pub fn take() -> Self {
+        Self {
+            read: Sandwich::read(),
+            uptime: clocks::boottime(),
+        }
+    }
+}
+
+/// Compares the clock with the host's for the request's span.
+///
+/// # Errors
+/// [`WatchError`].
+pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
+    let count = readings(request).ok_or(WatchError::Request)?;
+    let (found, problems) = phc::discover(
+        Path::new(phc::CLASS),
+        Path::new("/dev"),
+        &[Source::Kvm],
+        &Begun::default(),
+    );
+    let mut found = found.into_iter();
+    let mut phc = found
+        .next()
+        .ok_or_else(|| WatchError::NoReference(why_none(&problems)))?;
+    let before = processes::list(Path::new(PROC));
+    let (began, began_at) = (clocks::raw(), clocks::boottime());
+    let mut offsets = Vec::with_capacity(count);
+    let mut last = None;
+    let mut failed = 0;
+    for number in 0..count {
+        let due = began + Nanos::from_millis((number as u64 * request.every_ms) as i64);
+        sleep_until(due);
+        match precise(&mut phc) {
+            Some((offset, reference_of_raw)) => {
+                offsets.push(offset);
+                last = Some(reference_of_raw);
+            }
+            None => failed += 1,
+        }
+    }
+    sleep_until(began + Nanos::from_millis(request.span_ms as i64));
+    let span = clocks::raw() - began;
+    let reference_of_raw = last.ok_or(WatchError::Unread(offsets.len(), failed))?;
+    Ok(Steady {
+        offsets_ns: offsets,
+        failed,
+        began_at_ns: began_at,
+        span_ns: span,
+        processes: processes::since(&before, processes::list(Path::new(PROC))),
+        // RAW has run since at the host's rate within its drift: some ppm, over the time since
+        // boot, which is nothing beside what this is asked for.
+        first_read_ns: reference_of_raw - first.read.difference(),
+        first_read_at_ns: first.uptime,
+    })
+}
+
+/// How many readings a request asks for; none where it can't be carried out.
+fn readings(request: Watch) -> Option<usize> {
+    let Watch { span_ms, every_ms } = request;
+    if !(1..=SPAN_MAX_MS).contains(&span_ms) || every_ms == 0 {
+        return None;
+    }
+    let count = span_ms / every_ms;
+    (1..=READINGS_MAX)
+        .contains(&count)
+        .then(|| usize::try_from(count).ok())
+        .flatten()
+}
+
+/// Reference minus REALTIME, and reference minus RAW.
+fn precise(phc: &mut Phc) -> Option<(Nanos, Nanos)> {
+    let reading = phc.read(clocks::raw()).ok()?;
+    // A worse method's error would be taken for the clock's.
+    (reading.method == Method::Precise).then(|| {
+        (
+            reading.reference - reading.realtime,
+            Nanos(reading.reference.0.saturating_sub(reading.raw.0)),
+        )
+    })
+}
+
+fn sleep_until(due: Raw) {
+    let left = due - clocks::raw();
+    thread::sleep(Duration::from_nanos(u64::try_from(left.0).unwrap_or(0)));
+}
+
+fn why_none(problems: &[String]) -> String {
+    if problems.is_empty() {
+        "it takes KVM, and a host whose own clocksource is the TSC".into()
+    } else {
+        problems.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(span_ms: u64, every_ms: u64) -> Option<usize> {
+        readings(Watch { span_ms, every_ms })
+    }
+
+    #[test]
+    fn a_request_without_readings_or_with_too_many_is_refused() {
+        assert_eq!(count(60_000, 100), Some(600));
+        assert_eq!(count(2_400, 1), Some(2_400));
+        assert_eq!(count(2_401, 1), None);
+        assert_eq!(count(100, 200), None);
+        assert_eq!(count(100, 0), None);
+        assert_eq!(count(0, 1), None);
+        assert_eq!(count(SPAN_MAX_MS + 1, 60_000), None);
+    }
+
+    #[test]
+    fn a_machine_without_ptp_kvm_is_told_so() {
+        let error = why_none(&[]);
+        assert!(error.contains("clocksource"), "{error}");
+        let error = why_none(&["/dev/ptp0 (KVM virtual PTP): Permission denied".into()]);
+        assert!(error.contains("/dev/ptp0"), "{error}");
+    }
+}

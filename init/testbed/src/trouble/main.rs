@@ -1,0 +1,281 @@
+//! A service that gives trouble, for tests: it tries what it must not, or uses up what it can get.
+//! Only tests put it into an image, as a `[[file]]`; what it finds goes to its output, a line each.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use noonmark_contract::units::Nanos;
+use noonmark_linux::clocks::{self, Sandwich};
+use noonmark_linux::sys;
+use rustix::fs::{CWD, FileType, Mode, StatVfsMountFlags, mknodat, statvfs};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount_remount};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::system::{RebootCommand, finit_module, reboot};
+use rustix::time::{ClockId, Timespec, clock_settime};
+
+/// How much memory or file one step takes.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// From this error on a read counts as wrong.
+const TOLERANCE: Nanos = Nanos::from_millis(5);
+
+/// What user 0 could end the machine or lift its limits by, were it not read-only.
+const SEALED: [&str; 4] = [
+    "/broken-in",
+    "/proc/sysrq-trigger",
+    "/proc/sys/kernel/core_pattern",
+    "/sys/fs/cgroup/cgroup.procs",
+];
+
+/// Lines of some 70 bytes: ten times what PID 1 keeps of them.
+const TALK_LINES: u32 = 10_000;
+
+/// Reads are counted in slots of this length, and so many slots are remembered: four seconds.
+const SLOT: Nanos = Nanos::from_millis(1);
+const SLOTS: i64 = 4096;
+
+/// A correction by as much is one of a machine that was away.
+const JUMP: Nanos = Nanos::from_secs(1);
+
+/// How many reads are made between two looks at whether something is to be told.
+const READS: u32 = 1_000;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("crash") => return ExitCode::FAILURE,
+        Some("break-in") => return ExitCode::from(break_in()),
+        Some("first-read") => tell(&format!("first-read {}", clocks::realtime().0)),
+        Some("watch") => watch(),
+        Some("count-reads") => count_reads(),
+        Some("wait") => tell("waiting"),
+        Some("ignore-term") => ignore_term(),
+        // The way in which a guest's program asks PID 1 to end the machine.
+        Some("end-machine") => drop(kill_process(Pid::INIT, Signal::TERM)),
+        Some("multiply") => multiply(),
+        Some("eat-memory") => eat_memory(),
+        Some("fill-tmp") => return fill_tmp(),
+        Some("look-around") => return ExitCode::from(look_around()),
+        Some("talk") => return talk(),
+        _ => return ExitCode::from(2),
+    }
+    loop {
+        thread::sleep(Duration::from_secs(3_600));
+    }
+}
+
+/// One write a line, so that two services' lines don't mix.
+fn tell(what: &str) {
+    // Without an output there is nobody to tell.
+    let _ = std::io::stdout().write_all(format!("trouble: {what}\n").as_bytes());
+}
+
+/// Tries everything that could disturb the clock or end the machine, and tells what came of it.
+/// Gives how many of the attempts were refused with the error that a closed door has for them.
+fn break_in() -> u8 {
+    let time = Timespec {
+        tv_sec: 1_000_000_000,
+        tv_nsec: 0,
+    };
+    let mut refused = 0;
+    let mut told = |what: &str, expected: Errno, outcome: Result<(), Errno>| {
+        refused += u8::from(outcome == Err(expected));
+        tell(&match outcome {
+            Ok(()) => format!("{what} done"),
+            Err(errno) => format!("{what}: {errno}"),
+        });
+    };
+    let time = clock_settime(ClockId::Realtime, time);
+    told("clock_settime", Errno::PERM, time);
+    let slow = sys::Adjust {
+        frequency: Some((-32_768_000, 10_000)),
+        ..sys::Adjust::default()
+    };
+    told("adjtimex", Errno::PERM, sys::adjtimex(slow).map(|_| ()));
+    let itself = File::open("/proc/self/exe");
+    told(
+        "finit_module",
+        Errno::PERM,
+        itself
+            .map_err(errno)
+            .and_then(|file| finit_module(&file, c"", 0)),
+    );
+    told("reboot", Errno::PERM, reboot(RebootCommand::CadOn));
+    let device = rustix::fs::makedev(1, 3);
+    let mode = Mode::RUSR | Mode::WUSR;
+    let made = mknodat(CWD, "/tmp/null", FileType::CharacterDevice, mode, device);
+    told("mknod", Errno::PERM, made);
+    let remounted = mount_remount("/", MountFlags::empty(), "");
+    told("remount", Errno::PERM, remounted);
+    for path in SEALED {
+        told(path, Errno::ROFS, open_to_write(path));
+    }
+    // Permitted, because the sender is of the same user; PID 1 must not obey.
+    let _ = kill_process(Pid::INIT, Signal::TERM);
+    let _ = kill_process(Pid::INIT, Signal::KILL);
+    tell(&format!("break-in over, {refused} attempts refused"));
+    refused
+}
+
+fn open_to_write(path: &str) -> Result<(), Errno> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).map_err(errno)
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Reads the clock over and over, and tells how many reads of each disturbance were wrong: away
+/// from where MONOTONIC_RAW says that it should be.
+fn watch() -> ! {
+    let mut line = Sandwich::tightest(8).difference();
+    let (mut wrong, mut told) = (0u64, 0u64);
+    tell("watching");
+    loop {
+        let mut right = false;
+        for _ in 0..READS {
+            let read = Sandwich::read();
+            // One that was interrupted between its clocks says nothing.
+            if read.width() > TOLERANCE {
+                continue;
+            }
+            right = (read.difference() - line).0.abs() <= TOLERANCE.0;
+            wrong += u64::from(!right);
+            // It moves with the clock's rate.
+            line = if right { read.difference() } else { line };
+        }
+        if wrong > told && right {
+            tell(&format!("wrong-reads {}", wrong - told));
+            told = wrong;
+        }
+    }
+}
+
+/// Reads the clock over and over, and tells of each correction by a second or more: the first time
+/// read after it, how long ago the last wrong one was, and how many there were in each slot before,
+/// the latest first.
+fn count_reads() -> ! {
+    let mut slots = vec![(0i64, 0u32); SLOTS as usize];
+    let place = |slot: i64| slot.rem_euclid(SLOTS) as usize;
+    let mut last = Sandwich::tightest(8);
+    tell("counting");
+    loop {
+        let read = Sandwich::read();
+        // One that was interrupted between its clocks says nothing.
+        if read.width() > TOLERANCE {
+            continue;
+        }
+        let slot = read.raw().0 / SLOT.0;
+        if (read.difference() - last.difference()).0.abs() >= JUMP.0 {
+            let counts = (0..SLOTS).map(|back| match slots[place(slot - back)] {
+                (of, count) if of == slot - back => count.to_string(),
+                _ => "0".to_owned(),
+            });
+            let counts = counts.collect::<Vec<_>>().join(" ");
+            let ago = read.raw() - last.raw();
+            tell(&format!("jumped {} {} {counts}", read.realtime.0, ago.0));
+        }
+        last = read;
+        let (of, count) = &mut slots[place(slot)];
+        *count = if *of == slot { *count + 1 } else { 1 };
+        *of = slot;
+    }
+}
+
+fn ignore_term() {
+    match sys::signalfd(&[libc::SIGTERM]) {
+        Ok(held) => {
+            tell("ignoring SIGTERM");
+            // Kept open for ever: the signal stays blocked and unread.
+            std::mem::forget(held);
+        }
+        Err(error) => tell(&format!("SIGTERM can't be blocked: {error}")),
+    }
+}
+
+/// Starts copies of itself, each of which does the same, until there can be no more; and goes on.
+fn multiply() -> ! {
+    let mut refused = false;
+    loop {
+        let child = Command::new("/proc/self/exe")
+            .arg("multiply")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        if child.is_err() && !refused {
+            refused = true;
+            tell("multiply refused");
+        }
+    }
+}
+
+fn eat_memory() -> ! {
+    let mut held = Vec::new();
+    loop {
+        held.push(vec![1u8; CHUNK_BYTES]);
+        std::hint::black_box(&held);
+    }
+}
+
+/// Says more than any buffer holds; a writer that nobody reads would stand still for ever.
+fn talk() -> ExitCode {
+    for line in 0..TALK_LINES {
+        tell(&format!("talk {line:>60}"));
+    }
+    tell("talk over");
+    ExitCode::SUCCESS
+}
+
+/// Ends with the error's number, and leaves its file where it is.
+fn fill_tmp() -> ExitCode {
+    let chunk = vec![1u8; CHUNK_BYTES];
+    let outcome = File::create("/tmp/fill").and_then(|mut file| {
+        loop {
+            file.write_all(&chunk)?;
+        }
+    });
+    let outcome: Result<(), std::io::Error> = outcome;
+    let number = outcome.err().and_then(|error| error.raw_os_error());
+    ExitCode::from(number.map_or(0, |number| u8::try_from(number).unwrap_or(u8::MAX)))
+}
+
+/// Looks at what a guest with data disks and sizes for its file systems in memory is to have, and
+/// tells what is not so. Gives how much of it is.
+fn look_around() -> u8 {
+    let mut right = 0;
+    let mut told = |what: &str, is: std::io::Result<bool>| match is {
+        Ok(true) => right += 1,
+        other => tell(&format!("{what}: {other:?}")),
+    };
+    let has_kib = |path: &str, kib: u64| {
+        let about = statvfs(path)?;
+        Ok(about.f_blocks * about.f_frsize == kib * 1024)
+    };
+    told("/run has 8192 KiB", has_kib("/run", 8192));
+    told("/tmp has 4096 KiB", has_kib("/tmp", 4096));
+    told("the loopback answers", loopback_answers());
+    let limits = StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV | StatVfsMountFlags::NOEXEC;
+    let limited = |path: &str| Ok(statvfs(path)?.f_flag.contains(limits));
+    told("/data is limited", limited("/data"));
+    told(
+        "/data can be written to",
+        fs::write("/data/kept", "kept").map(|()| true),
+    );
+    let film = fs::read("/media/films/film");
+    told("the film is there", film.map(|film| film == b"a film"));
+    let refused = open_to_write("/media/films/film") == Err(Errno::ROFS);
+    told("the film is safe", Ok(refused));
+    right
+}
+
+fn loopback_answers() -> std::io::Result<bool> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (_, address) = listener.accept()?;
+    Ok(client.local_addr()? == address)
+}

@@ -1,0 +1,102 @@
+//! A report for tests.
+
+use noonmark_contract::record::{Boot, Cause, DetectedBy, SourceStatus, Usage};
+use noonmark_contract::sample::{Method, Source};
+use noonmark_contract::units::Nanos;
+
+use super::evidence::Evidence;
+use super::fault::Family;
+use super::host::Host;
+use super::limits::Limits;
+use super::report::{Environment, FaultReport, FirstSample, Report, Sample, Summary, VERSION};
+
+/// One sample of a clock that recovered after so many microseconds, or did not.
+pub fn sample(recovered_us: Option<i64>) -> Sample {
+    Sample {
+        recovered_ns: recovered_us.map(Nanos::from_micros),
+        wrong_reads: 210,
+        residual_ns: Nanos(-72),
+        detected_by: Some(DetectedBy::CancelOnSet),
+        cause: Some(Cause::GuestStep),
+        residual_bound_ns: Nanos(100),
+        reads: 5000,
+        worst_ns: Nanos::from_secs(3600),
+        repair_ns: Some(Nanos::from_micros(400)),
+        ..Sample::default()
+    }
+}
+
+/// A fault with samples of these times in microseconds.
+pub fn fault(name: &str, times_us: &[i64]) -> FaultReport {
+    let samples: Vec<Sample> = times_us.iter().map(|us| sample(Some(*us))).collect();
+    FaultReport {
+        fault: name.into(),
+        family: Family::Step,
+        requested: u32::try_from(samples.len()).unwrap(),
+        summary: Summary::of(&samples),
+        samples,
+    }
+}
+
+/// A report of a good run: the first sample and two more of `step:-1h`.
+pub fn report() -> Report {
+    let samples = vec![
+        sample(Some(612)),
+        Sample {
+            detected_by: Some(DetectedBy::WatchTick),
+            ..sample(Some(20_500))
+        },
+    ];
+    Report {
+        v: VERSION,
+        environment: Environment {
+            qemu: "10.0.2 (Debian 1:10.0.2)".into(),
+            accelerator: "tcg".into(),
+            accelerator_reason: "it was asked for".into(),
+            kernel: Some("6.1.0-56-cloud-amd64".into()),
+            clocksource: Some("kvm-clock".into()),
+            source: Some(Source::Kvm),
+            method: Some(Method::Precise),
+            vcpus: 2,
+        },
+        tolerance_ns: Nanos::from_millis(1),
+        boot: Some(Boot {
+            kernel_to_init_ns: Nanos::from_millis(2400),
+            init_to_synced_ns: Some(Nanos::from_millis(120)),
+        }),
+        faults: vec![FaultReport {
+            fault: "step:-1h".into(),
+            family: Family::Step,
+            requested: 2,
+            summary: Summary::of(&samples),
+            samples,
+        }],
+        not_run: vec![],
+        first: Some(FirstSample {
+            fault: "step:-1h".into(),
+            sample: sample(Some(14_000)),
+        }),
+        max_recovery_ns: Nanos::from_millis(50),
+        seed: 1,
+        noonmark: "0.1.0".into(),
+        sources: vec![SourceStatus {
+            source: Source::Vmclock,
+            good: 0,
+            bad: 1,
+            reach: 0,
+            last: None,
+            last_failure: Some("no such device".into()),
+        }],
+        init: Some(Usage {
+            cpu_ppm: 3100,
+            rss_kib: 900,
+        }),
+        host: Host {
+            cpus: Some(2),
+            qemu_waited_share: Some(0.25),
+            ..Host::default()
+        },
+        evidence: Evidence::default(),
+        limits: Limits::default(),
+    }
+}

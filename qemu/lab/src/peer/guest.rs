@@ -1,0 +1,280 @@
+//! A booted machine in which a peer keeps the clock, from its boot to a sample of a fault.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use noonmark_contract::record::{Event, Record, Status};
+use noonmark_contract::testport::{self, Ask, Outcome as Answered};
+use noonmark_contract::units::Nanos;
+use noonmark_qemu::hub::Feed;
+use noonmark_qemu::vm::machine::Machine;
+
+use crate::ExperimentError;
+use crate::disturb;
+use crate::fault::{Fault, Setting};
+use crate::host::Waiting;
+use crate::plan::{self, Plan};
+use crate::report::{Report, Sample};
+use crate::session::{LOAD_WARM_UP, Session, Trouble};
+use crate::steady;
+
+use super::{Boot, Peer};
+
+/// How long a clock is watched to find out whether it is right.
+pub(super) const LOOK: Duration = Duration::from_millis(200);
+
+/// How far the clock may be off before a fault, as a share of the tolerance: what is left over from
+/// before is not taken for the fault's doing.
+const RIGHT_SHARE: i64 = 10;
+
+/// A pause before a fault is this many times the plan's: peers poll every few seconds, and a fault
+/// is to fall on no fixed phase of that.
+const PAUSE_FACTOR: u32 = 8;
+
+/// How often the observer tries to learn the clock's line while the peer still works at it.
+const TRIES: u32 = 4;
+
+/// Time between two of these.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Lines of the console that an error shows.
+const CONSOLE_LINES: usize = 15;
+
+/// A booted machine with the peer in it.
+pub(super) struct Guest<'a> {
+    pub(super) machine: Machine,
+    feed: Feed,
+    peer: &'a Peer,
+    setting: Setting,
+    /// When the fault program was ready.
+    greeted: Instant,
+    waiting: Waiting,
+    /// Its first status record.
+    status: Status,
+    /// What became of the peer's program, once it is no longer running.
+    ended: Option<String>,
+    heard: Vec<Status>,
+    requests: u64,
+    loaded: bool,
+}
+
+impl<'a> Guest<'a> {
+    /// Boots one, as the machine of `setting`.
+    pub(super) fn boot(
+        boot: &mut Boot<'_>,
+        peer: &'a Peer,
+        setting: Setting,
+    ) -> Result<Self, Trouble> {
+        let mut machine = boot()?;
+        if setting != Setting::Plain {
+            let no_nic = Err("a peer's guest follows no NIC".to_owned());
+            let config = disturb::configured(machine.config(), &no_nic, setting)?;
+            machine.start_over(config)?;
+        }
+        let feed = machine.feed();
+        let deadline = machine.started() + machine.patience().boot();
+        let mut ended = None;
+        let status = loop {
+            let awaited = "the first status record";
+            match machine.record(&feed, awaited, deadline)? {
+                Record::Status(status) => break status,
+                Record::Event(event) => ended = ended.or(end_of(peer, &event.event)),
+            }
+        };
+        let deadline = Instant::now() + machine.patience().sync();
+        let awaited = "the fault program's greeting";
+        while machine.test_answer(awaited, deadline)?.outcome != Answered::Ready {}
+        let pid = machine.pid();
+        Ok(Self {
+            machine,
+            feed,
+            peer,
+            setting,
+            greeted: Instant::now(),
+            waiting: Waiting::begin(pid),
+            status,
+            ended,
+            heard: Vec::new(),
+            requests: 0,
+            loaded: false,
+        })
+    }
+
+    /// Whether it is the machine that a fault needs.
+    pub(super) fn suits(&self, fault: Fault) -> bool {
+        self.setting == fault.setting()
+    }
+
+    /// Writes down where the experiment takes place.
+    pub(super) fn describe(&self, report: &mut Report) {
+        let environment = &mut report.environment;
+        environment.qemu = self.machine.qemu_version().to_owned();
+        environment.vcpus = self.machine.config().vcpus;
+        environment.kernel = Some(self.status.kernel.clone());
+        environment.clocksource = Some(self.status.clocksource.clone());
+        report.boot = Some(self.status.boot);
+    }
+
+    /// How long the guest has been up, at least.
+    pub(super) fn up(&self) -> Duration {
+        self.greeted.elapsed()
+    }
+
+    /// The share of the time that its QEMU had to wait for a processor.
+    pub(super) fn waited(&self) -> Option<f64> {
+        self.waiting.share()
+    }
+
+    /// The status records that have come since this was last asked, or since the last watch began.
+    pub(super) fn heard(&mut self) -> Vec<Status> {
+        self.listen();
+        std::mem::take(&mut self.heard)
+    }
+
+    fn listen(&mut self) {
+        while let Ok(record) = self.feed.next(Instant::now()) {
+            match record {
+                Record::Status(status) => self.heard.push(status),
+                Record::Event(event) => {
+                    self.ended = self.ended.take().or(end_of(self.peer, &event.event));
+                }
+            }
+        }
+    }
+
+    /// Compares the clock with ptp_kvm's for a while.
+    pub(super) fn watch(
+        &mut self,
+        span: Duration,
+        every: Duration,
+    ) -> Result<testport::Steady, Trouble> {
+        self.heard();
+        self.requests += 1;
+        let seen = steady::watch(&mut self.machine, self.requests, span, every);
+        self.listen();
+        match &self.ended {
+            // Without a reference a peer ends too, and the lack is what is worth telling.
+            Some(what) if seen.is_ok() => Err(Trouble::Fatal(ExperimentError::PeerEnded {
+                peer: self.peer.name.clone(),
+                what: what.clone(),
+                console: self.console(),
+            })),
+            _ => seen,
+        }
+    }
+
+    /// Watches the clock for a moment.
+    pub(super) fn look(&mut self) -> Result<testport::Steady, Trouble> {
+        self.watch(LOOK, LOOK / 10)
+    }
+
+    /// Waits until the peer has settled and the clock is right.
+    pub(super) fn wait_right(&mut self, limit: Nanos) -> Result<(), Trouble> {
+        self.settle(limit, |guest| {
+            let seen = guest.look()?;
+            Ok(steady::largest(&seen.offsets_ns))
+        })
+    }
+
+    /// Waits until the peer has settled and the clock is off by at most `limit`.
+    pub(super) fn settle(
+        &mut self,
+        limit: Nanos,
+        mut offset: impl FnMut(&mut Self) -> Result<Nanos, Trouble>,
+    ) -> Result<(), Trouble> {
+        // Counted anew for each fault: the boot is only the first of what may take long.
+        let began = Instant::now();
+        loop {
+            let offset = offset(self)?;
+            if self.greeted.elapsed() >= self.peer.warm_up && offset <= limit {
+                return Ok(());
+            }
+            if began.elapsed() > self.peer.right_within {
+                return Err(Trouble::Fatal(ExperimentError::PeerNeverRight {
+                    peer: self.peer.name.clone(),
+                    offset,
+                    after: self.machine.started().elapsed(),
+                    console: self.console(),
+                }));
+            }
+        }
+    }
+
+    /// Does one fault, as soon as the clock is right.
+    pub(super) fn sample(
+        &mut self,
+        fault: Fault,
+        plan: &Plan,
+        number: u32,
+    ) -> Result<Sample, Trouble> {
+        self.load(matches!(fault, Fault::Storm { .. }), plan)?;
+        let seed = plan.sample_seed(fault, number);
+        let mut why = String::new();
+        for _ in 0..TRIES {
+            let mut random = Rng::with_seed(seed);
+            self.wait_right(Nanos(plan.tolerance.0 / RIGHT_SHARE))?;
+            thread::sleep(plan::pause(fault, &mut random) * PAUSE_FACTOR);
+            let taken = self.ask(plan, |session| disturb::sample(session, fault, &mut random));
+            match taken {
+                Ok(sample) => {
+                    return Ok(Sample {
+                        number,
+                        seed,
+                        ..sample
+                    });
+                }
+                Err(Trouble::Refused(reason)) => why = reason,
+                Err(fatal) => return Err(fatal),
+            }
+            thread::sleep(TRY_AGAIN);
+        }
+        Err(Trouble::Refused(why))
+    }
+
+    /// Has something done in a session with the fault program.
+    pub(super) fn ask<T>(
+        &mut self,
+        plan: &Plan,
+        what: impl FnOnce(&mut Session<'_>) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let recovery = self.peer.recovery;
+        let mut session = Session::with_peer(&mut self.machine, plan, recovery, self.requests);
+        let done = what(&mut session);
+        self.requests = session.requests();
+        let pid = self.machine.pid();
+        if pid != self.waiting.pid() {
+            // The machine runs in another process now.
+            self.waiting = Waiting::begin(pid);
+        }
+        done
+    }
+
+    /// Puts the guest under load, or ends that.
+    fn load(&mut self, wanted: bool, plan: &Plan) -> Result<(), Trouble> {
+        if wanted == self.loaded {
+            return Ok(());
+        }
+        let order = if wanted { Ask::Load } else { Ask::EndLoad };
+        self.ask(plan, |session| session.order(order))?;
+        self.loaded = wanted;
+        thread::sleep(LOAD_WARM_UP);
+        Ok(())
+    }
+
+    fn console(&self) -> String {
+        self.machine.console_tail(CONSOLE_LINES).join("\n")
+    }
+}
+
+/// What became of the peer's program, where an event tells that it is not running.
+fn end_of(peer: &Peer, event: &Event) -> Option<String> {
+    match event {
+        Event::Service { name, what }
+            if peer.service.as_ref() == Some(name) && !what.starts_with("started") =>
+        {
+            Some(what.clone())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,259 @@
+//! The experiment's report: what `--json` writes. Nothing in it is estimated; what is not known is
+//! `null`, and what did not run is listed with its reason.
+
+use noonmark_contract::record::{self, Boot, Cause, DetectedBy};
+use noonmark_contract::sample::{Method, Source};
+use noonmark_contract::testport::TracePoint;
+use noonmark_contract::units::Nanos;
+use serde::{Deserialize, Serialize};
+
+use super::evidence::Evidence;
+use super::fault::Family;
+use super::host::Host;
+use super::limits::Limits;
+use super::stats::percentile;
+
+/// The report's format version.
+pub const VERSION: u32 = 1;
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Format version: 1.
+    pub v: u32,
+    /// Where it was measured.
+    pub environment: Environment,
+    /// From this error on a read of the guest's clock counts as wrong.
+    pub tolerance_ns: Nanos,
+    /// Times of the boot; none where the guest never reported them.
+    pub boot: Option<Boot>,
+    /// Each fault with its samples, in the order in which they were done.
+    pub faults: Vec<FaultReport>,
+    /// Faults that were asked for and not done, or not to the end.
+    pub not_run: Vec<NotRun>,
+    /// The first fault after boot, which runs cold code; counted on its own.
+    pub first: Option<FirstSample>,
+    /// The longest time to recover that the run still accepts.
+    pub max_recovery_ns: Nanos,
+    /// The seed of the pauses between the samples.
+    pub seed: u64,
+    /// The version of this program.
+    pub noonmark: String,
+    /// What each source said of itself, e.g. why one could not be used.
+    pub sources: Vec<record::SourceStatus>,
+    /// What PID 1 cost just before the faults.
+    pub init: Option<record::Usage>,
+    /// The host.
+    pub host: Host,
+    /// When it was measured and what exactly ran; empty in reports of earlier versions.
+    #[serde(default)]
+    pub evidence: Evidence,
+    /// The limits beside `max_recovery_ns` that it was held to.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Where a report was measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// QEMU's version, as its QMP greeting says it.
+    pub qemu: String,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// The guest kernel's release.
+    pub kernel: Option<String>,
+    /// The guest kernel's clocksource.
+    pub clocksource: Option<String>,
+    /// The source that the guest followed when the faults began.
+    pub source: Option<Source>,
+    /// How it was read.
+    pub method: Option<Method>,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Why this accelerator.
+    pub accelerator_reason: String,
+}
+
+/// One fault's samples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// The fault's name, as `--fault` takes it.
+    pub fault: String,
+    /// The family that it belongs to.
+    #[serde(default)]
+    pub family: Family,
+    /// How many samples were asked for.
+    pub requested: u32,
+    /// What was measured, in order.
+    pub samples: Vec<Sample>,
+    /// Figures over the samples.
+    pub summary: Summary,
+}
+
+/// One fault done once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// From the fault to the first of the reads that stayed within tolerance; none where the
+    /// clock did not get right before the deadline.
+    pub recovered_ns: Option<Nanos>,
+    /// Reads of the guest's clock that were out of tolerance.
+    pub wrong_reads: u64,
+    /// The error that was left.
+    pub residual_ns: Nanos,
+    /// What made PID 1 look, by its own record; none where no record came.
+    pub detected_by: Option<DetectedBy>,
+    /// What PID 1 took for the cause; none where no record came.
+    pub cause: Option<Cause>,
+    /// How far the observer itself may be wrong about `residual_ns`.
+    pub residual_bound_ns: Nanos,
+    /// All reads of the guest's clock.
+    pub reads: u64,
+    /// The largest error that a read saw.
+    pub worst_ns: Nanos,
+    /// PID 1's own account: from detection to its verifying reading.
+    pub repair_ns: Option<Nanos>,
+    /// Who timed it.
+    #[serde(default)]
+    pub measured_by: MeasuredBy,
+    /// How far `recovered_ns` itself may be wrong; none where one clock timed both ends.
+    #[serde(default)]
+    pub timing_bound_ns: Option<Nanos>,
+    /// Counts the fault's samples from 1; 0 is the first fault after boot.
+    #[serde(default)]
+    pub number: u32,
+    /// What this sample's own random choices were drawn from.
+    #[serde(default)]
+    pub seed: u64,
+    /// The command that does this sample again.
+    #[serde(default)]
+    pub replay: String,
+    /// What else must not have happened and did, in words: a step to a wrong time, an error beyond
+    /// the fault's limit. A sample with any of it has failed, however fast it recovered.
+    #[serde(default)]
+    pub violations: Vec<String>,
+    /// The error (guest minus truth) against the time since the fault.
+    #[serde(default)]
+    pub trace: Vec<TracePoint>,
+    /// What was done where the fault's name leaves that open, and what else was measured; in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// The source that the guest followed just before, where it is not the report's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Where the frequency was changed: until it stayed what it had been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_ns: Option<Nanos>,
+    /// Time that QEMU's threads together were ready to run and had no processor, from before the
+    /// fault until after the last read; none where the host's kernel does not count it. A recovery
+    /// that took long while this is of its size tells of the host, not of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_ns: Option<Nanos>,
+}
+
+/// Who timed a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MeasuredBy {
+    /// The observer in the guest, by the guest's own counter.
+    #[default]
+    Observer,
+    /// The host, which compares the guest's time with its own.
+    Host,
+}
+
+/// Figures over one fault's samples, all by the nearest-rank method over the recovered ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Samples taken.
+    pub count: u32,
+    /// Samples in which the clock got right before the deadline.
+    pub recovered: u32,
+    /// Median time to recover.
+    pub p50_ns: Option<Nanos>,
+    /// 99th percentile.
+    pub p99_ns: Option<Nanos>,
+    /// The longest.
+    pub max_ns: Option<Nanos>,
+}
+
+/// The first fault after boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstSample {
+    /// The fault's name.
+    pub fault: String,
+    /// What was measured.
+    #[serde(flatten)]
+    pub sample: Sample,
+}
+
+/// A fault that was not done, or not to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRun {
+    /// The fault's name.
+    pub fault: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl Summary {
+    /// The figures of these samples.
+    #[must_use]
+    pub fn of(samples: &[Sample]) -> Self {
+        let mut times: Vec<Nanos> = samples.iter().filter_map(|s| s.recovered_ns).collect();
+        times.sort_unstable();
+        Self {
+            count: u32::try_from(samples.len()).unwrap_or(u32::MAX),
+            recovered: u32::try_from(times.len()).unwrap_or(u32::MAX),
+            p50_ns: percentile(&times, 50),
+            p99_ns: percentile(&times, 99),
+            max_ns: times.last().copied(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{self, sample};
+    use super::*;
+
+    #[test]
+    fn what_did_not_recover_counts_but_has_no_time() {
+        let summary = Summary::of(&[sample(Some(600)), sample(None), sample(Some(400))]);
+        assert_eq!((summary.count, summary.recovered), (3, 2));
+        assert_eq!(summary.p50_ns, Some(Nanos::from_micros(400)));
+        assert_eq!(summary.max_ns, Some(Nanos::from_micros(600)));
+        assert_eq!(Summary::of(&[]).p50_ns, None);
+    }
+
+    #[test]
+    fn the_json_has_the_agreed_keys_in_the_agreed_order() {
+        let report = Report {
+            faults: vec![fixture::fault("step:-1h", &[600])],
+            first: None,
+            ..fixture::report()
+        };
+        let text = serde_json::to_string(&report).unwrap();
+        let expected = concat!(
+            r#"{"v":1,"environment":{"qemu":"10.0.2 (Debian 1:10.0.2)","accelerator":"tcg","#,
+            r#""kernel":"6.1.0-56-cloud-amd64","clocksource":"kvm-clock","source":"kvm","#,
+            r#""method":"precise","vcpus":2,"accelerator_reason":"it was asked for"},"#,
+            r#""tolerance_ns":1000000,"boot":{"kernel_to_init_ns":2400000000,"#,
+            r#""init_to_synced_ns":120000000},"faults":[{"fault":"step:-1h","family":"step","#,
+            r#""requested":1,"samples":[{"recovered_ns":600000,"wrong_reads":210,"#,
+            r#""residual_ns":-72,"detected_by":"cancel_on_set","cause":"guest_step","#,
+            r#""residual_bound_ns":100,"reads":5000,"worst_ns":3600000000000,"#,
+            r#""repair_ns":400000,"measured_by":"observer","timing_bound_ns":null,"number":0,"#,
+            r#""seed":0,"replay":"","violations":[],"trace":[]}],"summary":{"count":1,"#,
+            r#""recovered":1,"p50_ns":600000,"p99_ns":600000,"max_ns":600000}}],"not_run":[],"#,
+            r#""first":null,"max_recovery_ns":50000000,"seed":1,"noonmark":"0.1.0","#,
+            r#""sources":[{"source":"vmclock","good":0,"bad":1,"reach":0,"#,
+            r#""last_failure":"no such device"}],"init":{"cpu_ppm":3100,"rss_kib":900},"#,
+            r#""host":{"kernel":null,"cpu":null,"cpus":2,"qemu_waited_share":0.25},"#,
+            r#""evidence":{"measured_at":null,"manifest_sha256":null,"kernel_sha256":null,"#,
+            r#""initrd_sha256":null,"qemu_sha256":null,"firmware_sha256":null},"#,
+            r#""limits":{"default":{"p50_ns":null,"p99_ns":null,"max_recovery_ns":null,"#,
+            r#""residual_ns":null,"unrecovered":null},"family":{},"fault":{}}}"#
+        );
+        assert_eq!(text, expected);
+    }
+}

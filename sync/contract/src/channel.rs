@@ -1,0 +1,175 @@
+//! The host's time channel, port `noonmark.time`: four timestamps, as in NTP's on-wire protocol
+//! (RFC 5905, section 8), over virtio-serial.
+//!
+//! The guest sends a [`Request`] frame with `t1`, the host answers with an [`Answer`] frame that
+//! repeats sequence number and `t1` and adds `t2` (its UTC at receipt) and `t3` (its UTC at
+//! sending). The guest notes `t4` at receipt. `t1` and `t4` are the guest's `CLOCK_MONOTONIC_RAW`,
+//! so a step of the guest's clock in between spoils nothing; the host treats `t1` as opaque.
+//!
+//! Frames are 40 bytes, integers big-endian, found again after garbage by their magic and CRC:
+//!
+//! | bytes | request | answer |
+//! |---|---|---|
+//! | 0..4 | `NMQ1` | `NMA1` |
+//! | 4..8 | sequence number | the same |
+//! | 8..16 | t1 | the same |
+//! | 16..24 | 0 | t2, ns since 1970 |
+//! | 24..32 | 0 | t3, ns since 1970 |
+//! | 32..36 | 0 | 0 |
+//! | 36..40 | CRC-32 (IEEE) of bytes 0..36 | the same |
+
+mod decoder;
+
+pub use decoder::{Decoder, Frame};
+
+use crate::units::{Raw, Utc};
+
+/// The port's name on the virtio-serial bus.
+pub const PORT: &str = "noonmark.time";
+
+/// Bytes in a frame, either way.
+pub const FRAME_LEN: usize = 40;
+
+/// How many exchanges a burst has where nothing is known of the channel yet.
+pub const BURST: u8 = 8;
+
+/// Where the checksum stands.
+const CRC_AT: usize = FRAME_LEN - 4;
+
+/// What the guest asks: "what time is it there?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Counts the guest's requests; wraps.
+    pub sequence: u32,
+    /// The guest's clock at sending; opaque to the host.
+    pub t1: Raw,
+}
+
+/// What the host answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The request's.
+    pub sequence: u32,
+    /// The request's.
+    pub t1: Raw,
+    /// The host's UTC when the request came in.
+    pub t2: Utc,
+    /// The host's UTC when the answer went out.
+    pub t3: Utc,
+}
+
+impl Frame for Request {
+    const MAGIC: [u8; 4] = *b"NMQ1";
+
+    fn encode(&self) -> [u8; FRAME_LEN] {
+        seal(Self::MAGIC, self.sequence, [self.t1.0, 0, 0])
+    }
+
+    fn from_body(sequence: u32, [t1, zero2, zero3]: [i64; 3]) -> Option<Self> {
+        let sound = zero2 == 0 && zero3 == 0;
+        sound.then_some(Self {
+            sequence,
+            t1: Raw(t1),
+        })
+    }
+}
+
+impl Frame for Answer {
+    const MAGIC: [u8; 4] = *b"NMA1";
+
+    fn encode(&self) -> [u8; FRAME_LEN] {
+        seal(
+            Self::MAGIC,
+            self.sequence,
+            [self.t1.0, self.t2.0, self.t3.0],
+        )
+    }
+
+    fn from_body(sequence: u32, [t1, t2, t3]: [i64; 3]) -> Option<Self> {
+        Some(Self {
+            sequence,
+            t1: Raw(t1),
+            t2: Utc(t2),
+            t3: Utc(t3),
+        })
+    }
+}
+
+/// The host's whole part in an exchange: the frame that answers `request`, which came in at `t2`
+/// and whose answer goes out at `t3`, both by the host's UTC clock.
+#[must_use]
+pub fn answer(request: &Request, t2: Utc, t3: Utc) -> [u8; FRAME_LEN] {
+    Answer {
+        sequence: request.sequence,
+        t1: request.t1,
+        t2,
+        t3,
+    }
+    .encode()
+}
+
+/// Lays out a frame and closes it with its checksum.
+fn seal(magic: [u8; 4], sequence: u32, times: [i64; 3]) -> [u8; FRAME_LEN] {
+    let mut frame = [0; FRAME_LEN];
+    frame[..4].copy_from_slice(&magic);
+    frame[4..8].copy_from_slice(&sequence.to_be_bytes());
+    for (slot, time) in frame[8..32].chunks_exact_mut(8).zip(times) {
+        slot.copy_from_slice(&time.to_be_bytes());
+    }
+    let crc = crc32fast::hash(&frame[..CRC_AT]);
+    frame[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+    frame
+}
+
+/// Takes a frame apart whose magic, filler and checksum are right.
+fn open(magic: [u8; 4], frame: &[u8; FRAME_LEN]) -> Option<(u32, [i64; 3])> {
+    let (body, crc) = frame.split_at(CRC_AT);
+    let sound = frame[..4] == magic
+        && frame[32..36] == [0; 4]
+        && crc == crc32fast::hash(body).to_be_bytes();
+    if !sound {
+        return None;
+    }
+    let time = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&frame[at..at + 8]);
+        i64::from_be_bytes(bytes)
+    };
+    let sequence = u32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
+    Some((sequence, [time(8), time(16), time(24)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_the_documented_bytes() {
+        let frame = Request {
+            sequence: 0x0102_0304,
+            t1: Raw(0x1112_1314_1516_1718),
+        }
+        .encode();
+        assert_eq!(&frame[..4], b"NMQ1");
+        assert_eq!(frame[4..8], [1, 2, 3, 4]);
+        assert_eq!(
+            frame[8..16],
+            [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18]
+        );
+        assert_eq!(frame[16..36], [0; 20]);
+        assert_eq!(frame[36..], crc32fast::hash(&frame[..36]).to_be_bytes());
+    }
+
+    #[test]
+    fn an_answer_repeats_the_request_and_adds_the_hosts_times() {
+        let request = Request {
+            sequence: 7,
+            t1: Raw(-5),
+        };
+        let frame = answer(&request, Utc(1_000), Utc(2_000));
+        assert_eq!(&frame[..4], b"NMA1");
+        assert_eq!(frame[4..16], request.encode()[4..16]);
+        assert_eq!(frame[16..24], 1_000_i64.to_be_bytes());
+        assert_eq!(frame[24..32], 2_000_i64.to_be_bytes());
+    }
+}

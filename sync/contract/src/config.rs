@@ -1,0 +1,153 @@
+//! What an image tells its PID 1: the file `/noonmark.json` in the initrd.
+//!
+//! `image` writes it from `guest.toml`, `init` reads it. Defaults live here and nowhere else.
+
+pub mod network;
+pub mod settings;
+pub mod system;
+pub mod values;
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use network::{NetworkConfig, NtpConfig};
+use serde::{Deserialize, Serialize};
+use system::{DataDisk, SeedConfig, TmpfsConfig};
+use values::{SysctlName, SysctlValue};
+
+use crate::sample::Source;
+use crate::units::{Nanos, Utc};
+
+mod capability;
+mod service;
+
+pub use capability::{Capability, UnknownCapability};
+pub use service::{
+    ByteSize, OnDisruption, OnStartTimeout, Output, Restart, Service, ServiceError, ServiceSignal,
+    Start,
+};
+
+/// Where the initrd keeps it.
+pub const PATH: &str = "/noonmark.json";
+
+/// The whole of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootConfig {
+    /// Format version: 1.
+    pub v: u32,
+    /// The guest's host name, at most 64 bytes.
+    pub hostname: String,
+    /// The image's source date: no right clock is ever before it.
+    pub built: Utc,
+    /// Kernel modules, in the order in which they must be loaded.
+    pub modules: Vec<Module>,
+    /// The clock's settings.
+    pub clock: ClockConfig,
+    /// The status port's settings.
+    pub status: StatusConfig,
+    /// What ends PID 1's own failure.
+    pub on_failure: FailureAction,
+    /// The network; none unless asked for.
+    #[serde(default)]
+    pub network: NetworkConfig,
+    /// Time servers; none unless asked for.
+    #[serde(default)]
+    pub ntp: NtpConfig,
+    /// Whether no module can be loaded once those of the list are in (`kernel.modules_disabled`).
+    #[serde(default = "yes")]
+    pub lock_modules: bool,
+    /// Programs that PID 1 starts, in this order.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// Whether and how an instance is configured by a seed.
+    #[serde(default)]
+    pub seed: SeedConfig,
+    /// Kernel settings.
+    #[serde(default)]
+    pub sysctl: BTreeMap<SysctlName, SysctlValue>,
+    /// Sizes of the file systems in memory.
+    #[serde(default)]
+    pub tmpfs: TmpfsConfig,
+    /// Data disks, mounted in this order before any service starts.
+    #[serde(default)]
+    pub mounts: Vec<DataDisk>,
+}
+
+/// One module file of the initrd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// The module's name, with underscores, as in `/proc/modules`.
+    pub name: String,
+    /// Its path in the initrd; the file is an uncompressed ELF object.
+    pub path: String,
+}
+
+/// `[clock]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockConfig {
+    /// The ladder, best first. Empty: PID 1 leaves the clock to another program.
+    pub sources: Vec<Source>,
+    /// An offset from which the clock is stepped rather than slewed.
+    pub step: Nanos,
+    /// How often the clock is compared with the reference when nothing else wakes the loop.
+    pub watch: Nanos,
+}
+
+/// `[status]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatusConfig {
+    /// Time between two `status` records.
+    pub interval: Nanos,
+    /// Whether the guest's own programs find the last record in
+    /// [`STATUS_FILE`](crate::record::STATUS_FILE).
+    pub file: bool,
+}
+
+/// What PID 1 does when it can't go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureAction {
+    /// Turn the machine off.
+    #[default]
+    PowerOff,
+    /// Start it again.
+    Reboot,
+    /// Stop the processors and leave everything as it is, for a look from outside.
+    Halt,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for ClockConfig {
+    fn default() -> Self {
+        Self {
+            sources: alloc::vec![
+                Source::Kvm,
+                Source::Vmclock,
+                Source::VirtioRtc,
+                Source::Hyperv,
+                Source::Vmware,
+                Source::Host,
+                Source::Rtc,
+            ],
+            step: Nanos::from_micros(100),
+            watch: Nanos::from_millis(20),
+        }
+    }
+}
+
+impl Default for StatusConfig {
+    fn default() -> Self {
+        Self {
+            interval: Nanos::from_secs(1),
+            file: false,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What crosses a border of the guest, in one definition for both sides.
+//!
+//! | between | what | module |
+//! |---|---|---|
+//! | image and PID 1 | the boot configuration, and what an instance may set over it | [`config`] |
+//! | PID 1 and the host | status records, events and commands | [`record`] |
+//! | PID 1 and the host | the time channel's frames | [`channel`] |
+//! | test programs and the host | faults asked for, observations answered | [`testport`] |
+//! | NTP helper and network, helper and PID 1 | packets and samples | [`ntp`] |
+//! | seed reader and PID 1 | what a seed says, checked by both | [`seed`] |
+//!
+//! Under all of them lie [`units`] (the signs are defined there, once) and [`sample`] (the names of
+//! sources and methods, and what a reading of a clock is). Nothing here reads a clock or opens a file.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod channel;
+pub mod config;
+pub mod ntp;
+pub mod record;
+pub mod sample;
+pub mod seed;
+pub mod testport;
+pub mod units;

@@ -1,0 +1,182 @@
+//! What the seed's reader tells PID 1, and how it travels through the pipe: one line of JSON, then
+//! the files' contents in their order.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::instance::{CONTENT_MAX, Instance, Refusal, SeedFile};
+
+/// The longest line of JSON.
+const LINE_MAX: usize = 1 << 20;
+
+/// More bytes than this are no verdict.
+pub const VERDICT_MAX: usize = LINE_MAX + CONTENT_MAX;
+
+/// What was found on the disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// The seed among them.
+    pub seed: Seed,
+}
+
+/// What came of looking for a seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seed {
+    /// No disk is labelled as one.
+    #[default]
+    Absent,
+    /// There is one that can't be used, or more than one.
+    Refused {
+        /// Where it is.
+        device: Option<String>,
+        /// Why.
+        problem: String,
+    },
+    /// There is one.
+    Found {
+        /// Where it is.
+        device: String,
+        /// What it says.
+        instance: Box<Instance>,
+    },
+}
+
+/// Bytes that are no verdict.
+#[derive(Debug, Error)]
+pub enum VerdictError {
+    /// It is too long.
+    #[error("its answer is longer than {VERDICT_MAX} bytes")]
+    TooLong,
+    /// It ends early.
+    #[error("it gave no whole answer: it crashed, or ran out of time or memory")]
+    Cut,
+    /// It is no JSON of this shape.
+    #[error("its answer is wrong: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It asks for what no seed may have.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Verdict {
+    /// The bytes that travel.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Texts, numbers and lists of them always have a JSON form.
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.push(b'\n');
+        if let Seed::Found { instance, .. } = &self.seed {
+            for file in &instance.files {
+                bytes.extend_from_slice(&file.content);
+            }
+        }
+        bytes
+    }
+
+    /// Reads and checks them.
+    ///
+    /// # Errors
+    /// [`VerdictError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, VerdictError> {
+        if bytes.len() > VERDICT_MAX {
+            return Err(VerdictError::TooLong);
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let (line, mut rest) = bytes.split_at(end.ok_or(VerdictError::Cut)?);
+        rest = &rest[1..];
+        let mut verdict: Self = serde_json::from_slice(line)?;
+        if let Seed::Found { instance, .. } = &mut verdict.seed {
+            instance.check()?;
+            for SeedFile {
+                content, length, ..
+            } in &mut instance.files
+            {
+                let (own, others) = rest.split_at_checked(*length).ok_or(VerdictError::Cut)?;
+                *content = own.to_vec();
+                rest = others;
+            }
+        }
+        if rest.is_empty() {
+            Ok(verdict)
+        } else {
+            Err(VerdictError::Cut)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+    use alloc::vec;
+
+    use proptest::prelude::*;
+
+    use crate::config::values::Mode;
+
+    use super::*;
+
+    fn file(content: Vec<u8>) -> SeedFile {
+        SeedFile {
+            path: "/etc/x".parse().unwrap(),
+            mode: Mode::try_from(0o600).unwrap(),
+            uid: 1,
+            gid: 2,
+            append: true,
+            length: content.len(),
+            content,
+        }
+    }
+
+    fn verdict(contents: Vec<Vec<u8>>) -> Verdict {
+        Verdict {
+            seed: Seed::Found {
+                device: "vda".into(),
+                instance: Box::new(Instance {
+                    files: contents.into_iter().map(file).collect(),
+                    ..Instance::default()
+                }),
+            },
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_verdict_arrives_as_it_was_sent_and_never_in_part(
+            contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let sent = verdict(contents);
+            let bytes = sent.encode();
+            prop_assert_eq!(&Verdict::decode(&bytes).unwrap(), &sent);
+            prop_assert!(Verdict::decode(&bytes[..cut.index(bytes.len())]).is_err());
+            let mut longer = bytes;
+            longer.push(0);
+            prop_assert!(Verdict::decode(&longer).is_err());
+        }
+
+        #[test]
+        fn no_bytes_upset_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Verdict::decode(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_reader_that_was_broken_into_gets_nothing_past_the_check() {
+        let mut sent = verdict(vec![]);
+        let Seed::Found { instance, .. } = &mut sent.seed else {
+            unreachable!("it is made above")
+        };
+        instance.files.push(SeedFile {
+            path: "/init".parse().unwrap(),
+            ..file(vec![])
+        });
+        let error = Verdict::decode(&sent.encode()).unwrap_err();
+        assert!(error.to_string().contains("/init"), "{error}");
+    }
+}

@@ -1,0 +1,197 @@
+//! A QEMU with an accelerator, what its guests can follow, and the images that they boot.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use noonmark_contract::record::{Record, Status};
+use noonmark_contract::sample::{Method, Source};
+use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
+use noonmark_qemu::accel::{self, Choice, Decision};
+use noonmark_qemu::hub::Feed;
+use noonmark_qemu::program::{DEFAULT_PROGRAM, Qemu};
+use noonmark_qemu::vm::config::{Boot, Config, Rtc};
+use noonmark_qemu::vm::machine::Machine;
+use noonmark_tests::{build_image, workspace_root};
+
+/// Lines of the console that a failure shows.
+const TAIL_LINES: usize = 30;
+
+/// Where guests run.
+pub struct Platform {
+    /// Its name in the tests' names.
+    pub name: &'static str,
+    pub qemu: Qemu,
+    pub decision: Decision,
+    /// What a guest here follows by itself.
+    pub follows: Source,
+    method: Option<Method>,
+    /// Why ptp_kvm could not be used, in the guest's words.
+    without_kvm: Option<String>,
+}
+
+/// The images, built by the command that a user would call.
+pub struct Images {
+    pub base: PathBuf,
+    pub test: PathBuf,
+}
+
+/// A running guest whose clock is synced.
+pub struct Guest {
+    pub machine: Machine,
+    pub feed: Feed,
+    /// The first status record of a synced clock.
+    pub status: Status,
+}
+
+impl Images {
+    /// Builds both.
+    pub fn build() -> Result<Self> {
+        let folder = workspace_root().join("target/noonmark/tests");
+        let images = Self {
+            base: folder.join("base"),
+            test: folder.join("test"),
+        };
+        build_image(&images.base, &[])?;
+        build_image(&images.test, &["--test"])?;
+        Ok(images)
+    }
+}
+
+/// Boots a folder's kernel and initrd directly.
+pub fn direct(folder: &Path) -> Result<Boot> {
+    let cmdline = folder.join(CMDLINE);
+    let text = std::fs::read_to_string(&cmdline)
+        .with_context(|| format!("cannot read {}", cmdline.display()))?;
+    Ok(Boot::Direct {
+        kernel: folder.join(KERNEL),
+        initrd: folder.join(INITRD),
+        cmdline: text.trim_end().to_owned(),
+    })
+}
+
+impl Platform {
+    /// All that this machine offers; each is booted once to see what its guests follow.
+    pub fn all(images: &Images) -> Result<Vec<Self>> {
+        let named = std::env::var_os("NOONMARK_QEMU").map(PathBuf::from);
+        let first = Qemu::find(named.as_deref())?;
+        let decision = accel::choose(Choice::Auto, &first)?;
+        let plain = Qemu::find(Some(Path::new(DEFAULT_PROGRAM)));
+        let tcg = decision.accelerator == accel::Accelerator::Tcg;
+        let mut platforms = Vec::new();
+        if named.is_none() && tcg {
+            platforms.push(Self::probe("tcg", first, decision, images)?);
+        } else {
+            platforms.push(Self::probe("auto", first, decision, images)?);
+            let plain = plain?;
+            let decision = accel::choose(Choice::Tcg, &plain)?;
+            platforms.push(Self::probe("tcg", plain, decision, images)?);
+        }
+        Ok(platforms)
+    }
+
+    fn probe(name: &'static str, qemu: Qemu, decision: Decision, images: &Images) -> Result<Self> {
+        let mut platform = Self {
+            name,
+            qemu,
+            decision,
+            follows: Source::Rtc,
+            method: None,
+            without_kvm: None,
+        };
+        let mut guest = platform
+            .boot(&images.test)
+            .with_context(|| format!("probing {name}"))?;
+        let status = guest.settled()?;
+        let Some(source) = status.source else {
+            bail!("{name}: a synced guest names no source\n{}", guest.tail());
+        };
+        platform.follows = source;
+        platform.method = status.method;
+        platform.without_kvm = status
+            .sources
+            .into_iter()
+            .find(|source| source.source == Source::Kvm)
+            .and_then(|source| source.last_failure);
+        eprintln!("{}", platform.offer());
+        Ok(platform)
+    }
+
+    /// One sentence about what a guest here follows.
+    pub fn offer(&self) -> String {
+        let mut text = format!(
+            "{}: QEMU {} with {} offers {}",
+            self.name,
+            self.qemu.version(),
+            self.decision.accelerator,
+            self.follows
+        );
+        if let Some(why) = &self.without_kvm {
+            text += &format!(" (kvm: {why})");
+        }
+        text
+    }
+
+    /// A machine of two processors that boots `folder`'s image directly.
+    pub fn config(&self, folder: &Path) -> Result<Config> {
+        Ok(Config {
+            name: format!("test-{}", self.name),
+            accelerator: self.decision.accelerator,
+            vcpus: 2,
+            memory_mib: 256,
+            boot: direct(folder)?,
+            rtc: Rtc::HostUtc,
+            time_channel: true,
+            test_port: true,
+            devices: Vec::new(),
+        })
+    }
+
+    /// Boots that machine and waits for its first sync.
+    pub fn boot(&self, folder: &Path) -> Result<Guest> {
+        self.boot_config(self.config(folder)?)
+    }
+
+    /// Boots any machine and waits for its first sync.
+    pub fn boot_config(&self, config: Config) -> Result<Guest> {
+        let mut machine = Machine::start(&self.qemu, config)?;
+        let feed = machine.feed();
+        let status = machine.wait_synced(&feed, |_| {})?;
+        Ok(Guest {
+            machine,
+            feed,
+            status,
+        })
+    }
+}
+
+impl Guest {
+    /// The status once the guest has had time to climb to its best source.
+    fn settled(&mut self) -> Result<Status> {
+        let until = Instant::now() + self.machine.patience().sync() / 8;
+        let mut last = self.status.clone();
+        while Instant::now() < until && last.source == Some(Source::Rtc) {
+            let deadline = Instant::now() + self.machine.patience().answer();
+            if let Record::Status(status) =
+                self.machine
+                    .record(&self.feed, "a status record", deadline)?
+            {
+                last = status;
+            }
+        }
+        Ok(last)
+    }
+
+    /// The console's last lines, for a failure's message.
+    pub fn tail(&mut self) -> String {
+        format!(
+            "the guest's console:\n{}",
+            self.machine.console_tail(TAIL_LINES).join("\n")
+        )
+    }
+
+    /// Runs a check, and adds the guest's console to its failure.
+    pub fn check(&mut self, check: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        check(self).map_err(|error| anyhow!("{error:#}\n{}", self.tail()))
+    }
+}

@@ -1,0 +1,176 @@
+//! Guests that are configured by a seed disk, by the kernel command line, or by neither.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use noonmark_contract::record::{Event, Origin, Record, SeedState, Status};
+use noonmark_image::seed::{self, Seed};
+use noonmark_qemu::vm::config::{Boot, Device};
+use noonmark_qemu::vm::error::MachineError;
+use noonmark_tests::{build_image, workspace_root};
+use tempfile::TempDir;
+
+use crate::platform::{Guest, Images, Platform};
+
+/// What `cloud-localds` made of a cloud-config with the host name `sundial`, packed by gzip.
+const ISO: &[u8] = include_bytes!("../../../init/seed/tests/seed/images/cloud-localds.gz");
+
+/// More than it unpacks to.
+const ISO_MAX: u64 = 16 << 20;
+
+/// A program that exits with 7 and does nothing else: an ELF header, one segment, and
+/// `mov edi, 7; mov eax, 60; syscall`.
+const PROGRAM: &str = "f0VMRgIBAQAAAAAAAAAAAAIAPgABAAAAeABAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAEAAOAABAAAAAAAAAAEA\
+                       AAAFAAAAAAAAAAAAAAAAAEAAAAAAAAAAQAAAAAAAhAAAAAAAAACEAAAAAAAAAAAQAAAAAAAAvwcAAAC4PAAAAA8F";
+
+/// Name, files and programs come from a FAT seed, the watch from the command line over the seed.
+pub fn is_configured_by_seed_and_command_line(platform: &Platform, _: &Images) -> Result<()> {
+    let user_data = format!(
+        "#cloud-config\nhostname: sundial\npackages: [vim]\nwrite_files:\n- path: /opt/seven\n  \
+         encoding: b64\n  permissions: '0755'\n  content: {PROGRAM}\nruncmd:\n- [/opt/seven]\n- [/opt/seven]\n"
+    );
+    let disk = seed::write(&Seed {
+        user_data: user_data.as_bytes(),
+        meta_data: b"instance-id: i-1\nlocal-hostname: other\n",
+        network_config: None,
+    })?;
+    let words = " noonmark.clock.watch_ms=50 noonmark.colour=red";
+    let (mut guest, _disks) = boot(platform, &[&disk], words)?;
+    guest.check(|guest| {
+        let (status, events) = set_up(guest, "runcmd.1: exited 7")?;
+        let place = |text: &str| events.iter().position(|event| event.contains(text));
+        ensure!(
+            place("runcmd.0: exited 7") < place("runcmd.1: started"),
+            "not one after the other: {events:?}"
+        );
+        ensure!(status.seed.state == SeedState::Applied, "{:?}", status.seed);
+        ensure!(
+            status.seed.instance_id.as_deref() == Some("i-1"),
+            "{:?}",
+            status.seed
+        );
+        ensure!(
+            status.seed.ignored == ["packages: the guest has no package manager"],
+            "{:?}",
+            status.seed
+        );
+        is_from(&status, "hostname", "sundial", Origin::Seed)?;
+        is_from(&status, "clock.watch_ms", "50", Origin::Cmdline)?;
+        is_from(&status, "clock.step_us", "100", Origin::Image)?;
+        // It was told before the clock was right, and so before anybody listened.
+        let console = guest.tail();
+        ensure!(console.contains("noonmark.colour: unknown key"), "not told");
+        Ok(())
+    })
+}
+
+/// An ISO 9660 seed is read; with another one beside it neither is taken, and the guest's clock is
+/// right and its own name stands all the same.
+pub fn takes_one_seed_and_refuses_two(platform: &Platform, _: &Images) -> Result<()> {
+    let iso = noonmark_image::compress::decompress(ISO, ISO_MAX)?;
+    // In a CD-ROM drive, where most people put it.
+    let (mut guest, _disks) = boot_with(platform, &[&iso], "", |path| Device::Cdrom { path })?;
+    guest.check(|guest| {
+        let (status, _) = set_up(guest, "")?;
+        ensure!(
+            status.seed.device.as_deref() == Some("sr0"),
+            "{:?}",
+            status.seed
+        );
+        is_from(&status, "hostname", "sundial", Origin::Seed)
+    })?;
+    drop(guest);
+    let (mut guest, _disks) = boot(platform, &[&iso, &iso], "")?;
+    guest.check(|guest| {
+        let (status, _) = set_up(guest, "")?;
+        ensure!(status.seed.state == SeedState::Refused, "{:?}", status.seed);
+        let problem = status.seed.problem.clone().unwrap_or_default();
+        ensure!(problem.contains("vda, vdb"), "{problem}");
+        is_from(&status, "hostname", "noonmark", Origin::Image)
+    })
+}
+
+/// An image that takes seeds, built by the command that a user would call.
+fn image() -> Result<PathBuf> {
+    let folder = workspace_root().join("target/noonmark/tests/seed");
+    std::fs::create_dir_all(&folder)?;
+    let spec = folder.join("guest.toml");
+    write(&spec, b"[seed]\nenabled = true\ncdrom = true\n")?;
+    let out = folder.join("image");
+    let spec = spec.to_str().context("the checkout's path is no UTF-8")?;
+    build_image(&out, &["--spec", spec])?;
+    Ok(out)
+}
+
+/// Boots that image with these disks and further words on its command line.
+fn boot(platform: &Platform, disks: &[&[u8]], words: &str) -> Result<(Guest, TempDir)> {
+    boot_with(platform, disks, words, |path| Device::Disk {
+        path,
+        writable: false,
+    })
+}
+
+/// The same, with the disks in such a device.
+fn boot_with(
+    platform: &Platform,
+    disks: &[&[u8]],
+    words: &str,
+    device: fn(PathBuf) -> Device,
+) -> Result<(Guest, TempDir)> {
+    let folder = tempfile::tempdir()?;
+    let mut config = platform.config(&image()?)?;
+    config.test_port = false;
+    if let Boot::Direct { cmdline, .. } = &mut config.boot {
+        cmdline.push_str(words);
+    }
+    for (index, disk) in disks.iter().enumerate() {
+        let path = folder.path().join(format!("seed{index}.img"));
+        write(&path, disk)?;
+        config.devices.push(device(path));
+    }
+    Ok((platform.boot_config(config)?, folder))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| path.display().to_string())
+}
+
+/// Waits until the seed is dealt with and an event with this text has come; gives the events so far.
+fn set_up(guest: &mut Guest, wanted: &str) -> Result<(Status, Vec<String>)> {
+    let deadline = Instant::now() + guest.machine.patience().sync();
+    let mut events: Vec<String> = Vec::new();
+    let mut last = guest.status.clone();
+    loop {
+        let done = last.seed.state != SeedState::Looking
+            && (wanted.is_empty() || events.iter().any(|event| event.contains(wanted)));
+        if done {
+            return Ok((last, events));
+        }
+        match guest
+            .machine
+            .record(&guest.feed, "the seed's end", deadline)
+        {
+            Ok(Record::Status(status)) => last = status,
+            Ok(Record::Event(record)) => events.push(match record.event {
+                Event::Service { name, what } => format!("{name}: {what}"),
+                other => format!("{other:?}"),
+            }),
+            Err(MachineError::Deadline { .. }) => {
+                bail!("no `{wanted}`: {:?}; {events:?}", last.seed)
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is_from(status: &Status, key: &str, value: &str, origin: Origin) -> Result<()> {
+    let Some(effective) = status.config.get(key) else {
+        bail!("the status lacks {key}: {:?}", status.config);
+    };
+    ensure!(
+        effective.value == value && effective.origin == origin,
+        "{key}: {effective:?}, expected {value} from {origin:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! The list of VM tests, and what each needs.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use noonmark_contract::sample::Source;
+use noonmark_tests::not_run;
+
+use crate::platform::{Images, Platform};
+use crate::{
+    appliance, bench, boot, disks, faults, firstread, freeze, hostile, lifetime, ntp, power,
+    recovery, seed, services,
+};
+
+/// What a test does on a platform.
+type Body = fn(&Platform, &Images) -> Result<()>;
+
+/// On which platforms a test makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    /// Each one.
+    Every,
+    /// Those whose guests follow this source by themselves.
+    Following(Follows),
+    /// The first one is enough: the claim doesn't depend on the clock's source.
+    First,
+}
+
+/// [`Source`], as far as the tests tell platforms apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Follows {
+    Kvm,
+    Host,
+}
+
+const TESTS: &[(&str, On, Body)] = &[
+    (
+        "recovers_by_ptp_kvm",
+        On::Following(Follows::Kvm),
+        recovery::by_ptp_kvm,
+    ),
+    (
+        "recovers_by_the_host_channel",
+        On::Following(Follows::Host),
+        recovery::by_the_host_channel,
+    ),
+    (
+        "recovers_on_one_processor",
+        On::Every,
+        recovery::on_one_processor,
+    ),
+    (
+        "is_right_again_after_a_pause",
+        On::Every,
+        recovery::after_a_pause,
+    ),
+    (
+        "looks_at_once_when_kicked",
+        On::Every,
+        recovery::when_kicked,
+    ),
+    (
+        "recovers_from_what_its_programs_do",
+        On::Every,
+        faults::done_in_the_guest,
+    ),
+    (
+        "recovers_in_another_qemu",
+        On::First,
+        faults::moved_to_another_qemu,
+    ),
+    (
+        "sees_through_a_lying_host",
+        On::First,
+        faults::sees_through_a_lying_host,
+    ),
+    (
+        "lets_go_of_an_unplugged_phc",
+        On::First,
+        faults::lets_go_of_an_unplugged_phc,
+    ),
+    (
+        "boots_right_from_a_wrong_rtc",
+        On::Every,
+        boot::from_a_wrong_rtc,
+    ),
+    ("boots_by_uefi", On::Every, boot::by_uefi),
+    (
+        "falls_back_to_the_rtc",
+        On::Following(Follows::Host),
+        boot::falls_back_to_the_rtc,
+    ),
+    (
+        "a_base_image_has_no_test_port",
+        On::First,
+        boot::a_base_image_has_no_test_port,
+    ),
+    (
+        "keeps_within_its_budget",
+        On::First,
+        boot::keeps_within_its_budget,
+    ),
+    (
+        "a_liar_among_three_time_servers_is_outvoted",
+        On::First,
+        ntp::a_liar_among_three_servers_is_outvoted,
+    ),
+    (
+        "an_appliance_answers_with_the_right_time",
+        On::First,
+        appliance::answers_with_the_right_time,
+    ),
+    (
+        "survives_garbage_on_every_port",
+        On::Every,
+        hostile::survives_garbage_on_every_port,
+    ),
+    (
+        "a_peer_is_measured_beside_pid_1",
+        On::Following(Follows::Kvm),
+        bench::a_peer_is_measured_beside_pid_1,
+    ),
+    (
+        "is_troubled_by_no_service",
+        On::First,
+        services::troubled_by_none,
+    ),
+    ("needs_no_listener", On::First, hostile::needs_no_listener),
+    (
+        "is_configured_by_seed_and_command_line",
+        On::First,
+        seed::is_configured_by_seed_and_command_line,
+    ),
+    (
+        "takes_one_seed_and_refuses_two",
+        On::First,
+        seed::takes_one_seed_and_refuses_two,
+    ),
+    (
+        "shows_no_service_a_wrong_clock_at_boot",
+        On::First,
+        firstread::never_wrong,
+    ),
+    (
+        "freezes_a_service_while_its_clock_is_wrong",
+        On::Every,
+        freeze::reads_no_wrong_time_once_noticed,
+    ),
+    (
+        "mounts_data_disks_by_label",
+        On::First,
+        disks::mounted_by_label_and_taken_down_clean,
+    ),
+    (
+        "ends_as_chosen_without_a_required_disk",
+        On::First,
+        disks::without_a_required_disk,
+    ),
+    ("powers_off_when_told", On::First, power::off_in_each_way),
+    (
+        "powers_off_by_signal_services_first",
+        On::First,
+        power::off_by_signal_services_first,
+    ),
+    (
+        "restarts_when_told",
+        On::First,
+        lifetime::restarts_when_told,
+    ),
+    (
+        "a_dead_guest_is_told_with_its_console",
+        On::First,
+        lifetime::a_dead_guest_is_told,
+    ),
+    (
+        "interrupted_leaves_nothing",
+        On::First,
+        lifetime::interrupted_leaves_nothing,
+    ),
+    (
+        "killed_leaves_no_qemu",
+        On::First,
+        lifetime::killed_leaves_no_qemu,
+    ),
+];
+
+/// All tests by name, for `--list`, which boots nothing.
+pub fn names() -> Vec<Trial> {
+    TESTS
+        .iter()
+        .map(|(name, ..)| Trial::test(*name, || Ok(())))
+        .collect()
+}
+
+/// Finds the platforms, boots each once to see what it offers, and lists what can run.
+pub fn plan(arguments: &Arguments) -> Result<Vec<Trial>> {
+    let images = Arc::new(Images::build()?);
+    let platforms: Vec<Arc<Platform>> = Platform::all(&images)?.into_iter().map(Arc::new).collect();
+    let mut trials = Vec::new();
+    for &(name, on, body) in TESTS {
+        let mut places = 0;
+        for (index, platform) in platforms.iter().enumerate() {
+            let fits = match on {
+                On::Every => true,
+                On::First => index == 0,
+                On::Following(Follows::Kvm) => platform.follows == Source::Kvm,
+                On::Following(Follows::Host) => platform.follows == Source::Host,
+            };
+            if fits {
+                places += 1;
+                let (platform, images) = (Arc::clone(platform), Arc::clone(&images));
+                trials.push(Trial::test(
+                    format!("{}::{name}", platform.name),
+                    move || {
+                        body(&platform, &images).map_err(|error| Failed::from(format!("{error:#}")))
+                    },
+                ));
+            }
+        }
+        if places == 0 && wanted(arguments, name) {
+            not_run(name, &why_nowhere(on, &platforms))?;
+        }
+    }
+    Ok(trials)
+}
+
+fn wanted(arguments: &Arguments, name: &str) -> bool {
+    arguments
+        .filter
+        .as_ref()
+        .is_none_or(|filter| name.contains(filter.as_str()))
+}
+
+/// Why a test fits no platform, in the platforms' own words.
+fn why_nowhere(on: On, platforms: &[Arc<Platform>]) -> String {
+    let wanted = match on {
+        On::Following(Follows::Kvm) => "ptp_kvm",
+        On::Following(Follows::Host) => "the host's time channel as best source",
+        On::Every | On::First => "a QEMU",
+    };
+    let offers: Vec<String> = platforms.iter().map(|platform| platform.offer()).collect();
+    format!("needs {wanted}; {}", offers.join("; "))
+}

@@ -1,0 +1,336 @@
+//! APT with a state of its own: package lists, cache and sources live under the project's cache, so
+//! that the machine's own sources and lists stay as they are, and nothing here but an installation
+//! needs root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use xshell::{Shell, cmd};
+
+use crate::exec;
+use crate::progress;
+use crate::workspace::Workspace;
+
+use super::sources;
+
+/// Package lists younger than this are taken as they are, until they turn out to be wrong.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// APT as seen through one set of sources.
+#[derive(Debug)]
+pub struct Apt {
+    shell: Shell,
+    dir: PathBuf,
+    what: String,
+    release: Option<String>,
+}
+
+/// A package as the archive has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version, with epoch and revision.
+    pub version: String,
+    /// `amd64`, `all`, ...
+    pub architecture: String,
+    /// The names of the first alternative of each dependency.
+    pub depends: Vec<String>,
+}
+
+/// What the machine calls itself (os-release(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    /// `debian`, `ubuntu`, ...
+    pub id: String,
+    /// `bookworm`, `noble`, ...
+    pub codename: String,
+}
+
+impl Distribution {
+    /// Reads `/etc/os-release`.
+    ///
+    /// # Errors
+    ///
+    /// The machine has no `apt-get`, or doesn't say which release it is.
+    pub fn of_machine() -> Result<Self> {
+        if !Path::new("/usr/bin/apt-get").exists() {
+            bail!(
+                "this machine has no apt-get, so packages can't be fetched here; install QEMU \
+                 (qemu-system-x86_64) by your distribution's means, and name a kernel with \
+                 `kernel.image` and `kernel.modules` in guest.toml"
+            );
+        }
+        let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+        let value = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+                .map(|value| value.trim_matches(['"', '\'']).to_owned())
+        };
+        Ok(Self {
+            id: value("ID").unwrap_or_default(),
+            codename: value("VERSION_CODENAME")
+                .context("/etc/os-release has no VERSION_CODENAME: which release is this?")?,
+        })
+    }
+}
+
+impl Apt {
+    /// The machine's own release, or another suite derived from its entries.
+    ///
+    /// # Errors
+    ///
+    /// The machine has no entry of its distribution's own, or the state can't be written.
+    pub fn open(workspace: &Workspace, suite: Option<&str>) -> Result<Self> {
+        let distribution = Distribution::of_machine()?;
+        let machine = sources::of_machine(Path::new("/etc/apt"))?;
+        let entries = match suite {
+            None => sources::own(&machine, &distribution.codename),
+            Some(suite) => sources::for_suite(&machine, &distribution.codename, suite),
+        };
+        if entries.is_empty() {
+            bail!(
+                "neither /etc/apt/sources.list nor /etc/apt/sources.list.d has an entry for {} {}, \
+                 so there is no archive to fetch packages from",
+                distribution.id,
+                distribution.codename
+            );
+        }
+        let apt = Self {
+            shell: Shell::new().context("cannot tell the current folder")?,
+            dir: workspace
+                .cache()
+                .join("apt")
+                .join(suite.unwrap_or("machine").replace('/', "_")),
+            what: suite.map_or_else(
+                || format!("{} {}", distribution.id, distribution.codename),
+                |suite| format!("suite {suite}"),
+            ),
+            release: suite.filter(|suite| suite.contains('-')).map(str::to_owned),
+        };
+        apt.write(&sources::render(&entries))?;
+        Ok(apt)
+    }
+
+    /// What the sources are, in words: `debian bookworm`, `suite bookworm-backports`.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The configuration that makes APT use this state: `apt-get -c FILE`.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("apt.conf")
+    }
+
+    /// Fetches the package lists where they are missing or old.
+    ///
+    /// # Errors
+    ///
+    /// As [`Apt::update`].
+    pub fn refresh(&self) -> Result<()> {
+        let fresh = fs::metadata(self.stamp())
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|at| {
+                SystemTime::now()
+                    .duration_since(at)
+                    .is_ok_and(|age| age < FRESH)
+            });
+        if fresh { Ok(()) } else { self.update() }
+    }
+
+    /// Fetches the package lists.
+    ///
+    /// # Errors
+    ///
+    /// An archive can't be reached or says what APT doesn't trust.
+    pub fn update(&self) -> Result<()> {
+        let step = progress::step(format!("fetching the package lists of {}", self.what));
+        let config = self.config();
+        // Without this option an archive that can't be reached is only a warning.
+        exec::read(cmd!(
+            self.shell,
+            "apt-get -c {config} -o APT::Update::Error-Mode=any update"
+        ))
+        .with_context(|| {
+            format!(
+                "the package lists of {} can't be fetched; is there a network, and do the entries \
+                 in /etc/apt still exist?",
+                self.what
+            )
+        })?;
+        fs::write(self.stamp(), "")
+            .with_context(|| format!("cannot write {}", self.stamp().display()))?;
+        step.vanish();
+        Ok(())
+    }
+
+    /// The package's newest version that the sources prefer; none where they have no such package.
+    ///
+    /// # Errors
+    ///
+    /// APT itself fails.
+    pub fn candidate(&self, name: &str) -> Result<Option<Package>> {
+        let config = self.config();
+        let release = self.release_option();
+        let output = exec::outcome(cmd!(
+            self.shell,
+            "apt-cache -c {config} {release...} show --no-all-versions {name}"
+        ))?;
+        // A name that isn't there is a failure to apt-cache, and a virtual one an empty answer.
+        if !output.status.success() {
+            return Ok(None);
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(sources::stanzas(&text)
+            .first()
+            .and_then(|fields| package(fields)))
+    }
+
+    /// Downloads one version of a package into `folder` and returns the file.
+    ///
+    /// # Errors
+    ///
+    /// The archive doesn't have it (any more), or can't be reached.
+    pub fn download(&self, name: &str, version: &str, folder: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let config = self.config();
+        let wanted = format!("{name}={version}");
+        // apt-get checks size and hash against the signed package list.
+        let _here = self.shell.push_dir(folder);
+        exec::read(cmd!(self.shell, "apt-get -c {config} -q download {wanted}"))
+            .with_context(|| format!("cannot fetch {name} {version} from {}", self.what))?;
+        // The file's name has the version with its epoch's colon escaped.
+        let prefix = format!("{name}_{}_", version.replace(':', "%3a"));
+        fs::read_dir(folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|file| file.to_string_lossy().starts_with(&prefix))
+            })
+            .ok_or_else(|| anyhow!("apt-get left no {prefix}*.deb in {}", folder.display()))
+    }
+
+    /// The arguments of the `apt-get` that installs packages from these sources. It never removes
+    /// or downgrades anything, and brings no more than is needed.
+    pub fn install_arguments(&self, packages: &[&str]) -> Vec<String> {
+        let mut arguments = vec!["-c".to_owned(), self.config().display().to_string()];
+        arguments.extend(self.release_option());
+        arguments.extend(["--no-remove", "--no-install-recommends", "install"].map(str::to_owned));
+        arguments.extend(packages.iter().map(|&package| package.to_owned()));
+        arguments
+    }
+
+    fn release_option(&self) -> Vec<String> {
+        self.release
+            .iter()
+            .flat_map(|release| ["-o".to_owned(), format!("APT::Default-Release={release}")])
+            .collect()
+    }
+
+    fn stamp(&self) -> PathBuf {
+        self.dir.join("updated")
+    }
+
+    /// Lays the state out; package lists of other sources than before are fetched anew.
+    fn write(&self, entries: &str) -> Result<()> {
+        let folders = ["sources", "lists/partial", "cache/archives/partial"];
+        for folder in folders.map(|folder| self.dir.join(folder)) {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let sources = self.dir.join("sources/noonmark.sources");
+        if fs::read_to_string(&sources).is_ok_and(|before| before != entries) {
+            // Where there is none yet, there is nothing to remove either.
+            let _ = fs::remove_file(self.stamp());
+        }
+        for (path, text) in [
+            (sources, entries.to_owned()),
+            (self.config(), self.config_text()),
+        ] {
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn config_text(&self) -> String {
+        let dir = self.dir.display();
+        let sandbox = if rustix::process::geteuid().is_root() {
+            // APT's own unprivileged user can't enter a checkout in somebody's home.
+            "APT::Sandbox::User \"root\";\n"
+        } else {
+            ""
+        };
+        format!(
+            "// Written by `cargo xtask`; the machine's own sources and lists are not used.\n\
+             Dir::Etc::SourceList \"/dev/null\";\n\
+             Dir::Etc::SourceParts \"{dir}/sources\";\n\
+             Dir::State::Lists \"{dir}/lists\";\n\
+             Dir::Cache \"{dir}/cache\";\n\
+             Dir::Cache::pkgcache \"pkgcache.bin\";\n\
+             Dir::Cache::srcpkgcache \"srcpkgcache.bin\";\n\
+             Acquire::Languages \"none\";\n\
+             Acquire::Retries \"3\";\n\
+             Acquire::http::Timeout \"30\";\n\
+             Acquire::https::Timeout \"30\";\n\
+             #clear APT::Update::Post-Invoke;\n\
+             #clear APT::Update::Post-Invoke-Success;\n\
+             {sandbox}"
+        )
+    }
+}
+
+fn package(fields: &[(String, String)]) -> Option<Package> {
+    let value = |wanted: &str| {
+        fields
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.clone())
+    };
+    Some(Package {
+        name: value("Package")?,
+        version: value("Version")?,
+        architecture: value("Architecture")?,
+        depends: value("Depends")
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|dependency| dependency.split(['|', '(', ':']).next())
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_read_from_what_apt_cache_shows() {
+        let text = "\
+Package: linux-image-7.2.13+deb14-cloud-amd64
+Version: 7.2.13-1
+Architecture: amd64
+Depends: dracut | initramfs-tools (>= 0.120+deb8u2), linux-base-7.2.13+deb14-cloud-amd64 (= 7.2.13-1)
+Description: Linux
+ on several lines
+";
+        let fields = &sources::stanzas(text)[0];
+        assert_eq!(
+            package(fields),
+            Some(Package {
+                name: "linux-image-7.2.13+deb14-cloud-amd64".into(),
+                version: "7.2.13-1".into(),
+                architecture: "amd64".into(),
+                depends: vec![
+                    "dracut".into(),
+                    "linux-base-7.2.13+deb14-cloud-amd64".into()
+                ],
+            })
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! What commands need from the host: looked for first, and only then brought in.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use noonmark_qemu::program::{Qemu, QemuError};
+use xshell::{Shell, cmd};
+
+use crate::exec;
+use crate::progress;
+use crate::workspace::Workspace;
+
+use super::install;
+
+/// The target that the guest's programs are compiled for.
+pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Programs by which tests read disks, file systems and archives, each with the package that has it.
+const DISK_TOOLS: &[(&str, &str)] = &[
+    ("sgdisk", "gdisk"),
+    ("fsck.fat", "dosfstools"),
+    ("mcopy", "mtools"),
+    ("objdump", "binutils"),
+    ("cpio", "cpio"),
+];
+
+/// Where administrators' programs are, which a user's `PATH` may lack.
+const ADMINISTRATORS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// One thing that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A QEMU for x86-64: the one named, else the distribution's.
+    Qemu(Option<PathBuf>),
+    /// Rust's standard library for [`GUEST_TARGET`].
+    GuestTarget,
+    /// `rustfmt` and `clippy`.
+    TestTools,
+    /// What tests read disks, file systems and archives with.
+    DiskTools,
+    /// `qemu-img`, for disks in other formats.
+    QemuImg,
+}
+
+/// What was found of a need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It is there; what it is.
+    Found(String),
+    /// It isn't; what brings it.
+    Missing(String),
+}
+
+impl Need {
+    /// What it is called in a table.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Qemu(_) => "QEMU",
+            Self::GuestTarget => "Rust target for the guest",
+            Self::TestTools => "rustfmt and clippy",
+            Self::DiskTools => "programs that read disks",
+            Self::QemuImg => "qemu-img",
+        }
+    }
+
+    /// Looks for it; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// It can't be told, or it was named and isn't there.
+    pub fn look(&self, workspace: &Workspace) -> Result<Finding> {
+        let shell = shell(workspace)?;
+        match self {
+            Self::Qemu(named) => match Qemu::find(named.as_deref()) {
+                Ok(qemu) => Ok(Finding::Found(format!(
+                    "{} {}",
+                    qemu.path().display(),
+                    qemu.version()
+                ))),
+                // What was named can't be installed; only the distribution's own can.
+                Err(QemuError::Absent { .. }) if named.is_none() => Ok(Finding::Missing(
+                    "apt-get install qemu-system-x86".to_owned(),
+                )),
+                Err(error) => Err(error.into()),
+            },
+            Self::GuestTarget => {
+                let sysroot = exec::read(cmd!(shell, "rustc --print sysroot"))?;
+                let library = Path::new(sysroot.trim())
+                    .join("lib/rustlib")
+                    .join(GUEST_TARGET)
+                    .join("lib");
+                Ok(if library.is_dir() {
+                    Finding::Found(GUEST_TARGET.to_owned())
+                } else {
+                    Finding::Missing(format!("rustup target add {GUEST_TARGET}"))
+                })
+            }
+            Self::QemuImg => Ok(match exec::read(cmd!(shell, "qemu-img --version")) {
+                Ok(version) => Finding::Found(first_line(&version)),
+                Err(_) => Finding::Missing("apt-get install qemu-utils".to_owned()),
+            }),
+            Self::DiskTools => Ok(match missing_disk_tools().as_slice() {
+                [] => Finding::Found("in the PATH".to_owned()),
+                packages => Finding::Missing(format!("apt-get install {}", packages.join(" "))),
+            }),
+            Self::TestTools => {
+                let works =
+                    |command| exec::outcome(command).is_ok_and(|output| output.status.success());
+                let there = works(cmd!(shell, "cargo fmt --version"))
+                    && works(cmd!(shell, "cargo clippy --version"));
+                Ok(if there {
+                    Finding::Found("with the toolchain".to_owned())
+                } else {
+                    Finding::Missing("rustup component add rustfmt clippy".to_owned())
+                })
+            }
+        }
+    }
+
+    /// Brings it in where it is missing, saying so.
+    ///
+    /// # Errors
+    ///
+    /// It can't be had; the error says what to do by hand.
+    pub fn meet(&self, workspace: &Workspace) -> Result<()> {
+        let Finding::Missing(_) = self.look(workspace)? else {
+            return Ok(());
+        };
+        let shell = shell(workspace)?;
+        match self {
+            Self::Qemu(_) => {
+                install::install(workspace, &["qemu-system-x86"], "QEMU runs the guest")?;
+            }
+            Self::QemuImg => install::install(workspace, &["qemu-utils"], "qemu-img writes qcow2")?,
+            Self::DiskTools => install::install(
+                workspace,
+                &missing_disk_tools(),
+                "tests read what noonmark writes with other programs",
+            )?,
+            Self::GuestTarget => rustup(
+                cmd!(shell, "rustup target add {GUEST_TARGET}"),
+                "Rust's library for the guest",
+            )?,
+            Self::TestTools => rustup(
+                cmd!(shell, "rustup component add rustfmt clippy"),
+                "rustfmt and clippy",
+            )?,
+        }
+        match self.look(workspace)? {
+            Finding::Found(_) => Ok(()),
+            Finding::Missing(way) => {
+                bail!(
+                    "{} is still missing after it was installed; try: {way}",
+                    self.name()
+                )
+            }
+        }
+    }
+}
+
+/// Brings in all that is missing.
+///
+/// # Errors
+///
+/// As [`Need::meet`].
+pub fn meet(workspace: &Workspace, needs: &[Need]) -> Result<()> {
+    needs.iter().try_for_each(|need| need.meet(workspace))
+}
+
+/// The packages of those [`DISK_TOOLS`] that aren't there.
+fn missing_disk_tools() -> Vec<&'static str> {
+    let search = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = env::split_paths(&search)
+        .chain(ADMINISTRATORS.map(PathBuf::from))
+        .collect();
+    DISK_TOOLS
+        .iter()
+        .filter(|(program, _)| !folders.iter().any(|folder| folder.join(program).is_file()))
+        .map(|(_, package)| *package)
+        .collect()
+}
+
+fn shell(workspace: &Workspace) -> Result<Shell> {
+    let shell = Shell::new().context("cannot tell the current folder")?;
+    shell.change_dir(workspace.root());
+    Ok(shell)
+}
+
+fn rustup(command: xshell::Cmd<'_>, what: &str) -> Result<()> {
+    let line = command.to_string();
+    let step = progress::step(format!("{line}: {what}"));
+    exec::read(command).with_context(|| {
+        format!(
+            "{what} can't be installed by rustup; if this toolchain is not rustup's, install it by \
+             the means that the toolchain came by"
+        )
+    })?;
+    step.done(format!("installed {what}"));
+    Ok(())
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

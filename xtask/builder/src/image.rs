@@ -1,0 +1,322 @@
+//! Builds an image where anything that it is made of has changed since the last time.
+
+use std::convert::Infallible;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context as _, Result, anyhow};
+use noonmark_image::build::{self, BuildError, Inputs, Outputs};
+use noonmark_image::deb::PackageId;
+use noonmark_image::hash::Sha256Hex;
+use noonmark_image::output;
+use noonmark_image::spec::{KernelSource, LoadedFile, Spec};
+use noonmark_image::uki::Stub;
+use noonmark_qemu::signals::{self, CleanupGuard};
+use serde::{Deserialize, Serialize};
+
+use crate::host::needs::{self, Need};
+use crate::kernel::{self, Chosen};
+use crate::packages::Pins;
+use crate::peer::Peer;
+use crate::programs::{self, Programs};
+use crate::progress;
+use crate::workspace::Workspace;
+use crate::{nic, provenance, stub};
+
+/// The file beside the artifacts that tells what they were made of.
+const STAMP: &str = ".stamp.json";
+
+/// Which image of a spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What is shipped.
+    Base,
+    /// The same with the program that disturbs the clock.
+    Test,
+    /// A test image whose guest follows the PHC of a NIC.
+    Nic,
+    /// A test image whose clock this peer keeps, not PID 1.
+    Peer(&'static Peer),
+}
+
+impl Kind {
+    /// Its name in messages and paths.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Test => "test",
+            Self::Nic => "NIC",
+            Self::Peer(peer) => peer.name,
+        }
+    }
+}
+
+/// What to build.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The image's description.
+    pub spec_file: &'a Path,
+    /// Which image of it.
+    pub kind: Kind,
+    /// Where the artifacts go.
+    pub folder: &'a Path,
+    /// Whether nothing but the packages of `guest.lock` will do.
+    pub locked: bool,
+}
+
+/// An image on disk.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The folder of its artifacts.
+    pub folder: PathBuf,
+    /// What it was made from.
+    pub spec: Spec,
+    /// The artifacts' names and sizes in bytes.
+    pub artifacts: Vec<(String, u64)>,
+    /// Whether it had to be made anew.
+    pub rebuilt: bool,
+}
+
+/// What the artifacts were made of, and which they are.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stamp {
+    fingerprint: Sha256Hex,
+    /// Name and size of each.
+    artifacts: Vec<(String, u64)>,
+}
+
+/// Everything but the kernel's bytes, which are only read when they are needed.
+struct Ingredients {
+    spec: Spec,
+    file: PathBuf,
+    text: String,
+    files: Vec<LoadedFile>,
+    programs: Programs,
+    kernel: Chosen,
+    /// The package of systemd's EFI stub; none where no disk is to be made.
+    stub: Option<PackageId>,
+    /// The packages of the peer's program, where there is a peer.
+    peer: Option<(&'static Peer, Vec<PackageId>)>,
+}
+
+/// Builds the image into its folder, or finds that it is there already.
+///
+/// # Errors
+///
+/// Something that goes into it is missing or wrong, or the folder can't be written.
+pub fn build(workspace: &Workspace, order: &Order<'_>) -> Result<Image> {
+    let (kind, folder) = (order.kind, order.folder);
+    let ingredients = gather(workspace, order)?;
+    let fingerprint = ingredients.fingerprint(workspace, kind)?;
+    let image = |spec, artifacts, rebuilt| Image {
+        folder: folder.to_path_buf(),
+        spec,
+        artifacts,
+        rebuilt,
+    };
+    if let Some(artifacts) = current(folder, fingerprint) {
+        return Ok(image(ingredients.spec, artifacts, false));
+    }
+    let (spec, outputs) = compose(workspace, ingredients, kind)?;
+    let stamp = folder.join(STAMP);
+    // Without a stamp the folder counts as stale, whatever happens from here on.
+    if stamp.exists() {
+        fs::remove_file(&stamp).with_context(|| format!("cannot remove {}", stamp.display()))?;
+    }
+    let unfinished = clean_after_signal(folder);
+    output::write_all(folder, &outputs.artifacts)?;
+    let made = Stamp {
+        fingerprint,
+        artifacts: outputs
+            .artifacts
+            .iter()
+            .map(|artifact| (artifact.name.to_owned(), artifact.bytes.len() as u64))
+            .collect(),
+    };
+    let text = serde_json::to_vec_pretty(&made).context("a stamp has no JSON form")?;
+    output::write_file(&stamp, &text)?;
+    drop(unfinished);
+    Ok(image(spec, made.artifacts, true))
+}
+
+/// Removes what an earlier build that was killed left half-written, and registers the same for a
+/// signal during this one.
+fn clean_after_signal(folder: &Path) -> CleanupGuard {
+    output::remove_unfinished(folder);
+    let folder = folder.to_owned();
+    let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || output::remove_unfinished(&folder));
+    let Ok(((), guard)) = signals::register_with(|| Ok::<_, Infallible>(((), cleanup)));
+    guard
+}
+
+/// Where an image goes that nobody gave a folder for.
+pub fn default_folder(workspace: &Workspace, kind: Kind) -> PathBuf {
+    workspace
+        .state()
+        .join("image")
+        .join(kind.name().to_lowercase())
+}
+
+/// Compiles the programs and fetches the kernel, both at once: one waits for the processor, the
+/// other for the network.
+fn gather(workspace: &Workspace, order: &Order<'_>) -> Result<Ingredients> {
+    let spec_file = order.spec_file;
+    let text = fs::read_to_string(spec_file)
+        .with_context(|| format!("cannot read {}", spec_file.display()))?;
+    let mut spec = Spec::parse(&text, spec_file)?;
+    let peer = match order.kind {
+        Kind::Peer(peer) => {
+            peer.adapt(&mut spec);
+            Some((peer, peer.choose(workspace)?))
+        }
+        Kind::Nic => {
+            nic::adapt(&mut spec);
+            None
+        }
+        Kind::Base | Kind::Test => None,
+    };
+    let base = spec_file.parent().unwrap_or(Path::new("."));
+    let files = spec.load_files(base)?;
+    let pins = Pins::beside(spec_file, order.locked)?;
+    let (programs, packages) = thread::scope(|scope| {
+        let programs = scope.spawn(|| {
+            needs::meet(workspace, &[Need::GuestTarget])?;
+            programs::build(workspace)
+        });
+        let packages = kernel::choose(workspace, &spec, base, &pins).and_then(|kernel| {
+            // An image for experiments is booted directly and has no disk.
+            let stub = (order.kind == Kind::Base)
+                .then(|| stub::choose(workspace, &pins))
+                .transpose()?;
+            Ok((kernel, stub))
+        });
+        let programs = programs
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the thread that builds init panicked")));
+        (programs, packages)
+    });
+    let (kernel, stub) = packages?;
+    Ok(Ingredients {
+        spec,
+        file: spec_file.to_path_buf(),
+        text,
+        files,
+        programs: programs?,
+        kernel,
+        stub,
+        peer,
+    })
+}
+
+fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Result<(Spec, Outputs)> {
+    let Ingredients {
+        spec,
+        file,
+        text,
+        mut files,
+        programs,
+        kernel,
+        stub,
+        peer,
+    } = ingredients;
+    if let Some((peer, packages)) = &peer {
+        files.extend(peer.unpack(workspace, packages)?);
+    }
+    let stub = stub
+        .map(|stub| stub::unpack(workspace, &stub))
+        .transpose()?;
+    let kernel = kernel.unpack(workspace, &spec)?;
+    let step = progress::step(format!("building the {} image", kind.name()));
+    let file = file.file_name().unwrap_or_default().to_string_lossy();
+    let provenance = provenance::of(workspace, file.into_owned(), text)?;
+    let outputs = build::build(&Inputs {
+        spec: &spec,
+        kernel: &kernel,
+        init: &programs.init,
+        fault: (kind != Kind::Base).then_some(&programs.fault),
+        net: &programs.net,
+        ntp: &programs.ntp,
+        seed: &programs.seed,
+        files: &files,
+        stub: stub.as_ref(),
+        provenance: &provenance,
+    })
+    .map_err(|error| named(error, &spec, stub.as_ref()))?;
+    step.done(format!(
+        "built the {} image with kernel {}",
+        kind.name(),
+        kernel.release
+    ));
+    Ok((spec, outputs))
+}
+
+/// An error of the unified kernel image with the files that it is made of: the error itself knows
+/// their bytes only.
+fn named(error: BuildError, spec: &Spec, stub: Option<&Stub>) -> anyhow::Error {
+    if !matches!(error, BuildError::Uki(_)) {
+        return error.into();
+    }
+    let kernel = match &spec.kernel.source {
+        KernelSource::Package { name, .. } => format!("package {name}"),
+        KernelSource::Files { image, .. } => image.display().to_string(),
+    };
+    let stub = stub.and_then(|stub| stub.package.as_ref()).map_or_else(
+        || "no package".to_owned(),
+        |package| format!("{} {}", package.package, package.version),
+    );
+    let what = format!("the kernel of {kernel} and the EFI stub of {stub} make no boot program");
+    anyhow::Error::from(error).context(what)
+}
+
+impl Ingredients {
+    fn fingerprint(&self, workspace: &Workspace, kind: Kind) -> Result<Sha256Hex> {
+        let file = workspace.root().join("Cargo.lock");
+        let crates = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let kernel = self.kernel.fingerprint(&self.spec);
+        let builder = builder();
+        let mut parts: Vec<&[u8]> = vec![
+            kind.name().as_bytes(),
+            self.text.as_bytes(),
+            &kernel.0,
+            &crates,
+            builder.as_bytes(),
+            &self.programs.init,
+            &self.programs.fault,
+            &self.programs.net,
+            &self.programs.ntp,
+            &self.programs.seed,
+        ];
+        let packages = self.peer.iter().flat_map(|(_, packages)| packages);
+        parts.extend(packages.map(|package| package.sha256.0.as_slice()));
+        parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));
+        parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));
+        Ok(Sha256Hex::of_parts(&parts))
+    }
+}
+
+/// What tells this build of xtask, and so of the code that makes images, from another.
+fn builder() -> String {
+    env::current_exe()
+        .and_then(fs::metadata)
+        .and_then(|metadata| Ok((metadata.len(), metadata.modified()?)))
+        .map(|(length, modified)| {
+            let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            format!("{length} {}", modified.as_nanos())
+        })
+        // A program that can't see itself takes every image for stale.
+        .unwrap_or_else(|_| format!("{:?}", std::time::Instant::now()))
+}
+
+/// The artifacts in the folder, if they are those of this fingerprint.
+fn current(folder: &Path, fingerprint: Sha256Hex) -> Option<Vec<(String, u64)>> {
+    let text = fs::read(folder.join(STAMP)).ok()?;
+    let stamp: Stamp = serde_json::from_slice(&text).ok()?;
+    let whole = stamp.artifacts.iter().all(|(name, size)| {
+        fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() == *size)
+    });
+    (whole && stamp.fingerprint == fingerprint).then_some(stamp.artifacts)
+}

@@ -1,0 +1,267 @@
+//! The peers that `bench` compares with: programs of the distribution that keep a clock, each with
+//! a setting, and how one becomes part of a guest. Nothing is installed on the host.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
+use noonmark_contract::config::{Capability, Service, Start};
+use noonmark_image::deb::{Deb, PackageId};
+use noonmark_image::lock::Role;
+use noonmark_image::program;
+use noonmark_image::spec::{Budget, FileSpec, LoadedFile, Spec};
+
+use crate::packages::{self, Pins, Wanted};
+use crate::workspace::Workspace;
+
+/// The driver whose clock every peer follows, as /dev/ptp0: the only one in their guest.
+const DRIVER: &str = "ptp_kvm";
+
+/// A program with a setting.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// What `--peer` calls it.
+    pub name: &'static str,
+    /// What a table calls it.
+    pub title: &'static str,
+    /// The distribution's package that has the program.
+    pub package: &'static str,
+    /// The program's path in the package.
+    program: &'static str,
+    arguments: &'static [&'static str],
+    /// chronyd's configuration; phc2sys has none.
+    config: Option<Chrony>,
+    /// How long it gets to settle after the boot before its clock is disturbed.
+    pub warm_up: Duration,
+}
+
+/// chronyd in the foreground as root, which in this guest is the only user; it tells of errors
+/// alone, because an emulated console is slow.
+const CHRONYD: &[&str] = &["-d", "-L", "2", "-u", "root", "-f", CHRONY_CONF];
+const CHRONY_CONF: &str = "/etc/chrony.conf";
+
+/// What sets one chronyd apart from another.
+#[derive(Debug, PartialEq, Eq)]
+struct Chrony {
+    /// The options of its `refclock`.
+    refclock: &'static str,
+    /// Its `makestep`.
+    makestep: &'static str,
+}
+
+/// All of them. chronyd with `poll 1` takes its first four measurements in 8 s, and its `makestep
+/// 1 3` is spent only then.
+pub const PEERS: [Peer; 4] = [
+    Peer {
+        name: "chronyd-debian",
+        title: "chronyd poll 1, makestep 1 3",
+        package: "chrony",
+        program: "usr/sbin/chronyd",
+        arguments: CHRONYD,
+        config: Some(Chrony {
+            refclock: "poll 1",
+            makestep: "1 3",
+        }),
+        warm_up: Duration::from_secs(15),
+    },
+    Peer {
+        name: "chronyd",
+        title: "chronyd poll 1, makestep 0.1 -1",
+        package: "chrony",
+        program: "usr/sbin/chronyd",
+        arguments: CHRONYD,
+        config: Some(Chrony {
+            refclock: "poll 1",
+            makestep: "0.1 -1",
+        }),
+        warm_up: Duration::from_secs(15),
+    },
+    Peer {
+        name: "chronyd-fast",
+        title: "chronyd poll -2 dpoll -4 filter 1, makestep 0.001 -1",
+        package: "chrony",
+        program: "usr/sbin/chronyd",
+        arguments: CHRONYD,
+        config: Some(Chrony {
+            refclock: "poll -2 dpoll -4 filter 1",
+            makestep: "0.001 -1",
+        }),
+        warm_up: Duration::from_secs(5),
+    },
+    Peer {
+        name: "phc2sys",
+        title: "phc2sys -R 64 -S 0.001",
+        package: "linuxptp",
+        program: "usr/sbin/phc2sys",
+        // Without `-O 0` it would look for ptp4l to tell TAI from UTC; ptp_kvm's clock is UTC.
+        arguments: &[
+            "-s",
+            "/dev/ptp0",
+            "-c",
+            "CLOCK_REALTIME",
+            "-O",
+            "0",
+            "-R",
+            "64",
+            "-S",
+            "0.001",
+            "-q",
+            "-m",
+            "-l",
+            "3",
+        ],
+        config: None,
+        warm_up: Duration::from_secs(5),
+    },
+];
+
+impl Chrony {
+    /// The file: the setting, the two lines of Debian's own file that concern a clock without
+    /// network, and what chronyd needs where there is no folder of its own and nobody to talk to.
+    fn text(&self) -> String {
+        let Self { refclock, makestep } = self;
+        format!(
+            "refclock PHC /dev/ptp0 {refclock}\nmakestep {makestep}\nmaxupdateskew 100.0\nrtcsync\n\
+             pidfile /run/chronyd.pid\ncmdport 0\nbindcmdaddress /\n"
+        )
+    }
+}
+
+impl Peer {
+    /// The name of its service in the guest, and of its process.
+    pub fn service(&self) -> &'static str {
+        self.program.rsplit('/').next().unwrap_or(self.program)
+    }
+
+    /// Its arguments and its configuration, for a report.
+    pub fn settings(&self) -> String {
+        let mut text = format!("/{} {}\n", self.program, self.arguments.join(" "));
+        if let Some(config) = &self.config {
+            // Writing to a String can't fail.
+            let _ = write!(text, "\n{CHRONY_CONF}:\n{}", config.text());
+        }
+        text
+    }
+
+    /// The package and those with its libraries, fetched where they are not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// There is no such package, or it can't be fetched.
+    pub fn choose(&self, workspace: &Workspace) -> Result<Vec<PackageId>> {
+        let wanted = Wanted {
+            role: Role::Peer,
+            name: self.package,
+            suite: None,
+            // Debian's names for shared libraries; what else a daemon depends on serves its
+            // installation.
+            follow: |name| name.starts_with("lib"),
+        };
+        let packages = packages::fetch(workspace, wanted, &Pins::none())
+            .with_context(|| format!("package {}", self.package))?;
+        Ok(packages.into_iter().map(|package| package.id).collect())
+    }
+
+    /// The program with all that it needs, as files of a guest.
+    ///
+    /// # Errors
+    ///
+    /// The packages are not what was fetched, or lack a library.
+    pub fn unpack(&self, workspace: &Workspace, packages: &[PackageId]) -> Result<Vec<LoadedFile>> {
+        let files = packages
+            .iter()
+            .map(|id| {
+                let path = packages::path(workspace, id).display().to_string();
+                Ok((path, packages::read(workspace, id)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let debs = files
+            .iter()
+            .map(|(path, bytes)| Deb::open(path, bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut loaded = program::with_libraries(&debs, self.program)?;
+        // chronyd looks its own user up.
+        loaded.push(text("/etc/passwd", "root:x:0:0:root:/:/none\n"));
+        let config = self.config.as_ref();
+        loaded.extend(config.map(|config| text(CHRONY_CONF, &config.text())));
+        Ok(loaded)
+    }
+
+    /// Makes of the image's description that of the peer's guest: the same kernel and machine,
+    /// whose PID 1 leaves the clock to the peer. What the image has of its own besides is left
+    /// out: it may need a clock that PID 1 keeps, and would be measured too.
+    pub fn adapt(&self, spec: &mut Spec) {
+        spec.clock.sources.clear();
+        spec.modules.load.insert(0, DRIVER.to_owned());
+        spec.network = NetworkConfig::default();
+        spec.ntp = NtpConfig::default();
+        spec.mounts.clear();
+        spec.files.clear();
+        let exec = [format!("/{}", self.program)]
+            .into_iter()
+            .chain(self.arguments.iter().map(|&word| word.to_owned()))
+            .collect();
+        spec.services = vec![Service {
+            start: Start::Boot,
+            capabilities: vec![Capability::SYS_TIME],
+            ..Service::new(self.service(), exec)
+        }];
+        spec.budget = Budget::default();
+    }
+}
+
+fn text(path: &str, content: &str) -> LoadedFile {
+    LoadedFile {
+        spec: FileSpec {
+            path: path.to_owned(),
+            source: PathBuf::new(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+        },
+        bytes: content.as_bytes().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn no_two_peers_are_called_the_same_and_none_like_our_own() {
+        let names: BTreeSet<&str> = PEERS.iter().map(|peer| peer.name).collect();
+        assert_eq!(names.len(), PEERS.len());
+        assert!(!names.contains("noonmark"));
+    }
+
+    #[test]
+    fn a_peer_s_guest_leaves_the_clock_to_the_peer_alone() {
+        for peer in &PEERS {
+            let mut spec = Spec::parse("", Path::new("guest.toml")).unwrap();
+            peer.adapt(&mut spec);
+            assert_eq!(spec.clock.sources, []);
+            let wanted = spec.wanted_modules();
+            assert!(wanted.iter().any(|module| module.name == DRIVER));
+            let [service] = &*spec.services else {
+                panic!("{:?}", spec.services)
+            };
+            assert_eq!(
+                (&*service.name, service.start),
+                (peer.service(), Start::Boot)
+            );
+            assert_eq!(service.capabilities, [Capability::SYS_TIME]);
+        }
+    }
+
+    #[test]
+    fn a_report_can_tell_the_whole_setting() {
+        let settings = PEERS[1].settings();
+        assert!(settings.starts_with("/usr/sbin/chronyd -d "), "{settings}");
+        assert!(settings.contains("\nrefclock PHC /dev/ptp0 poll 1\nmakestep 0.1 -1\n"));
+    }
+}

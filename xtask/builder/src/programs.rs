@@ -1,0 +1,181 @@
+//! Compiles the guest's programs: static, small, and the same bits wherever the checkout lies.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+use crate::exec;
+use crate::host::needs::GUEST_TARGET;
+use crate::progress;
+use crate::workspace::Workspace;
+
+/// The cargo profile in the workspace's `Cargo.toml` that the guest's programs are built with.
+const PROFILE: &str = "guest";
+
+/// Environment that would change the bits or where they are put.
+const FOREIGN_ENVIRONMENT: &[&str] = &[
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_INCREMENTAL",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_TARGET_DIR",
+];
+
+/// Prefixes of more such environment: `CARGO_PROFILE_GUEST_LTO`, `CARGO_TARGET_..._LINKER`, ...
+const FOREIGN_PREFIXES: &[&str] = &["CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_BUILD_"];
+
+/// What says only how many compilers run at once.
+const JOBS: &str = "CARGO_BUILD_JOBS";
+
+/// The packages that those programs are in, each program of a package of its own but for the
+/// testbed's two.
+const GUEST_PACKAGES: [&str; 5] = [
+    "noonmark-init",
+    "noonmark-seed",
+    "noonmark-net",
+    "noonmark-ntp",
+    "noonmark-testbed",
+];
+
+/// The guest's programs.
+#[derive(Debug)]
+pub struct Programs {
+    /// PID 1.
+    pub init: Vec<u8>,
+    /// The program of test images that disturbs the clock.
+    pub fault: Vec<u8>,
+    /// What sets up the network, of images that have one.
+    pub net: Vec<u8>,
+    /// The NTP client, of images that name time servers.
+    pub ntp: Vec<u8>,
+    /// What reads seed disks.
+    pub seed: Vec<u8>,
+}
+
+/// Compiles what has changed and returns the programs.
+///
+/// # Errors
+///
+/// They don't compile, or a program has a path of this machine in it.
+pub fn build(workspace: &Workspace) -> Result<Programs> {
+    let compiled = Compiled::of(workspace, &GUEST_PACKAGES, "the guest's programs")?;
+    Ok(Programs {
+        init: compiled.program("noonmark-init")?,
+        fault: compiled.program("noonmark-fault")?,
+        net: compiled.program("noonmark-net")?,
+        ntp: compiled.program("noonmark-ntp")?,
+        seed: compiled.program("noonmark-seed")?,
+    })
+}
+
+/// Compiles the example appliance's program in the same way.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_example(workspace: &Workspace) -> Result<Vec<u8>> {
+    let name = "clock-server";
+    Compiled::of(workspace, &[name], name)?.program(name)
+}
+
+/// A package compiled for the guest.
+struct Compiled {
+    folder: PathBuf,
+    remaps: Remaps,
+}
+
+impl Compiled {
+    fn of(workspace: &Workspace, packages: &[&str], shown: &str) -> Result<Self> {
+        let shell = Shell::new().context("cannot tell the current folder")?;
+        shell.change_dir(workspace.root());
+        let remaps = Remaps::of(&shell, workspace)?;
+        let target_dir = workspace.state().join("cargo");
+        let packages = packages.iter().flat_map(|package| ["--package", package]);
+        let step = progress::step(format!("building {shown} for {GUEST_TARGET}"));
+        let mut cargo = cmd!(
+            shell,
+            "cargo build --locked {packages...} --bins --profile {PROFILE}
+             --target {GUEST_TARGET} --target-dir {target_dir}"
+        )
+        .env("CARGO_ENCODED_RUSTFLAGS", remaps.flags());
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            let foreign = FOREIGN_ENVIRONMENT.contains(&text.as_ref())
+                || FOREIGN_PREFIXES
+                    .iter()
+                    .any(|prefix| text.starts_with(prefix));
+            if foreign && text != JOBS && text != "CARGO_ENCODED_RUSTFLAGS" {
+                cargo = cargo.env_remove(&name);
+            }
+        }
+        exec::read(cargo).context("the guest's programs don't compile")?;
+        step.vanish();
+        Ok(Self {
+            folder: target_dir.join(GUEST_TARGET).join(PROFILE),
+            remaps,
+        })
+    }
+
+    fn program(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(name);
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        self.remaps.check(&path, &bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Folders of this machine, and what stands for them in the guest's programs.
+struct Remaps(Vec<(PathBuf, &'static str)>);
+
+impl Remaps {
+    fn of(shell: &Shell, workspace: &Workspace) -> Result<Self> {
+        let sysroot = exec::read(cmd!(shell, "rustc --print sysroot"))?;
+        let mut remaps = vec![
+            (workspace.root().to_path_buf(), "/noonmark"),
+            (PathBuf::from(sysroot.trim()), "/rust"),
+        ];
+        let home = env::home_dir();
+        let cargo = env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| home.map(|home| home.join(".cargo")));
+        remaps.extend(cargo.map(|cargo| (cargo, "/cargo")));
+        Ok(Self(remaps))
+    }
+
+    /// In cargo's encoding, which lets a path have blanks in it.
+    fn flags(&self) -> String {
+        let flags: Vec<String> = self
+            .0
+            .iter()
+            .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+            .collect();
+        flags.join("\u{1f}")
+    }
+
+    /// Looks for this machine's folders in a program; also for the home folder, which none of the
+    /// others need lie in.
+    fn check(&self, program: &Path, bytes: &[u8]) -> Result<()> {
+        let home = env::home_dir();
+        let folders = self.0.iter().map(|(folder, _)| folder).chain(home.iter());
+        for folder in folders {
+            let name = folder.as_os_str().as_encoded_bytes();
+            // `/` or `/root` alone say nothing of where this was built.
+            if name.len() < 8 {
+                continue;
+            }
+            if bytes.windows(name.len()).any(|window| window == name) {
+                bail!(
+                    "{} has the path {} of this machine in it, so it would differ on another one; \
+                     whatever puts it there (a dependency's build script?) must go",
+                    program.display(),
+                    folder.display()
+                );
+            }
+        }
+        Ok(())
+    }
+}

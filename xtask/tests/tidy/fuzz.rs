@@ -1,0 +1,82 @@
+//! The page that lists the parsers of foreign bytes names every target and test, and only those.
+
+use std::collections::BTreeSet;
+
+use crate::{File, files, report};
+
+const PAGE: &str = "init/docs/fuzzing.md";
+const TARGETS: &str = "init/seed/tests/fuzz/main.rs";
+
+/// Where parsers of foreign bytes stand: every file here has to be on the page, but for those that
+/// only put others together.
+const FOLDERS: [&str; 2] = ["init/seed/src/", "sync/contract/src/ntp/"];
+
+/// Files of [`FOLDERS`] that read no bytes themselves, or only by a parser that is on the page.
+const NO_PARSERS: [&str; 10] = [
+    "init/seed/src/cloud/commands.rs",
+    "init/seed/src/cloud/files.rs",
+    "init/seed/src/cloud/network/v1.rs",
+    "init/seed/src/cloud/network/v2.rs",
+    "init/seed/src/cloud/ntp.rs",
+    "init/seed/src/cloud/value.rs",
+    "init/seed/src/main.rs",
+    "init/seed/src/read.rs",
+    "init/seed/src/volume.rs",
+    "init/seed/src/lib.rs",
+];
+
+/// The second and third column of the page's table: a file, and the tests that feed it.
+fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    rows.filter_map(|row| {
+        let mut columns = row.split(" | ").skip(1);
+        let file = columns.next()?.strip_prefix('`')?.strip_suffix('`')?;
+        let tests = columns.next()?.split('`').skip(1).step_by(2);
+        Some((file, tests.collect()))
+    })
+    .collect()
+}
+
+fn find<'a>(files: &'a [File], path: &str) -> Option<&'a str> {
+    let found = files.iter().find(|file| file.path == path);
+    found.map(|file| file.text.as_str())
+}
+
+#[test]
+fn every_parser_of_foreign_bytes_is_on_the_page_with_tests_that_exist() {
+    let files = files();
+    let rows = rows(find(&files, PAGE).expect("the page"));
+    let targets = find(&files, TARGETS).expect("the targets");
+    let mut complaints = Vec::new();
+    let mut named = BTreeSet::new();
+    for (path, tests) in &rows {
+        let own = find(&files, path);
+        if own.is_none() {
+            complaints.push(format!("{PAGE} names {path}, which is not there"));
+        }
+        for test in tests {
+            named.insert(*test);
+            let written = format!("fn {test}(");
+            if ![own.unwrap_or_default(), targets]
+                .iter()
+                .any(|text| text.contains(&written))
+            {
+                complaints.push(format!("{PAGE} names {test}, which {path} has not"));
+            }
+        }
+    }
+    let on_page = |path: &str| rows.iter().any(|(listed, _)| *listed == path);
+    for file in files.iter().filter(|file| file.is_rust()) {
+        let foreign = FOLDERS.iter().any(|folder| file.path.starts_with(folder));
+        if foreign && !NO_PARSERS.contains(&file.path.as_str()) && !on_page(&file.path) {
+            complaints.push(format!("{} is not on {PAGE}", file.path));
+        }
+    }
+    for target in targets.split("#[test]\nfn ").skip(1) {
+        let name = target.split('(').next().unwrap_or_default();
+        if !named.contains(name) {
+            complaints.push(format!("the target {name} is not on {PAGE}"));
+        }
+    }
+    report("the list of parsers does not hold", &complaints);
+}
