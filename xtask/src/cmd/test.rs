@@ -169,7 +169,10 @@ impl Step {
                 "cargo clippy --locked --quiet --workspace --all-targets -- -D warnings"
             ),
             Self::Licences => return Ok(report(licences::check(workspace))),
-            Self::Tidy => cmd!(shell, "cargo test --locked --quiet --package xtask --test tidy"),
+            Self::Tidy => cmd!(
+                shell,
+                "cargo test --locked --quiet --package xtask --test tidy"
+            ),
             Self::Unit => cmd!(
                 shell,
                 "cargo test --locked --quiet --workspace --exclude noonmark-tests --no-fail-fast"

@@ -1,5 +1,6 @@
 //! Keeps what ARCHITECTURE.md promises about the source tree.
 
+mod circles;
 mod fuzz;
 mod source;
 mod structure;
