@@ -25,9 +25,6 @@ const BURST_DEADLINE: Nanos = Nanos::from_millis(150);
 /// and two midpoints are rounded.
 const RESOLUTION: Nanos = Nanos(2);
 
-/// No host clock is later than this: 2200-01-01. It keeps arithmetic on hostile times in range.
-const LATEST: Utc = Utc(7_258_118_400_000_000_000);
-
 /// What a burst came to: the host's time at an instant of the guest's raw clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
@@ -140,7 +137,7 @@ fn evaluate(answer: &Answer, t4: Raw, built: Utc) -> Option<Exchange> {
     let held = answer.t3 - answer.t2;
     let total = t4 - answer.t1;
     let possible = answer.t2 >= built
-        && answer.t3 <= LATEST
+        && answer.t3 <= Utc::LATEST
         && held >= Nanos::ZERO
         && total >= Nanos::ZERO
         && held <= total;
@@ -256,7 +253,7 @@ mod tests {
                 HOST + Nanos(200_000),
                 "held longer than the round trip",
             ),
-            (HOST, LATEST + Nanos(1), "far in the future"),
+            (HOST, Utc::LATEST + Nanos(1), "far in the future"),
             (Utc(i64::MIN), Utc(i64::MAX), "the ends of the scale"),
         ];
         for (t2, t3, what) in impossible {

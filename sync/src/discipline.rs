@@ -22,38 +22,17 @@
 //! brings the offset to 0 after τ, the time until the next command; there it is θ' = 0 plus the
 //! error of y, so the loop neither rings nor lags: what filtering there is was done in the
 //! estimator. θ / τ is held within ±[`MAX_SLEW`].
-//!
-//! **Actuators** (kernel/time/ntp.c): `freq` in steps of 2^-16 ppm within ±500 ppm, silently
-//! clamped beyond; `tick` in steps of 1 µs of 10000, that is 100 ppm, within ±10 %.
 
-use libm::{fabs, round};
-use noonmark_contract::sample::Local;
+use libm::fabs;
+use noonmark_contract::sample::{Local, Method, Reading};
 use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 
-use crate::engine::KernelClock;
-use crate::estimator::Deviation;
-
-/// Beyond this the kernel clamps `freq`; the tick takes over.
-const MAX_FREQUENCY_PPB: f64 = 500_000.0;
-
-/// One microsecond more in a tick of 1/100 s.
-const TICK_PPB: f64 = 100_000.0;
-
-/// The tick without any correction, in microseconds.
-const NOMINAL_TICK_US: i64 = 10_000;
-
-/// The fastest slew, in ppb: two percent.
-pub(crate) const MAX_SLEW: Ppb = Ppb(20_000_000.0);
+use crate::deviation::Deviation;
+use crate::kernel_clock::{KernelClock, MAX_SLEW};
 
 /// The longest that a kernel may take to take up a rate: the next timer tick, at 100 Hz (those
 /// since Linux 4.17 do so at once).
 pub(crate) const TIMER_TICK: Nanos = Nanos::from_millis(10);
-
-/// `freq` counts in this many ppb.
-const RESOLUTION_PPB: f64 = 1_000.0 / 65_536.0;
-
-/// A frequency read back that is this close to the one written is the one written.
-const SAME_PPB: f64 = 0.1;
 
 /// Disturbances of the clock against its line that are not worth a look: pairing noise, and the
 /// time between a command and the timer tick that takes it up.
@@ -75,6 +54,9 @@ const SMALL_CHANGE_PPB: f64 = 500.0;
 /// No kernel's rounding is more than this.
 const MAX_BIAS_PPB: f64 = 2_000.0;
 
+/// How REALTIME and RAW of a reading can be mispaired where the shell, not the driver, guest_clocks them.
+const SHELL_PAIRING: Nanos = Nanos::from_micros(3);
+
 /// The guest's clock as commanded.
 #[derive(Debug)]
 pub(crate) struct Discipline {
@@ -88,7 +70,7 @@ pub(crate) struct Discipline {
 
 /// Where the clock is, and how it goes on if nothing disturbs it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sight {
+pub(crate) struct ClockForecast {
     /// The anchor.
     pub local: Local,
     /// What the clock gains on RAW.
@@ -116,40 +98,15 @@ struct Trial {
     due_ns: f64,
 }
 
-impl KernelClock {
-    /// A clock that nothing corrects.
-    pub const NOMINAL: Self = Self {
-        frequency: Ppb(0.0),
-        tick_us: NOMINAL_TICK_US,
-    };
-
-    /// Frequency and tick together: the rate they add to the clock.
-    #[must_use]
-    pub fn rate(&self) -> Ppb {
-        Ppb(self.frequency.0 + (self.tick_us - NOMINAL_TICK_US) as f64 * TICK_PPB)
-    }
-
-    /// The settings whose rate is nearest to `rate`: frequency alone within ±500 ppm, else with as
-    /// much of the tick as is needed.
-    #[must_use]
-    pub fn with_rate(rate: Ppb) -> Self {
-        let wanted = rate.0.clamp(-MAX_SLEW.0, MAX_SLEW.0);
-        let ticks = if fabs(wanted) <= MAX_FREQUENCY_PPB {
-            0.0
-        } else {
-            round(wanted / TICK_PPB)
-        };
-        let rest = wanted - ticks * TICK_PPB;
-        Self {
-            frequency: Ppb(round(rest / RESOLUTION_PPB) * RESOLUTION_PPB),
-            tick_us: NOMINAL_TICK_US + ticks as i64,
-        }
-    }
-
-    /// Whether `other` does the same, read-back rounding aside.
-    #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
-        self.tick_us == other.tick_us && fabs(self.frequency.0 - other.frequency.0) <= SAME_PPB
+/// The guest's clocks of a reading.
+pub(crate) fn guest_clocks(reading: &Reading) -> Local {
+    Local {
+        realtime: reading.realtime,
+        raw: reading.raw,
+        bound: match reading.method {
+            Method::Precise => Nanos(2),
+            _ => SHELL_PAIRING,
+        },
     }
 }
 
@@ -175,9 +132,9 @@ impl Discipline {
     }
 
     /// The clock's line from here on; none while a command may not be in force yet.
-    pub fn sight(&self) -> Option<Sight> {
+    pub fn forecast(&self) -> Option<ClockForecast> {
         let anchor = self.anchor.filter(|_| self.lag() == Nanos::ZERO)?;
-        Some(Sight {
+        Some(ClockForecast {
             local: Local {
                 realtime: anchor.realtime,
                 raw: anchor.raw,
@@ -196,7 +153,7 @@ impl Discipline {
         }
     }
 
-    /// How the clock lies to its line.
+    /// How far the clock is off its line.
     pub fn compare(&self, local: &Local) -> Option<Deviation> {
         let anchor = self.anchor?;
         let elapsed = (local.raw - anchor.raw).abs();
@@ -301,7 +258,7 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use crate::kernel_clock::RESOLUTION_PPB;
 
     use super::*;
 
@@ -312,26 +269,6 @@ mod tests {
             realtime: Utc(1_000_000_000_000) + Nanos(raw) + gained,
             raw: Raw(raw),
             bound: Nanos(2),
-        }
-    }
-
-    #[test]
-    fn a_rate_within_500_ppm_leaves_the_tick_alone() {
-        for ppb in [0.0, 499_999.0, -500_000.0] {
-            let clock = KernelClock::with_rate(Ppb(ppb));
-            assert_eq!(clock.tick_us, 10_000);
-            assert!(fabs(clock.rate().0 - ppb) <= RESOLUTION_PPB);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_rate_becomes_settings_that_the_kernel_takes(ppb in -1e9..1e9) {
-            let clock = KernelClock::with_rate(Ppb(ppb));
-            prop_assert!((9_000..=11_000).contains(&clock.tick_us));
-            prop_assert!(fabs(clock.frequency.0) <= MAX_FREQUENCY_PPB);
-            let wanted = ppb.clamp(-MAX_SLEW.0, MAX_SLEW.0);
-            prop_assert!(fabs(clock.rate().0 - wanted) <= RESOLUTION_PPB);
         }
     }
 

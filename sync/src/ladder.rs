@@ -1,8 +1,8 @@
 //! The ladder of sources: which one is followed, which are worth another try, and what each of
 //! them has been worth so far.
 //!
-//! A rung that fails is left alone for a while that doubles with each failure; one that was caught
-//! lying for much longer. A rung better than the one followed is probed, and climbed back to after
+//! A rung that fails is left alone for a while that doubles with each failure; a falseticker
+//! for much longer. A rung better than the one followed is probed, and climbed back to after
 //! [`PROBES`] good probes in a row, so that a source that comes and goes does not take the clock
 //! along each time.
 
@@ -13,9 +13,9 @@ use noonmark_contract::record::{LastReading, SourceStatus};
 use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
 use noonmark_contract::units::{Nanos, Raw};
 
-/// Good probes in a row before a better source is followed again, and before one that has lied is.
+/// Good probes in a row before a better source is followed again, and before a falseticker is.
 const PROBES: u32 = 3;
-const PROBES_AFTER_LIE: u32 = 6;
+const PROBES_OF_FALSETICKER: u32 = 6;
 
 /// Time between two probes of a source that answers.
 const PROBE_INTERVAL: Nanos = Nanos::from_millis(200);
@@ -24,7 +24,7 @@ const PROBE_INTERVAL: Nanos = Nanos::from_millis(200);
 const RETRY_FIRST: Nanos = Nanos::from_millis(100);
 const RETRY_LAST: Nanos = Nanos::from_secs(10);
 
-/// How long a source is barred after its first lie, and at most.
+/// How long a source is barred once it was found to be a falseticker, and at most.
 const BAR_FIRST: Nanos = Nanos::from_secs(10);
 const BAR_LAST: Nanos = Nanos::from_secs(600);
 
@@ -49,10 +49,11 @@ pub(crate) struct Rung {
     bad: u64,
     /// Whether each of the last eight readings was good, the newest in the lowest bit.
     reach: u8,
-    last: Option<Seen>,
+    last: Option<GoodReading>,
     last_failure: Option<String>,
     failures: u32,
-    lies: u32,
+    /// How often it was found to be a falseticker since it last agreed with the others.
+    false_counts: u32,
     probes: u32,
     first_probe: Option<Probe>,
     asked: Option<Raw>,
@@ -62,7 +63,7 @@ pub(crate) struct Rung {
 
 /// What a good reading said of the clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct GoodReading {
     pub at: Raw,
     pub offset: Nanos,
     pub bound: Nanos,
@@ -84,11 +85,11 @@ pub(crate) struct Ladder {
     followed: Option<usize>,
 }
 
-/// What a failure means for the source followed.
+/// What becomes of the source followed after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum AfterFailure {
     /// It may be tried again.
-    Doubtful,
+    Retry,
     /// It has failed too often, or for good.
     Lost,
 }
@@ -104,7 +105,7 @@ impl Ladder {
             last: None,
             last_failure: None,
             failures: 0,
-            lies: 0,
+            false_counts: 0,
             probes: 0,
             first_probe: None,
             asked: None,
@@ -156,14 +157,14 @@ impl Ladder {
         rungs.iter().map(due).min()
     }
 
-    /// Sources other than the one followed that could bear witness, from the one after `last` on.
-    pub fn witness_after(&self, last: Option<&Source>) -> Option<Source> {
+    /// Sources other than the one followed that could cross-check it, from the one after `last` on.
+    pub fn cross_check_after(&self, last: Option<&Source>) -> Option<Source> {
         let from = last
             .and_then(|last| self.position(last))
             .map_or(0, |at| at + 1);
         let may = |at: &usize| {
             let rung = &self.rungs[*at];
-            Some(*at) != self.followed && rung.lies == 0 && rung.asked.is_none()
+            Some(*at) != self.followed && rung.false_counts == 0 && rung.asked.is_none()
         };
         let at = (from..self.rungs.len()).find(may)?;
         Some(self.rungs[at].source.clone())
@@ -207,7 +208,7 @@ impl Ladder {
     /// A reading was good and is used.
     pub fn good(&mut self, reading: &Reading) {
         if let Some(rung) = self.rung_mut(&reading.source) {
-            rung.was_good(1, Seen::in_reading(reading));
+            rung.was_good(1, GoodReading::in_reading(reading));
             rung.failures = 0;
             rung.retry_at = None;
             rung.backoff = RETRY_FIRST;
@@ -216,7 +217,7 @@ impl Ladder {
     }
 
     /// Readings of the source followed were good, `count` of them, one after the other.
-    pub fn followed_well(&mut self, count: u64, last: Seen) {
+    pub fn followed_well(&mut self, count: u64, last: GoodReading) {
         if let Some(at) = self.followed {
             self.rungs[at].was_good(count, last);
         }
@@ -227,8 +228,8 @@ impl Ladder {
     pub fn probed(&mut self, reading: &Reading, probe: Probe) -> bool {
         let source = &reading.source;
         self.good(reading);
-        let needed = if self.has_lied(source) {
-            PROBES_AFTER_LIE
+        let needed = if self.is_falseticker(source) {
+            PROBES_OF_FALSETICKER
         } else {
             PROBES
         };
@@ -254,9 +255,9 @@ impl Ladder {
     }
 
     /// A reading failed or was not believed.
-    pub fn bad(&mut self, source: &Source, why: ReadFailure, now: Raw) -> Standing {
+    pub fn bad(&mut self, source: &Source, why: ReadFailure, now: Raw) -> AfterFailure {
         let Some(rung) = self.rung_mut(source) else {
-            return Standing::Doubtful;
+            return AfterFailure::Retry;
         };
         rung.fail(why.to_string(), rung.backoff, now);
         rung.backoff = double(rung.backoff, RETRY_LAST);
@@ -266,9 +267,9 @@ impl Ladder {
             ReadFailure::Timeout | ReadFailure::Garbage => FAILURES_WAITED_FOR,
         };
         if rung.failures >= limit {
-            Standing::Lost
+            AfterFailure::Lost
         } else {
-            Standing::Doubtful
+            AfterFailure::Retry
         }
     }
 
@@ -279,25 +280,25 @@ impl Ladder {
         }
     }
 
-    /// `source` was caught in a contradiction; it is barred for a while.
-    pub fn lied(&mut self, source: &Source, why: String, now: Raw) {
+    /// `source` was found to be a falseticker; it is barred for a while.
+    pub fn mark_falseticker(&mut self, source: &Source, why: String, now: Raw) {
         if let Some(rung) = self.rung_mut(source) {
-            let shift = rung.lies.min(16);
-            rung.lies += 1;
+            let shift = rung.false_counts.min(16);
+            rung.false_counts += 1;
             let bar = Nanos(BAR_FIRST.0.saturating_mul(1 << shift)).min(BAR_LAST);
             rung.fail(why, bar, now);
         }
     }
 
     /// Whether `source` has to prove itself against the present estimate before it is followed.
-    pub fn has_lied(&self, source: &Source) -> bool {
+    pub fn is_falseticker(&self, source: &Source) -> bool {
         self.position(source)
-            .is_some_and(|at| self.rungs[at].lies > 0)
+            .is_some_and(|at| self.rungs[at].false_counts > 0)
     }
 
-    /// Whether any source stands accused.
-    pub fn any_has_lied(&self) -> bool {
-        self.rungs.iter().any(|rung| rung.lies > 0)
+    /// Whether any source does.
+    pub fn is_any_falseticker(&self) -> bool {
+        self.rungs.iter().any(|rung| rung.false_counts > 0)
     }
 
     /// Whether any answer is awaited.
@@ -314,14 +315,14 @@ impl Ladder {
     }
 
     /// `source` agrees with the estimate again.
-    pub fn absolve(&mut self, source: &Source) {
+    pub fn clear_falseticker(&mut self, source: &Source) {
         if let Some(rung) = self.rung_mut(source) {
-            rung.lies = 0;
+            rung.false_counts = 0;
         }
     }
 
-    /// Every source may be tried at once: the machine, or its devices, are no longer the same. One
-    /// that has lied still has to prove itself.
+    /// Every source may be tried at once: the machine, or its devices, are no longer the same. A
+    /// falseticker still has to prove itself.
     pub fn retry_all(&mut self) {
         for rung in &mut self.rungs {
             rung.retry_at = None;
@@ -355,7 +356,7 @@ impl Ladder {
     }
 }
 
-impl Seen {
+impl GoodReading {
     fn in_reading(reading: &Reading) -> Self {
         Self {
             at: reading.raw,
@@ -366,7 +367,7 @@ impl Seen {
 }
 
 impl Rung {
-    fn was_good(&mut self, count: u64, last: Seen) {
+    fn was_good(&mut self, count: u64, last: GoodReading) {
         self.good += count;
         for _ in 0..count.min(8) {
             self.reach = self.reach << 1 | 1;

@@ -10,10 +10,13 @@
 extern crate alloc;
 
 pub mod burst;
+mod deviation;
 mod discipline;
-mod doubt;
 pub mod engine;
+mod envelope;
 mod estimator;
 mod indicators;
+mod kernel_clock;
 mod ladder;
 pub mod select;
+mod suspicion;

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_liar_among_three_has_no_say() {
+    fn a_falseticker_among_three_has_no_say() {
         let servers = [
             server(-200, 1_000),
             server(3_600_000_000_000, 10),
@@ -161,18 +161,18 @@ mod tests {
     }
 
     proptest! {
-        /// Honest servers are off by no more than they admit; liars say what they like.
+        /// Honest servers are off by no more than they admit; falsetickers say what they like.
         #[test]
         fn while_most_are_honest_the_truth_is_within_the_bound(
             honest in prop::collection::vec((-1.0_f64..1.0, 1_i64..10_000_000), 1..6),
-            liars in prop::collection::vec((any::<i32>(), 1_i64..10_000_000), 0..5),
+            falsetickers in prop::collection::vec((any::<i32>(), 1_i64..10_000_000), 0..5),
         ) {
-            prop_assume!(liars.len() < honest.len());
+            prop_assume!(falsetickers.len() < honest.len());
             let honest = honest
                 .iter()
                 .map(|(share, distance)| server((share * *distance as f64) as i64, *distance));
-            let liars = liars.iter().map(|(off, distance)| server(i64::from(*off), *distance));
-            let servers: Vec<_> = honest.chain(liars).collect();
+            let falsetickers = falsetickers.iter().map(|(off, distance)| server(i64::from(*off), *distance));
+            let servers: Vec<_> = honest.chain(falsetickers).collect();
             let selected = select(&servers, NOW, 1, FAR).unwrap();
             // The majority that agrees has an honest server in it, but need not be honest in whole.
             let honest_is_in = selected.truechimers.len() * 2 > servers.len();

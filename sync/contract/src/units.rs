@@ -40,6 +40,12 @@ pub struct Raw(pub i64);
 #[serde(transparent)]
 pub struct Ppb(pub f64);
 
+impl Utc {
+    /// No clock says truly that it is later than this: 2200-01-01. To refuse what does keeps
+    /// arithmetic on hostile times in range.
+    pub const LATEST: Self = Self(7_258_118_400_000_000_000);
+}
+
 impl Nanos {
     /// No time at all.
     pub const ZERO: Self = Self(0);

@@ -5,17 +5,17 @@ use alloc::vec::Vec;
 use noonmark_contract::record::Alert;
 use noonmark_contract::units::{Nanos, Raw};
 
-use crate::estimator::Pace;
+use crate::kernel_clock::KernelClock;
 
-use super::repair::Found;
-use super::{Action, Engine, KernelClock, SETTLE_FIRST, SETTLE_LAST, Why, Write};
+use super::messages::Action;
+use super::state::{ClockCheck, Engine, ReadBack, Write};
 
 impl Engine {
     /// The clock is right; its frequency may be due.
     pub(super) fn quiet(
         &mut self,
         now: Raw,
-        found: &Found,
+        check: &ClockCheck,
         by_source: bool,
         actions: &mut Vec<Action>,
     ) {
@@ -23,7 +23,7 @@ impl Engine {
         if by_source {
             self.settle_state();
             self.indicators.add_offset(self.last.offset);
-            if self.doubt.is_none() && found.offset.abs() < self.step {
+            if self.suspicion.is_none() && check.offset.abs() < self.step {
                 let why = "the reference agrees with what is expected of it";
                 self.alert(Alert::BoundExceeded, false, why, actions);
             }
@@ -31,57 +31,27 @@ impl Engine {
         if now < self.schedule.settle {
             return;
         }
-        if self.doubt.is_some() {
-            self.end_slew(actions);
+        if self.suspicion.is_some() {
+            // A slew is for the time until the next command. As long as the source is suspect there
+            // is none, and the slew would go on beyond what it was for.
+            self.slew(Nanos::ZERO, actions);
             return;
         }
-        let interval = self.schedule.settle_interval;
-        self.schedule.settle_interval = match self.estimator.settle() {
-            Pace::Faster => Nanos(interval.0 / 2).max(SETTLE_FIRST),
-            Pace::Same => interval,
-            Pace::Slower => (interval + interval).min(SETTLE_LAST),
-        };
-        self.schedule.settle = now + self.schedule.settle_interval;
-        self.ask_kernel(Why::Settle, actions);
+        self.schedule.settles(now, self.estimator.settle());
+        self.read_back(ReadBack::Settle, actions);
     }
 
-    /// A slew is for the time until the next command. Where none comes, because the source is in
-    /// doubt, it would go on beyond what it was for.
-    fn end_slew(&mut self, actions: &mut Vec<Action>) {
-        self.slew(Nanos::ZERO, actions);
-    }
-
-    /// Adjusts the frequency often again: what was known of it is void.
-    pub(super) fn settle_anew(&mut self, now: Raw) {
-        self.schedule.settle_interval = SETTLE_FIRST;
-        self.schedule.settle = now + SETTLE_FIRST;
-    }
-
-    pub(super) fn ask_kernel(&mut self, why: Why, actions: &mut Vec<Action>) {
-        self.asking_kernel = Some(why);
+    pub(super) fn read_back(&mut self, why: ReadBack, actions: &mut Vec<Action>) {
+        self.reading_back = Some(why);
         actions.push(Action::ReadKernel);
     }
 
-    pub(super) fn adjust_frequency(&mut self, now: Raw, actions: &mut Vec<Action>) {
-        self.slew(self.offset_at(now), actions);
-    }
-
     /// Follows the reference's rate and takes `offset` away until the next command.
-    fn slew(&mut self, offset: Nanos, actions: &mut Vec<Action>) {
+    pub(super) fn slew(&mut self, offset: Nanos, actions: &mut Vec<Action>) {
         let (rate, within) = (self.estimator.rate(), self.schedule.settle_interval);
         let clock = self.discipline.command(rate, offset, within);
         if clock != self.discipline.commanded() {
             self.write_frequency(clock, actions);
-        }
-    }
-
-    /// The offset expected at `now`, without reading anything.
-    pub(super) fn offset_at(&self, now: Raw) -> Nanos {
-        let prediction = self.estimator.predict(now);
-        let expected = self.discipline.expected(now);
-        match (prediction, expected) {
-            (Some(prediction), Some(realtime)) => prediction.reference - realtime,
-            _ => Nanos::ZERO,
         }
     }
 

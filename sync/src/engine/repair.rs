@@ -1,17 +1,16 @@
-//! The clock found wrong: stepped, and the step verified. What keeps it right is `frequency`'s.
+//! The clock found wrong: stepped, and the step verified; a foreign frequency put back.
 
 use alloc::format;
 use alloc::vec::Vec;
 
 use noonmark_contract::record::{Alert, Cause, DetectedBy, Event, State};
-use noonmark_contract::sample::Local;
 use noonmark_contract::units::{Nanos, Raw};
 
 use crate::discipline::TIMER_TICK;
-use crate::doubt::Trust;
-use crate::estimator::Deviation;
+use crate::kernel_clock::KernelClock;
 
-use super::{Action, Engine, KernelClock, Look, SETTLE_LAST, Why, Write};
+use super::messages::Action;
+use super::state::{ClockCheck, Engine, Notice, ReadBack, Repair, Write};
 
 /// Steps that one look at the clock may take, should something keep setting it wrong; after that,
 /// one at each watch tick.
@@ -24,95 +23,11 @@ const BOOT_STEP: Nanos = Nanos::from_micros(1);
 /// An offset that operators are told of.
 const LARGE_OFFSET: Nanos = Nanos::from_secs(5);
 
-/// An offset below this may come of a better estimate by a source whose readings are no better.
-const REFINEMENT: Nanos = Nanos::from_millis(1);
-
-/// A repair under way.
-#[derive(Debug)]
-pub(super) struct Repair {
-    cause: Cause,
-    detected: Look,
-    offset: Nanos,
-    steps: u8,
-    written: bool,
-    announced: bool,
-    /// A rate that was restored may be in force only from here on.
-    rate_from: Raw,
-}
-
-/// What one look at the clock found.
-pub(super) struct Found {
-    pub offset: Nanos,
-    /// How wrong `offset` may be.
-    bound: Nanos,
-    wrong: bool,
-}
-
-impl Found {
-    /// The bound of the clock's own error.
-    fn error(&self) -> Nanos {
-        self.offset.abs() + self.bound
-    }
-}
-
 impl Engine {
-    /// The answer to `ReadLocal`.
-    pub(super) fn local(&mut self, now: Raw, local: &Local, actions: &mut Vec<Action>) {
-        self.judge(now, local, false, actions);
-    }
-
-    /// Looks at the clock beside what the estimator expects. `by_source` says that a reading of
-    /// the source followed has just been taken in, so that a repair can be called verified.
-    pub(super) fn judge(
-        &mut self,
-        now: Raw,
-        local: &Local,
-        by_source: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let moved = self
-            .discipline
-            .compare(local)
-            .filter(Deviation::exceeds)
-            .map(|deviation| deviation.by);
-        self.discipline.observe(local);
-        let Some(prediction) = self.estimator.predict(local.raw) else {
-            return;
-        };
-        let offset = prediction.reference - local.realtime;
-        let bound = prediction.bound() + local.bound;
-        let found = Found {
-            offset,
-            bound,
-            wrong: offset.abs() >= self.step && offset.abs() > bound,
-        };
-        if self.writing.is_some() || self.asking_kernel.is_some() {
-            return;
-        }
-        if self.repair.is_some() {
-            self.go_on_repairing(now, &found, by_source, actions);
-        } else if found.wrong && self.must_step(now, &found, moved.is_some()) {
-            self.start_repairing(now, &found, moved, actions);
-        } else if let Some(by) = moved {
-            self.ask_kernel(Why::Disturbed(by), actions);
-        } else {
-            self.quiet(now, &found, by_source, actions);
-        }
-        if self.doubt.is_none() {
-            self.look = None;
-        }
-    }
-
-    /// Whether the source followed is one that is not taken at its word.
-    fn is_checked(&self, now: Raw) -> bool {
-        let followed = self.ladder.followed();
-        followed.is_none_or(|rung| self.trust(now, &rung.source) == Trust::Checked)
-    }
-
     /// Notes why the clock is wrong and who noticed.
     pub(super) fn begin_repair(&mut self, now: Raw, cause: Cause, offset: Nanos) {
         let by = DetectedBy::WatchTick;
-        let detected = self.look.take().unwrap_or(Look { by, at: now });
+        let detected = self.look.take().unwrap_or(Notice { by, at: now });
         if let Some(repair) = &mut self.repair {
             // One disturbance on top of another is one repair, from the first's detection on.
             if !repair.announced {
@@ -142,24 +57,10 @@ impl Engine {
         self.indicators.outside_bound(since);
     }
 
-    /// Whether a wrong clock is to be stepped. Where nothing has disturbed it and the source is a
-    /// coarse one, the estimate has moved, not the clock; that is slewed away, if it is little.
-    fn must_step(&mut self, now: Raw, found: &Found, disturbed: bool) -> bool {
-        let told = |look: Look| look.by != DetectedBy::WatchTick;
-        let refined = !self.look.is_some_and(told)
-            && !disturbed
-            && self.is_checked(now)
-            && found.offset.abs() < REFINEMENT.max(self.step);
-        if refined {
-            self.schedule.settle = now;
-        }
-        !refined
-    }
-
-    fn start_repairing(
+    pub(super) fn start_repairing(
         &mut self,
         now: Raw,
-        found: &Found,
+        check: &ClockCheck,
         moved: Option<Nanos>,
         actions: &mut Vec<Action>,
     ) {
@@ -168,27 +69,23 @@ impl Engine {
             .is_some_and(|look| look.by == DetectedBy::CancelOnSet);
         let cause = if was_set || moved.is_some() {
             Cause::GuestStep
-        } else if self
-            .schedule
-            .switched
-            .is_some_and(|at| now - at < SETTLE_LAST)
-        {
+        } else if self.schedule.is_settling_after_switch(now) {
             Cause::SourceChange
         } else {
             Cause::Unknown
         };
-        self.begin_repair(now, cause, found.offset);
+        self.begin_repair(now, cause, check.offset);
         match moved {
             // Nothing told of a step: a wrong rate may be at work, and would go on.
-            Some(by) if !was_set => self.ask_kernel(Why::Disturbed(by), actions),
-            _ => self.step_by(found.offset, actions),
+            Some(by) if !was_set => self.read_back(ReadBack::Disturbed(by), actions),
+            _ => self.step_by(check.offset, actions),
         }
     }
 
-    fn go_on_repairing(
+    pub(super) fn go_on_repairing(
         &mut self,
         now: Raw,
-        found: &Found,
+        check: &ClockCheck,
         by_source: bool,
         actions: &mut Vec<Action>,
     ) {
@@ -196,10 +93,10 @@ impl Engine {
             return;
         };
         let fresh = repair.steps == 0 && repair.cause == Cause::Boot;
-        let wrong = found.wrong || (fresh && found.offset.abs() > found.bound.max(BOOT_STEP));
+        let wrong = check.wrong || (fresh && check.offset.abs() > check.bound.max(BOOT_STEP));
         if wrong {
             if repair.steps < STEPS {
-                self.step_by(found.offset, actions);
+                self.step_by(check.offset, actions);
             }
             return;
         }
@@ -209,7 +106,7 @@ impl Engine {
         }
         match self.ladder.followed().map(|rung| rung.source.clone()) {
             Some(source) if !by_source => self.ask(&source, now, actions),
-            _ => self.finish_repair(now, found, actions),
+            _ => self.finish_repair(now, check, actions),
         }
     }
 
@@ -252,7 +149,7 @@ impl Engine {
         }
     }
 
-    fn finish_repair(&mut self, now: Raw, found: &Found, actions: &mut Vec<Action>) {
+    fn finish_repair(&mut self, now: Raw, check: &ClockCheck, actions: &mut Vec<Action>) {
         self.announce(actions);
         let Some(repair) = self.repair.take() else {
             return;
@@ -265,7 +162,7 @@ impl Engine {
             self.write_frequency(self.discipline.commanded(), actions);
         }
         if repair.cause == Cause::Boot {
-            self.report_sync(&repair, found, actions);
+            self.report_sync(&repair, check, actions);
         } else {
             let took = now - repair.detected.at;
             self.indicators.add_repair(took);
@@ -273,8 +170,8 @@ impl Engine {
                 cause: repair.cause,
                 detected_by: repair.detected.by,
                 took_ns: took,
-                residual_ns: found.offset,
-                bound_ns: found.error(),
+                residual_ns: check.offset,
+                bound_ns: check.error(),
             }));
         }
         for alert in [
@@ -286,7 +183,7 @@ impl Engine {
         }
     }
 
-    fn report_sync(&mut self, repair: &Repair, found: &Found, actions: &mut Vec<Action>) {
+    fn report_sync(&mut self, repair: &Repair, check: &ClockCheck, actions: &mut Vec<Action>) {
         let followed = self.ladder.followed();
         let Some((source, method)) = followed.and_then(|r| Some((r.source.clone(), r.method?)))
         else {
@@ -296,17 +193,8 @@ impl Engine {
             source,
             method,
             offset_ns: repair.offset,
-            bound_ns: found.error(),
+            bound_ns: check.error(),
         }));
-    }
-
-    /// The state of an undisturbed clock.
-    pub(super) fn settle_state(&mut self) {
-        self.state = if self.ladder.followed().is_some() {
-            State::Synced
-        } else {
-            State::Holdover
-        };
     }
 
     /// The answer to `ReadKernel`.
@@ -316,7 +204,7 @@ impl Engine {
         outcome: Result<KernelClock, i32>,
         actions: &mut Vec<Action>,
     ) {
-        let why = self.asking_kernel.take();
+        let why = self.reading_back.take();
         let commanded = self.discipline.commanded();
         let foreign = outcome.ok().filter(|clock| !clock.same(&commanded));
         if let Some(foreign) = foreign {
@@ -329,14 +217,14 @@ impl Engine {
             actions.push(Action::ReadLocal);
         } else {
             match why {
-                Some(Why::Settle) => self.adjust_frequency(now, actions),
+                Some(ReadBack::Settle) => self.slew(self.offset_at(now), actions),
                 // The source is too coarse to tell, but the clock was on its line and was moved
                 // off it: it is put back, and stays as right as it was.
-                Some(Why::Disturbed(by)) if by.abs() >= self.step => {
+                Some(ReadBack::Disturbed(by)) if by.abs() >= self.step => {
                     self.begin_repair(now, Cause::GuestStep, -by);
                     self.step_by(-by, actions);
                 }
-                Some(Why::Disturbed(_)) | None => {}
+                Some(ReadBack::Disturbed(_)) | None => {}
             }
         }
     }

@@ -1,15 +1,55 @@
-//! What the engine tells of itself: the clock's part of the status record.
+//! What the engine tells of itself: its state, and the clock's part of the status record.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use noonmark_contract::record::{Boot, Seed, Status, Usage, VERSION};
+use noonmark_contract::channel;
+use noonmark_contract::record::{Boot, Seed, State, Status, Usage, VERSION};
 use noonmark_contract::units::{Nanos, Raw, Utc};
 
-use super::Engine;
+use crate::suspicion::Suspicion;
+
+use super::state::{Engine, Notice};
 
 impl Engine {
+    /// How many exchanges a reading of the host's channel should take at present: many while the
+    /// clock is not synced or something is in doubt, few in the steady state.
+    #[must_use]
+    pub fn burst_exchanges(&self) -> u8 {
+        let quiet = self.state == State::Synced && self.suspicion.is_none();
+        if quiet && self.schedule.settle_interval > Nanos::from_secs(1) {
+            2
+        } else {
+            channel::BURST
+        }
+    }
+
+    /// The clock's state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether there is reason to think that the clock is wrong, though nothing is certain yet: the
+    /// source followed contradicts what was expected of it by more than a drift would, or the host
+    /// has said that it interfered. Ends with the source's or a witness's answer, or the lack of it.
+    #[must_use]
+    pub fn suspects_clock(&self, now: Raw) -> bool {
+        // What is small is watched for seconds, and is most often not the clock's fault.
+        let contradicted = |suspicion: &Suspicion| suspicion.is_expected() && !suspicion.is_small();
+        let answered = |hint: Notice| self.last.good.is_some_and(|good| good >= hint.at);
+        let interfered = self.ladder.followed().is_some() && self.hinted(now).is_some();
+        self.suspicion.as_ref().is_some_and(contradicted)
+            || (interfered && self.hint.is_some_and(|hint| !answered(hint)))
+    }
+
+    /// How often the clock was put right after it had been right, since boot.
+    #[must_use]
+    pub fn repairs(&self) -> u64 {
+        self.indicators.repaired()
+    }
+
     /// The status at `now`. The shell fills in what the engine can't know: `seq`, `time_ns`,
     /// `uptime_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel`, `clocksource`, `config`, `seed` and
     /// `services` are empty.

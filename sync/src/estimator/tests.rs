@@ -1,6 +1,8 @@
 //! What the estimator promises.
 
+use libm::fabs;
 use noonmark_contract::sample::{Method, Source};
+use noonmark_contract::units::Utc;
 use proptest::prelude::*;
 
 use super::*;

@@ -87,11 +87,11 @@ fn a_source_that_goes_on_failing_is_asked_less_and_less_often() {
 }
 
 #[test]
-fn a_liar_is_barred_and_must_prove_itself_longer_than_others() {
+fn a_falseticker_is_barred_and_must_prove_itself_longer_than_others() {
     let mut ladder = Ladder::new(&[Source::Host, Source::Rtc]);
     ladder.follow(&Source::Rtc);
-    ladder.lied(&Source::Host, "an hour off".into(), Raw(0));
-    assert!(ladder.has_lied(&Source::Host));
+    ladder.mark_falseticker(&Source::Host, "an hour off".into(), Raw(0));
+    assert!(ladder.is_falseticker(&Source::Host));
     let before = Raw(0) + BAR_FIRST - Nanos(1);
     assert_eq!(ladder.candidate(before), None);
     let mut probes = 0;
@@ -101,19 +101,19 @@ fn a_liar_is_barred_and_must_prove_itself_longer_than_others() {
             break;
         }
     }
-    assert_eq!(probes, PROBES_AFTER_LIE);
-    ladder.absolve(&Source::Host);
-    assert!(!ladder.any_has_lied());
+    assert_eq!(probes, PROBES_OF_FALSETICKER);
+    ladder.clear_falseticker(&Source::Host);
+    assert!(!ladder.is_any_falseticker());
 }
 
 #[test]
 fn a_source_that_times_out_twice_or_is_gone_is_lost() {
     let mut ladder = ladder();
     let bad = |ladder: &mut Ladder, why| ladder.bad(&Source::Host, why, Raw(0));
-    assert_eq!(bad(&mut ladder, ReadFailure::Timeout), Standing::Doubtful);
-    assert_eq!(bad(&mut ladder, ReadFailure::Timeout), Standing::Lost);
+    assert_eq!(bad(&mut ladder, ReadFailure::Timeout), AfterFailure::Retry);
+    assert_eq!(bad(&mut ladder, ReadFailure::Timeout), AfterFailure::Lost);
     ladder.good(&reading(Source::Host));
-    assert_eq!(bad(&mut ladder, ReadFailure::Absent), Standing::Lost);
+    assert_eq!(bad(&mut ladder, ReadFailure::Absent), AfterFailure::Lost);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_source_is_reported_with_its_last_word_and_how_the_last_eight_readings_went(
     };
     assert_eq!(status.last, Some(last));
     ladder.follow(&Source::Host);
-    let seen = Seen {
+    let seen = GoodReading {
         at: Raw(30),
         offset: Nanos(-1),
         bound: Nanos(2),

@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 
 use noonmark_contract::config::ClockConfig;
 use noonmark_contract::record::DetectedBy;
-use noonmark_contract::sample::Method;
+use noonmark_contract::sample::{Method, Reading, Source};
 use noonmark_contract::units::{Ppb, Utc};
 use proptest::prelude::*;
 
-use crate::engine::{Action, Input, KernelClock};
+use crate::discipline::guest_clocks;
+use crate::envelope::HORIZON;
 
 use super::*;
 
@@ -89,7 +90,9 @@ impl Machine {
                     Action::Read(source) => {
                         inputs.push(Input::Read(source.clone(), Ok(self.reading(seen))));
                     }
-                    Action::ReadLocal => inputs.push(Input::Local(paired(&self.reading(seen)))),
+                    Action::ReadLocal => {
+                        inputs.push(Input::Local(guest_clocks(&self.reading(seen))))
+                    }
                     Action::ReadKernel => {
                         inputs.push(Input::Kernel(Ok(self.kernel)));
                         done.push(action);

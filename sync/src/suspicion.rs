@@ -1,4 +1,4 @@
-//! Whom to believe when a reading contradicts what was expected of the reference.
+//! Whether a source that contradicts what was expected of it is right, or a falseticker.
 //!
 //! The reference has moved against RAW by more than bounds and wander explain. Either it did move
 //! (the host paused or restored this machine, or its own clock was set), or the reading stands
@@ -6,24 +6,25 @@
 //!
 //! - A move is over at once: the next reading finds the same deviation. If it is gone, the first
 //!   reading was an outlier. If all that was read since has no deviation in common, bounds and rate
-//!   error considered, then the source drifts or wanders: it lies.
+//!   error considered, then the source drifts or wanders: it is a falseticker.
 //! - The hypervisor's own devices are the host's clock by definition; their second reading decides.
 //!   So does any source's, when the host has just said that it interfered.
-//! - For any other source, a large move is put to witnesses. One that agrees with either side, and
-//!   not with both, decides.
+//! - For any other source, a large move is cross-checked with the other sources. One that agrees with
+//!   either side, and not with both, decides.
 //! - A small move could be the first stretch of a drift. It is watched for [`SMALL_WATCH`], or for
-//!   [`FAINT_WATCH`] where it is hardly more than the bounds allow, and a second one within [`SMALL_REPEAT`] is a drift in disguise.
+//!   [`FAINT_WATCH`] where it is hardly more than the bounds allow, and a second one within
+//!   [`SMALL_REPEAT`] is a drift in disguise.
 
 use noonmark_contract::units::{Nanos, Ppb, Raw};
 
-use crate::estimator::Deviation;
+use crate::deviation::Deviation;
 
 /// Below this, a move may also be what a drift makes of one poll interval.
 const SMALL: Nanos = Nanos::from_millis(20);
 
 /// How long a small move is watched: a drift that came from nothing to twice what the bounds allow
 /// within one poll interval shows within another. What is less may be a slow drift that the bounds
-/// hid for long; it costs little to leave it in doubt for longer.
+/// hid for long; it costs little to leave it open for longer.
 const SMALL_WATCH: Nanos = Nanos::from_millis(400);
 const FAINT_WATCH: Nanos = Nanos::from_secs(4);
 
@@ -41,18 +42,18 @@ const CONTRADICTIONS: u32 = 4;
 pub(crate) enum Trust {
     /// A second reading is proof enough.
     Full,
-    /// It takes a witness, or patience.
+    /// It takes another source that agrees, or patience.
     Checked,
 }
 
 /// An open question about the source followed.
 #[derive(Debug)]
-pub(crate) struct Doubt {
+pub(crate) struct Suspicion {
     since: Raw,
     claim: Deviation,
     bound: Nanos,
     /// Where the reference is if it moved: what all readings since have in common.
-    moved: Common,
+    moved: MoveRange,
     contradictions: u32,
     stage: Stage,
     /// Whether the expectation is itself worth anything. At boot it is only the clock as found.
@@ -61,7 +62,7 @@ pub(crate) struct Doubt {
 
 /// Between what the deviation was at an instant.
 #[derive(Clone, Copy, Debug)]
-struct Common {
+struct MoveRange {
     at: Raw,
     low: Nanos,
     high: Nanos,
@@ -71,33 +72,33 @@ struct Common {
 enum Stage {
     /// Waiting for the source's next reading.
     Confirming,
-    /// A second reading has confirmed the claim; witnesses are heard.
-    Hearing,
+    /// A second reading has confirmed the claim; other sources are asked.
+    CrossChecking,
     /// The claim is accepted; the next reading says where the reference is now.
     Accepted,
 }
 
-/// What follows from a reading of the doubtful source, or of a witness.
+/// What follows from a reading of the suspect source, or of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// Read the source again, no sooner than after this.
     ReadAgain(Nanos),
-    /// Ask another source what it thinks.
-    AskWitness,
+    /// Ask another source.
+    CrossCheck,
     /// The reference did move.
-    Moved,
-    /// The source lies.
-    Lied,
+    ReferenceMoved,
+    /// The source is wrong.
+    Falseticker,
 }
 
-impl Doubt {
+impl Suspicion {
     /// Opens the question: a reading at `at` with pairing bound `bound` deviates by `claim`.
     pub fn new(at: Raw, claim: Deviation, bound: Nanos) -> Self {
         Self {
             since: at,
             claim,
             bound,
-            moved: Common::around(at, claim, bound),
+            moved: MoveRange::around(at, claim, bound),
             contradictions: 0,
             stage: Stage::Confirming,
             expected: true,
@@ -105,10 +106,10 @@ impl Doubt {
     }
 
     /// The first reading of a boot, by a source that is to be checked, is far from the clock as
-    /// found: witnesses are heard at once, and one that does not agree is enough to refuse it.
+    /// found: other sources are asked at once, and one that does not agree is enough to refuse it.
     pub fn at_boot(at: Raw, claim: Deviation, bound: Nanos) -> Self {
         Self {
-            stage: Stage::Hearing,
+            stage: Stage::CrossChecking,
             expected: false,
             ..Self::new(at, claim, bound)
         }
@@ -124,9 +125,9 @@ impl Doubt {
         self.expected
     }
 
-    /// Whether witnesses are being heard.
-    pub fn is_hearing(&self) -> bool {
-        self.stage == Stage::Hearing
+    /// Whether other sources are being asked.
+    pub fn is_cross_checking(&self) -> bool {
+        self.stage == Stage::CrossChecking
     }
 
     /// The source's next reading, which also deviates. `rate_error` is how far the expectation may
@@ -138,34 +139,34 @@ impl Doubt {
         bound: Nanos,
         rate_error: Ppb,
         trust: Trust,
-    ) -> Verdict {
-        let found = Common::around(at, again, bound);
-        let Some(common) = self.moved.carried(at, rate_error).and(&found) else {
+    ) -> Decision {
+        let range = MoveRange::around(at, again, bound);
+        let Some(common) = self.moved.carried(at, rate_error).and(&range) else {
             self.contradictions += 1;
             if trust == Trust::Checked || self.contradictions >= CONTRADICTIONS {
                 return if trust == Trust::Full && again.by.abs() < SMALL {
-                    Verdict::Moved
+                    Decision::ReferenceMoved
                 } else {
-                    Verdict::Lied
+                    Decision::Falseticker
                 };
             }
             (self.since, self.claim, self.bound) = (at, again, bound);
-            self.moved = found;
-            return Verdict::ReadAgain(Nanos::ZERO);
+            self.moved = range;
+            return Decision::ReadAgain(Nanos::ZERO);
         };
         self.moved = common;
         if trust == Trust::Full || self.is_accepted() {
-            return Verdict::Moved;
+            return Decision::ReferenceMoved;
         }
         if self.claim.by.abs() >= SMALL {
-            self.stage = Stage::Hearing;
-            return Verdict::AskWitness;
+            self.stage = Stage::CrossChecking;
+            return Decision::CrossCheck;
         }
         let faint = self.claim.by.abs() < self.claim.allowed + self.claim.allowed;
         if at - self.since < if faint { FAINT_WATCH } else { SMALL_WATCH } {
-            return Verdict::ReadAgain(SMALL_INTERVAL);
+            return Decision::ReadAgain(SMALL_INTERVAL);
         }
-        Verdict::Moved
+        Decision::ReferenceMoved
     }
 
     /// The source's next reading, which does not deviate: whether it leaves the question open,
@@ -177,8 +178,8 @@ impl Doubt {
         bound: Nanos,
         rate_error: Ppb,
     ) -> bool {
-        let found = Common::around(at, again, bound);
-        match self.moved.carried(at, rate_error).and(&found) {
+        let range = MoveRange::around(at, again, bound);
+        match self.moved.carried(at, rate_error).and(&range) {
             Some(common) if at - self.since < FAINT_WATCH => {
                 self.moved = common;
                 true
@@ -202,19 +203,19 @@ impl Doubt {
         self.claim.by.abs() < SMALL
     }
 
-    /// What a witness says: its own deviation from the same expectation, and its bound.
-    pub fn hear(&self, witness: Deviation, witness_bound: Nanos) -> Verdict {
-        let confirms = (witness.by - self.claim.by).abs() <= witness_bound + self.bound;
-        let denies = !witness.exceeds();
+    /// What another source says: its own deviation from the same expectation, and its bound.
+    pub fn cross_check(&self, other: Deviation, other_bound: Nanos) -> Decision {
+        let confirms = (other.by - self.claim.by).abs() <= other_bound + self.bound;
+        let denies = !other.exceeds();
         match (confirms, denies) {
-            (true, false) => Verdict::Moved,
-            (false, denies) if denies || !self.expected => Verdict::Lied,
-            _ => Verdict::AskWitness,
+            (true, false) => Decision::ReferenceMoved,
+            (false, denies) if denies || !self.expected => Decision::Falseticker,
+            _ => Decision::CrossCheck,
         }
     }
 }
 
-impl Common {
+impl MoveRange {
     fn around(at: Raw, deviation: Deviation, bound: Nanos) -> Self {
         Self {
             at,
@@ -254,55 +255,55 @@ mod tests {
 
     /// Opens with a claim of `first` ns and confirms it `after` ns later with `second`, both with
     /// a bound of 100 us.
-    fn confirm(first: i64, second: i64, after: Nanos, trust: Trust) -> Verdict {
+    fn confirm(first: i64, second: i64, after: Nanos, trust: Trust) -> Decision {
         let bound = Nanos(100_000);
-        let mut doubt = Doubt::new(Raw(0), deviation(first, 100_000), bound);
+        let mut suspicion = Suspicion::new(Raw(0), deviation(first, 100_000), bound);
         let again = deviation(second, 100_000);
-        doubt.confirm(Raw(0) + after, again, bound, Ppb(15_000.0), trust)
+        suspicion.confirm(Raw(0) + after, again, bound, Ppb(15_000.0), trust)
     }
 
     #[test]
-    fn the_hypervisors_clock_is_believed_at_its_second_word() {
-        let verdict = confirm(5_000_000, 5_000_040, Nanos(10_000), Trust::Full);
-        assert_eq!(verdict, Verdict::Moved);
+    fn the_hypervisors_clock_is_believed_at_its_second_reading() {
+        let decision = confirm(5_000_000, 5_000_040, Nanos(10_000), Trust::Full);
+        assert_eq!(decision, Decision::ReferenceMoved);
     }
 
     #[test]
-    fn a_large_move_of_any_other_source_is_put_to_a_witness() {
+    fn a_large_move_of_any_other_source_is_cross_checked() {
         let hour = 3_600_000_000_000;
-        let verdict = confirm(hour, hour, Nanos::from_millis(1), Trust::Checked);
-        assert_eq!(verdict, Verdict::AskWitness);
+        let decision = confirm(hour, hour, Nanos::from_millis(1), Trust::Checked);
+        assert_eq!(decision, Decision::CrossCheck);
     }
 
     #[test]
     fn a_deviation_that_grows_is_a_drift_and_no_move() {
         let grown = confirm(300_000, 700_000, Nanos::from_millis(400), Trust::Checked);
-        assert_eq!(grown, Verdict::Lied);
+        assert_eq!(grown, Decision::Falseticker);
     }
 
-    /// A doubt of 300 us with a bound of 200 us, and no drift of the expectation.
-    fn doubt() -> Doubt {
-        Doubt::new(Raw(0), deviation(300_000, 100_000), Nanos(200_000))
+    /// A suspicion of 300 us with a bound of 200 us, and no drift of the expectation.
+    fn suspicion() -> Suspicion {
+        Suspicion::new(Raw(0), deviation(300_000, 100_000), Nanos(200_000))
     }
 
     #[test]
     fn readings_that_agree_in_pairs_with_the_first_must_have_one_deviation_in_common() {
-        let mut doubt = doubt();
-        let mut verdict = |ms: i64, by: i64| {
+        let mut suspicion = suspicion();
+        let mut decision = |ms: i64, by: i64| {
             let at = Raw(ms * 1_000_000);
             let again = deviation(by, 100_000);
-            doubt.confirm(at, again, Nanos(100_000), Ppb(0.0), Trust::Checked)
+            suspicion.confirm(at, again, Nanos(100_000), Ppb(0.0), Trust::Checked)
         };
-        assert_eq!(verdict(50, 210_000), Verdict::ReadAgain(SMALL_INTERVAL));
-        assert_eq!(verdict(100, 420_000), Verdict::Lied);
+        assert_eq!(decision(50, 210_000), Decision::ReadAgain(SMALL_INTERVAL));
+        assert_eq!(decision(100, 420_000), Decision::Falseticker);
     }
 
     #[test]
     fn a_reading_too_coarse_to_tell_decides_nothing_and_one_that_denies_the_claim_does() {
-        let mut doubt = doubt();
+        let mut suspicion = suspicion();
         let mut is_open = |ms: i64, by: i64, bound: i64| {
             let again = deviation(by, 400_000);
-            doubt.leaves_open(Raw(ms * 1_000_000), again, Nanos(bound), Ppb(0.0))
+            suspicion.leaves_open(Raw(ms * 1_000_000), again, Nanos(bound), Ppb(0.0))
         };
         assert!(is_open(50, 150_000, 300_000));
         assert!(!is_open(100, 10_000, 50_000), "it denies the claim");
@@ -312,32 +313,32 @@ mod tests {
     #[test]
     fn a_small_move_is_watched_before_it_is_believed() {
         let early = confirm(300_000, 310_000, Nanos::from_millis(100), Trust::Checked);
-        assert_eq!(early, Verdict::ReadAgain(SMALL_INTERVAL));
+        assert_eq!(early, Decision::ReadAgain(SMALL_INTERVAL));
         let late = confirm(300_000, 310_000, SMALL_WATCH, Trust::Checked);
-        assert_eq!(late, Verdict::Moved);
+        assert_eq!(late, Decision::ReferenceMoved);
     }
 
     #[test]
     fn a_move_that_the_bounds_nearly_explain_is_watched_for_longer() {
         let early = confirm(150_000, 160_000, SMALL_WATCH, Trust::Checked);
-        assert_eq!(early, Verdict::ReadAgain(SMALL_INTERVAL));
+        assert_eq!(early, Decision::ReadAgain(SMALL_INTERVAL));
         let late = confirm(150_000, 160_000, FAINT_WATCH, Trust::Checked);
-        assert_eq!(late, Verdict::Moved);
+        assert_eq!(late, Decision::ReferenceMoved);
     }
 
     #[test]
-    fn a_witness_decides_only_where_it_can_tell_the_two_apart() {
+    fn another_source_decides_only_where_it_can_tell_the_two_apart() {
         let second = 1_000_000_000;
-        let doubt = Doubt::new(Raw(0), deviation(3_600 * second, 100), Nanos(100));
+        let suspicion = Suspicion::new(Raw(0), deviation(3_600 * second, 100), Nanos(100));
         let coarse = Nanos(second);
-        let with_source = doubt.hear(deviation(3_599_700_000_000, second), coarse);
-        assert_eq!(with_source, Verdict::Moved);
-        let against_it = doubt.hear(deviation(300_000_000, second), coarse);
-        assert_eq!(against_it, Verdict::Lied);
-        let elsewhere = doubt.hear(deviation(86_400 * second, second), coarse);
-        assert_eq!(elsewhere, Verdict::AskWitness);
-        let small = Doubt::new(Raw(0), deviation(50_000_000, 100), Nanos(100));
-        let too_coarse = small.hear(deviation(300_000_000, second), coarse);
-        assert_eq!(too_coarse, Verdict::AskWitness);
+        let with_source = suspicion.cross_check(deviation(3_599_700_000_000, second), coarse);
+        assert_eq!(with_source, Decision::ReferenceMoved);
+        let against_it = suspicion.cross_check(deviation(300_000_000, second), coarse);
+        assert_eq!(against_it, Decision::Falseticker);
+        let elsewhere = suspicion.cross_check(deviation(86_400 * second, second), coarse);
+        assert_eq!(elsewhere, Decision::CrossCheck);
+        let small = Suspicion::new(Raw(0), deviation(50_000_000, 100), Nanos(100));
+        let too_coarse = small.cross_check(deviation(300_000_000, second), coarse);
+        assert_eq!(too_coarse, Decision::CrossCheck);
     }
 }

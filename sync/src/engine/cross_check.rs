@@ -1,0 +1,235 @@
+//! The source followed contradicts what was expected of it: whether the reference has moved, or the
+//! source is a falseticker. [`crate::suspicion`] decides; here the other sources are asked, and what
+//! was decided is done.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use noonmark_contract::record::{Alert, Cause, DetectedBy};
+use noonmark_contract::sample::{Method, Reading, Source};
+use noonmark_contract::units::{Nanos, Raw};
+
+use crate::deviation::Deviation;
+use crate::suspicion::{Decision, SMALL_REPEAT, Suspicion, Trust};
+
+use super::messages::Action;
+use super::state::{Engine, Notice};
+
+/// A clock as found at boot comes from the RTC, which is right to a second or so. A first reading
+/// closer to it than this needs no other source to agree.
+const BOOT_AGREES: Nanos = Nanos::from_millis(1_500);
+
+/// A source that counts whole seconds may set its seconds apart from the host's.
+const RTC_PHASE: Nanos = Nanos::from_secs(1);
+
+/// At boot, an RTC that is further than this from a source that answers was never set, or was set to
+/// an instant on purpose (`-rtc base=`): no time zone is so far from UTC. One that is nearer may just
+/// as well be right, and is believed, for nobody can write to it from outside.
+const RTC_UNSET: Nanos = Nanos::from_secs(26 * 3_600);
+
+impl Engine {
+    /// The first reading of a boot: there is nothing to compare it with but the clock as found.
+    pub(super) fn first_reading(&mut self, now: Raw, reading: Reading, actions: &mut Vec<Action>) {
+        if self.is_cross_checking() {
+            return;
+        }
+        let offset = reading.offset();
+        let needs_cross_check = self.trust(now, &reading.source) == Trust::Checked
+            && reading.source != Source::Rtc
+            && offset.abs() > BOOT_AGREES;
+        if needs_cross_check && self.suspicion.is_none() {
+            let claim = Deviation {
+                by: offset,
+                allowed: BOOT_AGREES,
+            };
+            self.suspicion = Some(Suspicion::at_boot(reading.raw, claim, reading.bound));
+            self.cross_check(now, None, actions);
+            return;
+        }
+        self.suspicion = None;
+        self.begin_repair(now, Cause::Boot, offset);
+        self.estimator.restart(&reading);
+        self.take_in(now, &reading, actions);
+    }
+
+    /// A reading that bounds and wander do not explain.
+    pub(super) fn contradicted(
+        &mut self,
+        now: Raw,
+        reading: &Reading,
+        deviation: Deviation,
+        actions: &mut Vec<Action>,
+    ) {
+        let trust = self.trust(now, &reading.source);
+        let rate_error = self.estimator.expected_rate_error();
+        let decision = match &mut self.suspicion {
+            None => {
+                self.suspicion = Some(Suspicion::new(reading.raw, deviation, reading.bound));
+                let by = DetectedBy::WatchTick;
+                self.look.get_or_insert(Notice { by, at: now });
+                Decision::ReadAgain(Nanos::ZERO)
+            }
+            Some(suspicion) if suspicion.is_cross_checking() => return,
+            Some(suspicion) => {
+                suspicion.confirm(reading.raw, deviation, reading.bound, rate_error, trust)
+            }
+        };
+        match decision {
+            Decision::ReadAgain(after) if after > Nanos::ZERO => self.schedule.read = now + after,
+            Decision::ReadAgain(_) => self.ask(&reading.source, now, actions),
+            Decision::CrossCheck => self.cross_check(now, None, actions),
+            Decision::ReferenceMoved => self.reference_moved(now, reading, trust, actions),
+            Decision::Falseticker => self.followed_is_falseticker(now, deviation.by, actions),
+        }
+    }
+
+    /// Whether a reading that agrees with what is expected leaves its source suspect all the same.
+    pub(super) fn stays_suspect(
+        &mut self,
+        now: Raw,
+        reading: &Reading,
+        deviation: Deviation,
+    ) -> bool {
+        let checked = self.trust(now, &reading.source) == Trust::Checked;
+        let rate_error = self.estimator.expected_rate_error();
+        let open = self.suspicion.as_mut().filter(|suspicion| {
+            let decided = suspicion.is_cross_checking() || suspicion.is_accepted();
+            checked && !decided
+        });
+        open.is_some_and(|suspicion| {
+            suspicion.leaves_open(reading.raw, deviation, reading.bound, rate_error)
+        })
+    }
+
+    /// The reference did move against RAW; `reading` says where to.
+    fn reference_moved(
+        &mut self,
+        now: Raw,
+        reading: &Reading,
+        trust: Trust,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(suspicion) = self.suspicion.take() else {
+            return;
+        };
+        let by = suspicion.claim().by;
+        if trust == Trust::Checked && suspicion.is_small() {
+            let repeated = |at: Raw| now - at < SMALL_REPEAT;
+            if self.schedule.small_move.is_some_and(repeated) {
+                self.followed_is_falseticker(now, by, actions);
+                return;
+            }
+            self.schedule.small_move = Some(now);
+        }
+        let cause = self.cause_of_move(now, by);
+        self.hint = None;
+        if cause == Cause::HostRestore {
+            self.estimator.restart(reading);
+            self.schedule.settle_anew(now);
+        } else {
+            self.estimator.jump(reading);
+        }
+        let offset = reading.offset();
+        if offset.abs() >= self.step {
+            // What the reference's move does not account for, somebody in the guest did.
+            let guest_moved = (offset - by).abs() > by.abs();
+            let cause = if guest_moved { Cause::GuestStep } else { cause };
+            self.begin_repair(now, cause, offset);
+        } else {
+            let why = format!("the reference moved by {by} for no known reason");
+            self.alert(Alert::BoundExceeded, true, &why, actions);
+        }
+        self.take_in(now, reading, actions);
+    }
+
+    /// Why the reference moved against RAW by `by`.
+    fn cause_of_move(&self, now: Raw, by: Nanos) -> Cause {
+        let just_switched = |at: Raw| now - at < Nanos::from_secs(1);
+        match self.hinted(now) {
+            Some(DetectedBy::Vmgenid | DetectedBy::Vmclock) => Cause::HostRestore,
+            Some(_) if by > Nanos::ZERO => Cause::HostPause,
+            _ if self.schedule.switched.is_some_and(just_switched) => Cause::SourceChange,
+            // A machine that stood still finds the reference ahead, never behind.
+            _ if by > Nanos::ZERO => Cause::HostPause,
+            _ => Cause::HostStep,
+        }
+    }
+
+    /// Asks the next source that may know better; without one, the claim stands.
+    pub(super) fn cross_check(
+        &mut self,
+        now: Raw,
+        after: Option<&Source>,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.ladder.cross_check_after(after) {
+            Some(source) => self.ask(&source, now, actions),
+            None => self.accept_claim(now, actions),
+        }
+    }
+
+    /// What another source says of the suspect one.
+    pub(super) fn cross_checked(&mut self, now: Raw, reading: &Reading, actions: &mut Vec<Action>) {
+        self.ladder.good(reading);
+        let phase = if reading.method == Method::Rtc {
+            RTC_PHASE
+        } else {
+            Nanos::ZERO
+        };
+        let other = match self.estimator.compare(reading) {
+            Some(deviation) => Deviation {
+                allowed: deviation.allowed + phase,
+                ..deviation
+            },
+            None => Deviation {
+                by: reading.offset(),
+                allowed: reading.bound + phase + BOOT_AGREES,
+            },
+        };
+        let Some(suspicion) = &self.suspicion else {
+            return;
+        };
+        let claim = suspicion.claim().by;
+        let apart = claim - other.by;
+        if !suspicion.is_expected() && reading.source == Source::Rtc && apart.abs() > RTC_UNSET {
+            let why = format!("it is {apart} behind the other source, so it can't have been set");
+            self.ladder
+                .mark_falseticker(&reading.source, why.clone(), now);
+            self.alert(Alert::SourceLies, true, &format!("rtc: {why}"), actions);
+            self.cross_check(now, Some(&reading.source), actions);
+            return;
+        }
+        match suspicion.cross_check(other, reading.bound + phase) {
+            Decision::ReferenceMoved => self.accept_claim(now, actions),
+            Decision::Falseticker => self.followed_is_falseticker(now, claim, actions),
+            _ => self.cross_check(now, Some(&reading.source), actions),
+        }
+    }
+
+    /// The claim of the suspect source is accepted: its next reading says where the reference is.
+    fn accept_claim(&mut self, now: Raw, actions: &mut Vec<Action>) {
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.accept();
+        }
+        let source = self.ladder.followed().map(|rung| rung.source.clone());
+        if let Some(source) = source {
+            self.ask(&source, now, actions);
+        }
+    }
+
+    /// The source followed contradicts itself or another that is believed.
+    fn followed_is_falseticker(&mut self, now: Raw, by: Nanos, actions: &mut Vec<Action>) {
+        let suspicion = self.suspicion.as_ref();
+        let at_boot = suspicion.is_some_and(|suspicion| !suspicion.is_expected());
+        self.estimator.unlearn();
+        let why = if at_boot {
+            format!(
+                "it is {by} from the RTC, which is believed; should the RTC keep local time, start \
+                 QEMU with -rtc base=utc"
+            )
+        } else {
+            format!("it claims that the time is {by} from what is known")
+        };
+        self.drop_followed(now, Alert::SourceLies, why, actions);
+    }
+}

@@ -1,0 +1,284 @@
+//! The reference against RAW: a line with its error, fed with readings.
+
+use alloc::collections::VecDeque;
+
+use libm::fabs;
+use noonmark_contract::sample::Reading;
+use noonmark_contract::units::{Nanos, Raw, Utc};
+
+use crate::deviation::Deviation;
+
+use super::filter::{Block, Filter, Pace};
+use super::interval::{Interval, half_width};
+
+/// Blocks that are remembered for the mean rate.
+const WINDOW: usize = 16;
+
+/// Φ: how far the rate may wander from the estimate, in ppb.
+pub(super) const WANDER_PPB: f64 = 15_000.0;
+
+/// The rate's uncertainty before anything was measured, in ppb. The kernel itself corrects no more
+/// than this by frequency.
+pub(super) const UNKNOWN_PPB: f64 = 500_000.0;
+
+/// A reading with a wider bound than this says nothing of the rate. It still guards the bound, and
+/// the estimate is kept within it.
+const COARSE: Nanos = Nanos::from_millis(2);
+
+/// Where the reference is thought to be at an instant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Prediction {
+    /// The most likely time.
+    pub reference: Utc,
+    /// The truth is no more than this before it.
+    pub early: Nanos,
+    /// The truth is no more than this after it.
+    pub late: Nanos,
+}
+
+/// The estimate at an instant, and how it goes on from there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Forecast {
+    /// The most likely time.
+    pub reference: Utc,
+    /// Reference minus RAW by the middle of the interval, and half the interval's width.
+    pub difference: i64,
+    pub half_ns: f64,
+    /// How fast the interval moves, and each of its ends moves apart.
+    pub rate_ppb: f64,
+    pub spread_ppb: f64,
+}
+
+/// Several readings in one: their mean, and the interval that they leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadingSummary {
+    /// The mean's instant.
+    pub at: Raw,
+    /// The mean of reference minus RAW: whole nanoseconds, and the rest.
+    pub difference: i64,
+    pub rest_ns: f64,
+    pub count: f64,
+    pub bound: Nanos,
+    /// The last reading's instant, and between what reference minus RAW was then.
+    pub last: Raw,
+    pub low: i64,
+    pub high: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    /// Time zero of the seconds below.
+    origin: Raw,
+    /// Reference minus RAW that the nanoseconds below count from.
+    base: i64,
+    open: Block,
+    /// The last blocks, for the mean rate.
+    blocks: VecDeque<Block>,
+    filter: Filter,
+    rate_error_ppb: f64,
+    /// The rate from before the blocks remembered.
+    known: KnownRate,
+    interval: Interval,
+    drift_ppb_per_s: f64,
+}
+
+/// A rate, and the largest error that it can have.
+#[derive(Clone, Copy, Debug)]
+struct KnownRate {
+    rate_ppb: f64,
+    error_ppb: f64,
+}
+
+impl Prediction {
+    /// The largest error of `reference`, either way.
+    pub fn bound(&self) -> Nanos {
+        self.early.max(self.late)
+    }
+}
+
+impl Model {
+    /// A model that has seen one reading and takes `prior_ppb` for a first guess of the rate.
+    pub fn new(reading: &Reading, prior_ppb: f64) -> Self {
+        Self {
+            origin: reading.raw,
+            base: reading.reference.0.saturating_sub(reading.raw.0),
+            open: Block::default(),
+            blocks: VecDeque::with_capacity(WINDOW),
+            filter: Filter::new(prior_ppb, half_width(reading.bound)),
+            rate_error_ppb: UNKNOWN_PPB,
+            known: KnownRate {
+                rate_ppb: prior_ppb,
+                error_ppb: UNKNOWN_PPB,
+            },
+            interval: Interval::around(0.0, 0.0, reading.bound),
+            drift_ppb_per_s: 0.0,
+        }
+    }
+
+    pub fn rate_ppb(&self) -> f64 {
+        self.filter.rate_ppb
+    }
+
+    /// How far the rate can be wrong, wander aside.
+    pub fn rate_error_ppb(&self) -> f64 {
+        self.rate_error_ppb
+    }
+
+    pub fn drift_ppb_per_s(&self) -> f64 {
+        self.drift_ppb_per_s
+    }
+
+    pub fn predict(&self, raw: Raw) -> Prediction {
+        let t = self.seconds(raw);
+        let interval = self.carried(t);
+        let x = self.filter.x_at(t).clamp(interval.low, interval.high);
+        Prediction {
+            reference: self.reference(raw, x),
+            early: outward(x - interval.low),
+            late: outward(interval.high - x),
+        }
+    }
+
+    pub fn forecast(&self, raw: Raw) -> Forecast {
+        let interval = self.carried(self.seconds(raw));
+        Forecast {
+            reference: self.predict(raw).reference,
+            difference: (self.reference(raw, interval.middle()) - Utc(raw.0)).0,
+            half_ns: interval.half(),
+            rate_ppb: self.filter.rate_ppb,
+            spread_ppb: self.spread_ppb(),
+        }
+    }
+
+    /// How far `reading` is from the interval expected for its instant.
+    pub fn compare(&self, reading: &Reading) -> Deviation {
+        let interval = self.carried(self.seconds(reading.raw));
+        let expected = self.reference(reading.raw, interval.middle());
+        Deviation {
+            by: reading.reference - expected,
+            allowed: outward(interval.half()) + reading.bound,
+        }
+    }
+
+    /// How far `reading` is from the point estimate's line.
+    pub fn off_line(&self, reading: &Reading) -> Nanos {
+        let expected = self.filter.x_at(self.seconds(reading.raw));
+        reading.reference - self.reference(reading.raw, expected)
+    }
+
+    pub fn take_reading(&mut self, reading: &Reading) {
+        let t = self.seconds(reading.raw);
+        let x = self.x_of(reading);
+        let bound = half_width(reading.bound);
+        let carried = self.carried(t);
+        self.interval = carried.intersected(x, bound);
+        if !self.is_blurred_by(reading.bound, &carried) {
+            self.open.add(t, x, bound, 1.0);
+        }
+    }
+
+    pub fn take_summary(&mut self, summary: &ReadingSummary) {
+        let t = self.seconds(summary.at);
+        let x = summary.difference.saturating_sub(self.base) as f64 + summary.rest_ns;
+        if !self.is_blurred_by(summary.bound, &self.carried(t)) {
+            self.open
+                .add(t, x, half_width(summary.bound), summary.count);
+        }
+        self.interval = Interval {
+            t: self.seconds(summary.last),
+            low: summary.low.saturating_sub(self.base) as f64,
+            high: summary.high.saturating_sub(self.base) as f64,
+        };
+    }
+
+    /// Closes the running block and takes it into the estimate. Returns how long the next one
+    /// should be.
+    pub fn settle(&mut self) -> Pace {
+        let block = core::mem::take(&mut self.open);
+        if block.count == 0.0 {
+            return Pace::Same;
+        }
+        if self.blocks.len() == WINDOW {
+            self.blocks.pop_front();
+        }
+        self.blocks.push_back(block);
+        let before = self.filter;
+        let pace = self.filter.take_in(&block);
+        self.rate_error_ppb = self.rate_error();
+        let elapsed = block.t - before.t;
+        if elapsed > 0.0 && self.blocks.len() > 3 {
+            let drift = (self.filter.rate_ppb - before.rate_ppb) / elapsed;
+            self.drift_ppb_per_s += (drift - self.drift_ppb_per_s) / 8.0;
+        }
+        pace
+    }
+
+    /// The reference moved to where `reading` says: keeps the rate and forgets the place.
+    pub fn jump(&mut self, reading: &Reading) {
+        let t = self.seconds(reading.raw);
+        let moved = self.x_of(reading) - self.filter.x_at(t);
+        self.base = self.base.saturating_add(libm::round(moved) as i64);
+        let x = self.x_of(reading);
+        self.open = Block::default();
+        self.blocks.clear();
+        self.known = KnownRate {
+            rate_ppb: self.filter.rate_ppb,
+            error_ppb: self.rate_error_ppb,
+        };
+        self.filter.replace(t, x, half_width(reading.bound));
+        self.interval = Interval::around(t, x, reading.bound);
+    }
+
+    fn seconds(&self, raw: Raw) -> f64 {
+        (raw - self.origin).as_secs_f64()
+    }
+
+    /// x of a reading, counted from `base`. The subtraction is exact; only the small rest of it
+    /// becomes a float.
+    fn x_of(&self, reading: &Reading) -> f64 {
+        let difference = reading.reference.0.saturating_sub(reading.raw.0);
+        difference.saturating_sub(self.base) as f64
+    }
+
+    fn reference(&self, raw: Raw, x: f64) -> Utc {
+        let difference = self.base.saturating_add(libm::round(x) as i64);
+        Utc(raw.0.saturating_add(difference))
+    }
+
+    fn carried(&self, t: f64) -> Interval {
+        self.interval
+            .carried(t, self.filter.rate_ppb, self.spread_ppb())
+    }
+
+    /// ρ.
+    fn spread_ppb(&self) -> f64 {
+        WANDER_PPB + self.rate_error_ppb
+    }
+
+    /// Whether a reading is so much coarser than what is known already that it guards the bound,
+    /// but would only blur the estimate.
+    fn is_blurred_by(&self, bound: Nanos, known: &Interval) -> bool {
+        let blurs = half_width(bound) > 8.0 * (known.high - known.low);
+        bound > COARSE || blurs
+    }
+
+    /// |y - ȳ| + 2 b / T over the blocks remembered, or what was known before them, if better.
+    fn rate_error(&self) -> f64 {
+        let rate = self.filter.rate_ppb;
+        let before = fabs(rate - self.known.rate_ppb) + self.known.error_ppb;
+        let (Some(first), Some(last)) = (self.blocks.front(), self.blocks.back()) else {
+            return before;
+        };
+        let span = last.t - first.t;
+        if span <= 0.0 {
+            return before;
+        }
+        let mean = (last.x - first.x) / span;
+        before.min(fabs(rate - mean) + (first.bound + last.bound) / span)
+    }
+}
+
+/// A half-width in whole nanoseconds, rounded outward.
+fn outward(width: f64) -> Nanos {
+    Nanos((libm::ceil(width) as i64).max(0).saturating_add(1))
+}
