@@ -7,6 +7,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use flate2::read::MultiGzDecoder;
+use noonmark_contract::seed::instance::printable;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -37,6 +38,9 @@ pub enum ContentError {
     /// It is no gzip.
     #[error("no gzip: {0}")]
     Gzip(std::io::Error),
+    /// It is no UTF-8.
+    #[error("no UTF-8: {0}")]
+    Utf8(std::str::Utf8Error),
     /// It is too large.
     #[error("more than {0} bytes when it is unpacked")]
     TooLarge(usize),
@@ -58,9 +62,7 @@ impl TryFrom<String> for Encoding {
             "gz" | "gzip" => Self::Gzip,
             "gz+b64" | "gz+base64" | "gzip+b64" | "gzip+base64" => Self::GzipBase64,
             _ => {
-                return Err(ContentError::Unknown(
-                    noonmark_contract::seed::instance::printable(&name, 40),
-                ));
+                return Err(ContentError::Unknown(printable(&name, 40)));
             }
         })
     }
@@ -96,6 +98,14 @@ pub fn base64(text: &[u8]) -> Result<Vec<u8>, ContentError> {
         .filter(|byte| !byte.is_ascii_whitespace())
         .collect();
     Ok(BASE64.decode(dense)?)
+}
+
+/// A document's text.
+///
+/// # Errors
+/// If it is no UTF-8.
+pub fn text(bytes: &[u8]) -> Result<&str, ContentError> {
+    std::str::from_utf8(bytes).map_err(ContentError::Utf8)
 }
 
 /// Unpacks gzip, at most `max` bytes of it.

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use noonmark_seed::read::{self, Disk};
+use noonmark_seed::nocloud::{self, Disk};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         eprintln!("noonmark-seed: giving up rights: {errno}; nothing was read");
         return ExitCode::FAILURE;
     }
-    let verdict = read::read(disks);
+    let verdict = nocloud::read(disks);
     match std::io::stdout().write_all(&verdict.encode()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,7 +10,7 @@ use noonmark_contract::seed::instance::printable;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use thiserror::Error;
 
-use super::content;
+use crate::content;
 
 /// How many nodes a document may have, aliases written out.
 const NODES_MAX: usize = 20_000;

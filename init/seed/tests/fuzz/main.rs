@@ -15,8 +15,8 @@ use noonmark_contract::testport;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_linux::lines::{Inbox, Taken};
 use noonmark_seed::content::Encoding;
-use noonmark_seed::read::{self, Disk};
-use noonmark_seed::{cloud, toml, volume, yaml};
+use noonmark_seed::nocloud::{self, Disk};
+use noonmark_seed::{cloud_config, meta_data, network_config, noonmark_config, volume, yaml};
 
 /// An ISO 9660's descriptors begin here.
 const ISO_BEGIN: usize = 16 * 2048;
@@ -55,7 +55,7 @@ fn disk(bytes: Vec<u8>) {
         name: "vda".into(),
         disk: Cursor::new(bytes),
     };
-    let verdict = read::read(vec![disk]);
+    let verdict = nocloud::read(vec![disk]);
     let arrived = Verdict::decode(&verdict.encode()).expect("what the reader says is taken");
     assert_eq!(arrived, verdict);
 }
@@ -90,7 +90,7 @@ fn seed_iso() {
 fn seed_meta_data() {
     check!().for_each(|bytes: &[u8]| {
         let mut instance = Instance::default();
-        if text(bytes).is_some_and(|text| cloud::meta_data(text, &mut instance).is_ok()) {
+        if text(bytes).is_some_and(|text| meta_data::read(text, &mut instance).is_ok()) {
             arrives(instance);
         }
     });
@@ -100,7 +100,7 @@ fn seed_meta_data() {
 fn seed_cloud_config() {
     check!().for_each(|bytes: &[u8]| {
         let mut instance = Instance::default();
-        if text(bytes).is_some_and(|text| cloud::user_data(text, &mut instance).is_ok()) {
+        if text(bytes).is_some_and(|text| cloud_config::read(text, &mut instance).is_ok()) {
             arrives(instance);
         }
     });
@@ -110,7 +110,7 @@ fn seed_cloud_config() {
 fn seed_network_config() {
     check!().for_each(|bytes: &[u8]| {
         let mut instance = Instance::default();
-        let read = text(bytes).map(|text| cloud::network::network_config(text, &mut instance));
+        let read = text(bytes).map(|text| network_config::read(text, &mut instance));
         if read.is_some_and(|read| read.is_ok()) {
             arrives(instance);
         }
@@ -121,7 +121,7 @@ fn seed_network_config() {
 fn seed_toml() {
     check!().for_each(|bytes: &[u8]| {
         let mut instance = Instance::default();
-        if text(bytes).is_some_and(|text| toml::user_data(text, &mut instance).is_ok()) {
+        if text(bytes).is_some_and(|text| noonmark_config::read(text, &mut instance).is_ok()) {
             arrives(instance);
         }
     });

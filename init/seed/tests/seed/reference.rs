@@ -1,7 +1,7 @@
 //! What the reference page says of seeds is what the reader does.
 
 use noonmark_contract::seed::instance::Instance;
-use noonmark_seed::{cloud, toml};
+use noonmark_seed::{cloud_config, meta_data, network_config, noonmark_config};
 
 const PAGE: &str = include_str!("../../../../image/docs/reference.md");
 
@@ -35,14 +35,14 @@ fn keys(table: &'static str) -> Vec<(&'static str, &'static str)> {
 /// What is ignored of this cloud-config.
 fn ignored(text: &str) -> Vec<String> {
     let mut instance = Instance::default();
-    cloud::user_data(text, &mut instance).unwrap_or_else(|error| panic!("{text}: {error}"));
+    cloud_config::read(text, &mut instance).unwrap_or_else(|error| panic!("{text}: {error}"));
     instance.ignored
 }
 
 #[test]
 fn the_examples_are_taken_whole() {
     let mut instance = Instance::default();
-    toml::user_data(example("toml"), &mut instance).expect("the example in TOML");
+    noonmark_config::read(example("toml"), &mut instance).expect("the example in TOML");
     assert_eq!((instance.files.len(), instance.services.len()), (1, 1));
     assert_eq!(instance.files[0].content, b"Good noon\n");
     instance.check().expect("nothing that is refused");
@@ -50,7 +50,7 @@ fn the_examples_are_taken_whole() {
     assert!(settings.network.is_some() && settings.ntp.servers.is_some());
 
     let mut instance = Instance::default();
-    cloud::user_data(example("yaml\n#cloud-config"), &mut instance).expect("the example in YAML");
+    cloud_config::read(example("yaml\n#cloud-config"), &mut instance).expect("the example in YAML");
     assert_eq!((instance.files.len(), instance.services.len()), (2, 1));
     assert_eq!(instance.files[1].content, b"hi\n");
     assert_eq!(instance.ignored, Vec::<String>::new());
@@ -63,7 +63,7 @@ fn the_example_of_a_network_config_is_taken_whole() {
     let (_, rest) = rest.split_once("```yaml\n").expect("an example");
     let (text, _) = rest.split_once("```").expect("its end");
     let mut instance = Instance::default();
-    cloud::network::network_config(text, &mut instance).expect("the example");
+    network_config::read(text, &mut instance).expect("the example");
     assert_eq!(instance.ignored, Vec::<String>::new());
     let network = instance.settings.network.expect("a network");
     assert_eq!(network.interface.len(), 2);
@@ -74,7 +74,8 @@ fn every_key_of_a_seed_in_toml_is_in_the_example() {
     // The parser itself lists the keys when it meets one that it doesn't know.
     for section in ["", "[clock]\n", "[status]\n", "[ntp]\n", "[[file]]\n"] {
         let text = format!("{section}\"?\" = 0\n");
-        let error = toml::user_data(&text, &mut Instance::default()).expect_err("no such key");
+        let error =
+            noonmark_config::read(&text, &mut Instance::default()).expect_err("no such key");
         let message = error.to_string();
         let (_, known) = message.split_once("expected").expect("a list of keys");
         for key in known.split('`').skip(1).step_by(2) {
@@ -142,7 +143,7 @@ fn the_keys_of_a_written_file_are_those_that_the_page_names() {
 fn the_keys_of_meta_data_are_those_that_the_page_names() {
     for (key, _) in keys(part("meta-data")) {
         let mut instance = Instance::default();
-        cloud::meta_data(&format!("{key}: a\n"), &mut instance).expect("meta-data");
+        meta_data::read(&format!("{key}: a\n"), &mut instance).expect("meta-data");
         assert_eq!(instance.ignored, Vec::<String>::new(), "{key}");
     }
 }

@@ -24,6 +24,9 @@ pub const SERVICES_MAX: usize = 64;
 /// How many ignored keys are told by name.
 pub const IGNORED_MAX: usize = 64;
 
+/// How much of an ignored key's name is told.
+const KEY_MAX: usize = 100;
+
 /// The longest instance id.
 const ID_MAX: usize = 128;
 
@@ -76,7 +79,8 @@ impl Instance {
     /// Notes a key that does nothing, as far as there is room.
     pub fn ignore(&mut self, key: impl core::fmt::Display, why: &str) {
         if self.ignored.len() < IGNORED_MAX {
-            self.ignored.push(printable(&format!("{key}: {why}"), 200));
+            let key = printable(&key.to_string(), KEY_MAX);
+            self.ignored.push(format!("{key}: {why}"));
         }
     }
 

@@ -1,12 +1,15 @@
-//! Looks through disks for the one seed among them, and reads it whole.
+//! The datasource NoCloud: looks through disks for the one that is labelled as a seed, and reads the
+//! documents on it.
 
+use std::fmt::Display;
 use std::io::{Read, Seek};
 
 use noonmark_contract::seed::instance::{Instance, printable};
 use noonmark_contract::seed::verdict::{Seed, Verdict};
 
-use super::volume::{self, Volume};
-use super::{cloud, content, toml};
+use crate::value::UNKNOWN;
+use crate::volume::{self, Volume};
+use crate::{content, meta_data, network_config, user_data};
 
 /// NoCloud's label, in capitals or not.
 const LABEL: &str = "CIDATA";
@@ -73,58 +76,32 @@ fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>) -> Seed {
 
 /// Everything that the seed says; else what is wrong, with the file that it is wrong in.
 fn instance(disk: &mut (impl Read + Seek), volume: &Volume) -> Result<Instance, String> {
-    let mut file = |name: &str| {
-        let read = volume.read(disk, name, FILE_MAX);
-        read.map_err(|error| format!("{name}: {error}"))
-    };
+    let mut file = |name| in_file(name, volume.read(disk, name, FILE_MAX));
     let (meta, user) = (file("meta-data")?, file("user-data")?);
     if meta.is_none() && user.is_none() {
         return Err("it has neither meta-data nor user-data".into());
     }
     let mut instance = Instance::default();
     if let Some(meta) = meta {
-        let text = text(&meta).map_err(|problem| format!("meta-data: {problem}"))?;
-        cloud::meta_data(text, &mut instance).map_err(|error| format!("meta-data: {error}"))?;
+        let text = in_file("meta-data", content::text(&meta))?;
+        in_file("meta-data", meta_data::read(text, &mut instance))?;
     }
     let is_there = |content: &Vec<u8>| !content.trim_ascii().is_empty();
     if file("vendor-data")?.as_ref().is_some_and(is_there) {
-        instance.ignore("vendor-data", "means nothing to this guest");
+        instance.ignore("vendor-data", UNKNOWN);
     }
     if let Some(network) = file("network-config")?.filter(is_there) {
-        let read = text(&network).and_then(|text| {
-            let read = cloud::network::network_config(text, &mut instance);
-            read.map_err(|error| error.to_string())
-        });
-        read.map_err(|problem| format!("network-config: {problem}"))?;
+        let text = in_file("network-config", content::text(&network))?;
+        in_file("network-config", network_config::read(text, &mut instance))?;
     }
     if let Some(user) = user {
-        user_data(user, &mut instance).map_err(|problem| format!("user-data: {problem}"))?;
+        let read = user_data::read(user, FILE_MAX, &mut instance);
+        in_file("user-data", read)?;
     }
     instance.check().map_err(|refusal| refusal.to_string())?;
     Ok(instance)
 }
 
-fn user_data(mut bytes: Vec<u8>, instance: &mut Instance) -> Result<(), String> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        bytes = content::gunzip(&bytes, FILE_MAX).map_err(|error| error.to_string())?;
-    }
-    let text = text(&bytes)?;
-    if text.trim().is_empty() {
-        return Ok(());
-    }
-    let header = text.lines().next().unwrap_or_default().trim_end();
-    match header {
-        cloud::HEADER => cloud::user_data(text, instance).map_err(|error| error.to_string()),
-        toml::HEADER => toml::user_data(text, instance).map_err(|error| error.to_string()),
-        _ => Err(format!(
-            "its first line is `{}`; expected {} or {}",
-            printable(header, 60),
-            cloud::HEADER,
-            toml::HEADER
-        )),
-    }
-}
-
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|error| format!("no UTF-8: {error}"))
+fn in_file<T>(name: &str, read: Result<T, impl Display>) -> Result<T, String> {
+    read.map_err(|error| format!("{name}: {error}"))
 }

@@ -3,13 +3,12 @@
 use noonmark_contract::config::{Service, Start};
 use noonmark_contract::seed::instance::Instance;
 
+use crate::value::{Checked, list, string, wrong};
 use crate::yaml::Node;
-
-use super::value::{Read, list, string, wrong};
 
 /// Takes in a list of commands; a text would need a shell. As cloud-init has it, one follows the
 /// other, however that ended, and all of `runcmd` follows `bootcmd`.
-pub fn commands(value: &Node, key: &str, start: Start, instance: &mut Instance) -> Read<()> {
+pub fn commands(value: &Node, key: &str, start: Start, instance: &mut Instance) -> Checked<()> {
     for (index, item) in list(value, key)?.iter().enumerate() {
         let at = format!("{key}[{index}]");
         let Node::List(words) = item else {

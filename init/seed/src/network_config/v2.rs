@@ -3,16 +3,16 @@
 use noonmark_contract::config::network::Interface;
 use noonmark_contract::seed::instance::{Instance, printable};
 
+use crate::value::{Checked, UNKNOWN, boolean, get, list, map, parsed, string};
 use crate::yaml::Node;
 
-use super::super::value::{Read, boolean, list, map, parsed, string};
-use super::{Found, NO_ROUTE, NO_SEARCH, get, route_by, unknown};
+use super::entry::{Entry, NO_ROUTE, NO_SEARCH, route_by};
 
 /// Where a default route leads to, as people write it.
 const EVERYWHERE: [&str; 5] = ["default", "0.0.0.0/0", "::/0", "0/0", "0.0.0.0"];
 
 /// What `ethernets` has.
-pub fn interfaces(entries: &[(String, Node)], instance: &mut Instance) -> Read<Vec<Found>> {
+pub fn interfaces(entries: &[(String, Node)], instance: &mut Instance) -> Checked<Vec<Entry>> {
     let mut found = Vec::new();
     for (key, value) in entries {
         match key.as_str() {
@@ -22,13 +22,13 @@ pub fn interfaces(entries: &[(String, Node)], instance: &mut Instance) -> Read<V
                     found.push(ethernet(id, value, instance)?);
                 }
             }
-            _ => unknown(&format!("network-config {key}"), instance),
+            _ => instance.ignore(format_args!("network-config {key}"), UNKNOWN),
         }
     }
     Ok(found)
 }
 
-fn ethernet(id: &str, value: &Node, instance: &mut Instance) -> Read<Found> {
+fn ethernet(id: &str, value: &Node, instance: &mut Instance) -> Checked<Entry> {
     let at = printable(&format!("network-config ethernets.{id}"), 80);
     let mut interface = Interface::default();
     let mut name = Some(id.to_owned());
@@ -55,10 +55,10 @@ fn ethernet(id: &str, value: &Node, instance: &mut Instance) -> Read<Found> {
             "match" => name = matched(value, &here, &mut interface, instance)?,
             "nameservers" => nameservers(value, &here, &mut interface, instance)?,
             "routes" => routes(value, &here, &mut interface, instance)?,
-            _ => unknown(&here, instance),
+            _ => instance.ignore(&here, UNKNOWN),
         }
     }
-    Ok(Found::new(at, name, interface))
+    Ok(Entry::new(at, name, interface))
 }
 
 /// By what an interface is known: its hardware address, or else its name, which may be a pattern.
@@ -67,14 +67,14 @@ fn matched(
     at: &str,
     interface: &mut Interface,
     instance: &mut Instance,
-) -> Read<Option<String>> {
+) -> Checked<Option<String>> {
     let mut name = None;
     for (key, value) in map(value, at)? {
         let here = format!("{at}.{key}");
         match key.as_str() {
             "macaddress" => interface.macaddress = Some(parsed(value, &here)?),
             "name" => name = string(value, &here)?,
-            _ => unknown(&here, instance),
+            _ => instance.ignore(&here, UNKNOWN),
         }
     }
     // Without either it is whichever there is, which a name that the kernel never gives means too.
@@ -86,7 +86,7 @@ fn nameservers(
     at: &str,
     interface: &mut Interface,
     instance: &mut Instance,
-) -> Read<()> {
+) -> Checked<()> {
     for (key, value) in map(value, at)? {
         let here = format!("{at}.{key}");
         match key.as_str() {
@@ -97,13 +97,18 @@ fn nameservers(
             }
             "search" if list(value, &here)?.is_empty() => {}
             "search" => instance.ignore(&here, NO_SEARCH),
-            _ => unknown(&here, instance),
+            _ => instance.ignore(&here, UNKNOWN),
         }
     }
     Ok(())
 }
 
-fn routes(value: &Node, at: &str, interface: &mut Interface, instance: &mut Instance) -> Read<()> {
+fn routes(
+    value: &Node,
+    at: &str,
+    interface: &mut Interface,
+    instance: &mut Instance,
+) -> Checked<()> {
     for (index, item) in list(value, at)?.iter().enumerate() {
         let here = format!("{at}[{index}]");
         let route = map(item, &here)?;

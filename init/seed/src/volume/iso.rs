@@ -6,7 +6,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::volume::VolumeError;
+use super::error::VolumeError;
 
 /// A sector, and where the volume's descriptors begin.
 const SECTOR: u64 = 2048;
@@ -23,11 +23,9 @@ const PRIMARY: u8 = 1;
 const SUPPLEMENTARY: u8 = 2;
 const TERMINATOR: u8 = 255;
 
-/// A volume's descriptors that matter.
+/// A volume's root folders.
 #[derive(Debug)]
-pub struct Volume {
-    /// The label: the primary descriptor's volume identifier.
-    pub label: String,
+pub struct Roots {
     primary: Extent,
     joliet: Option<Extent>,
 }
@@ -39,11 +37,12 @@ struct Extent {
     length: u32,
 }
 
-/// Reads the descriptors; none where the disk is no ISO 9660 volume.
+/// The label, which is the primary descriptor's volume identifier, and the root folders; none where
+/// the disk is no ISO 9660 volume.
 ///
 /// # Errors
 /// If the disk can't be read.
-pub fn open(disk: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
+pub fn open(disk: &mut (impl Read + Seek)) -> Result<Option<(String, Roots)>, VolumeError> {
     let mut primary = None;
     let mut joliet = None;
     for index in 0..DESCRIPTORS_MAX {
@@ -62,14 +61,10 @@ pub fn open(disk: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError
             _ => {}
         }
     }
-    Ok(primary.map(|(label, primary)| Volume {
-        label,
-        primary,
-        joliet,
-    }))
+    Ok(primary.map(|(label, primary)| (label, Roots { primary, joliet })))
 }
 
-impl Volume {
+impl Roots {
     /// The content of the root folder's file of this name; none where there is no such file.
     /// Rock Ridge's name counts before Joliet's, and that before the plain one.
     ///
@@ -252,8 +247,8 @@ mod tests {
             disk.extend_from_slice(b"CD001");
             disk.extend(body);
             let mut disk = Cursor::new(disk);
-            if let Ok(Some(volume)) = open(&mut disk) {
-                let _ = volume.read(&mut disk, "user-data", 1000);
+            if let Ok(Some((_, roots))) = open(&mut disk) {
+                let _ = roots.read(&mut disk, "user-data", 1000);
             }
         }
     }

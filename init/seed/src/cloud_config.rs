@@ -1,56 +1,31 @@
-//! `#cloud-config` and NoCloud's `meta-data`, as far as they mean something in this guest.
+//! `user-data` that begins with `#cloud-config`, as far as it means something in this guest.
 //!
 //! Keys and forms are those of cloud-init's modules set_hostname, write_files, runcmd, bootcmd and
 //! ntp (its documentation, "Module reference"). What is honoured must be right, else the whole seed is
 //! refused; any other key is ignored by name.
 
 mod commands;
-mod files;
-pub mod network;
 mod ntp;
-mod value;
+mod write_files;
 
 use commands::commands;
-use files::write_files;
 use noonmark_contract::config::Start;
-use noonmark_contract::seed::instance::{Instance, printable};
-use value::{Read, boolean, string, wrong};
+use noonmark_contract::seed::instance::Instance;
+use write_files::write_files;
 
-use super::yaml::{self, Node};
-
-pub use value::CloudError;
+use crate::value::{Checked, UNKNOWN, boolean, document, get, optional};
+use crate::yaml::Node;
 
 /// The first line of a cloud-config.
 pub const HEADER: &str = "#cloud-config";
 
-/// Takes in `meta-data`: the instance's id, and its name unless user-data gives another.
-///
-/// # Errors
-/// [`CloudError`].
-pub fn meta_data(text: &str, instance: &mut Instance) -> Read<()> {
-    for (key, value) in top_level(text)? {
-        match key.as_str() {
-            "instance-id" => instance.id = string(&value, &key)?,
-            "local-hostname" => set_hostname(&value, &key, instance)?,
-            _ => instance.ignore(
-                format_args!("meta-data {}", printable(&key, 60)),
-                "means nothing to this guest",
-            ),
-        }
-    }
-    Ok(())
-}
-
 /// Takes in a cloud-config.
 ///
 /// # Errors
-/// [`CloudError`].
-pub fn user_data(text: &str, instance: &mut Instance) -> Read<()> {
-    let entries = top_level(text)?;
-    let get = |wanted: &str| {
-        let found = entries.iter().find(|(key, _)| key == wanted);
-        found.map(|(_, value)| value)
-    };
+/// [`DocumentError`](crate::value::DocumentError).
+pub fn read(text: &str, instance: &mut Instance) -> Checked<()> {
+    let entries = document(text)?;
+    let get = |key: &str| get(&entries, key);
     let flag = |key: &str| get(key).map_or(Ok(false), |value| boolean(value, key));
     if flag("preserve_hostname")? {
         instance.settings.hostname = None;
@@ -64,7 +39,8 @@ pub fn user_data(text: &str, instance: &mut Instance) -> Read<()> {
         if let Some(key) = named
             && let Some(value) = get(key)
         {
-            set_hostname(value, key, instance)?;
+            let hostname = &mut instance.settings.hostname;
+            *hostname = optional(value, key)?.or(hostname.take());
         }
     }
     for (key, start) in [("bootcmd", Start::Boot), ("runcmd", Start::ClockSynced)] {
@@ -82,7 +58,7 @@ pub fn user_data(text: &str, instance: &mut Instance) -> Read<()> {
             | "runcmd" => {}
             "write_files" => write_files(value, instance)?,
             "ntp" => ntp::servers(value, instance)?,
-            _ => instance.ignore(printable(key, 60), reason(key, value)),
+            _ => instance.ignore(key, reason(key, value)),
         }
     }
     Ok(())
@@ -110,65 +86,51 @@ fn reason(key: &str, value: &Node) -> &'static str {
         "mounts" | "fs_setup" | "disk_setup" | "growpart" | "resize_rootfs" | "swap" => {
             "the image names its data disks, in `[[mount]]`"
         }
-        _ => "means nothing to this guest",
+        _ => UNKNOWN,
     }
-}
-
-fn top_level(text: &str) -> Read<Vec<(String, Node)>> {
-    match yaml::parse(text)? {
-        Node::Map(entries) => Ok(entries),
-        Node::Null => Ok(Vec::new()),
-        _ => wrong("the document", "expected keys and values"),
-    }
-}
-
-fn set_hostname(value: &Node, key: &str, instance: &mut Instance) -> Read<()> {
-    if let Some(name) = string(value, key)? {
-        let parsed = name.parse();
-        instance.settings.hostname = Some(parsed.or_else(|unfit| wrong(key, unfit))?);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use crate::meta_data;
+
     use super::*;
 
-    fn read(text: &str) -> Instance {
+    fn taken(text: &str) -> Instance {
         let mut instance = Instance::default();
-        user_data(text, &mut instance).unwrap();
+        read(text, &mut instance).unwrap();
         instance
     }
 
     fn error(text: &str) -> String {
-        let read = user_data(text, &mut Instance::default());
+        let read = read(text, &mut Instance::default());
         read.unwrap_err().to_string()
     }
 
-    fn hostname(text: &str) -> Option<String> {
-        read(text).settings.hostname.map(String::from)
+    fn name(text: &str) -> Option<String> {
+        taken(text).settings.hostname.map(String::from)
     }
 
     #[test]
     fn the_host_name_follows_cloud_inits_precedence() {
-        assert_eq!(hostname("hostname: a\nfqdn: b.c\n").as_deref(), Some("a"));
-        assert_eq!(hostname("fqdn: b.c\n").as_deref(), Some("b.c"));
+        assert_eq!(name("hostname: a\nfqdn: b.c\n").as_deref(), Some("a"));
+        assert_eq!(name("fqdn: b.c\n").as_deref(), Some("b.c"));
         let preferred = "hostname: a\nfqdn: b.c\nprefer_fqdn_over_hostname: true\n";
-        assert_eq!(hostname(preferred).as_deref(), Some("b.c"));
-        assert_eq!(hostname("hostname: a\npreserve_hostname: yes\n"), None);
+        assert_eq!(name(preferred).as_deref(), Some("b.c"));
+        assert_eq!(name("hostname: a\npreserve_hostname: yes\n"), None);
         let mut instance = Instance::default();
-        meta_data("instance-id: i-1\nlocal-hostname: m\nx: 1\n", &mut instance).unwrap();
+        meta_data::read("instance-id: i-1\nlocal-hostname: m\nx: 1\n", &mut instance).unwrap();
         assert_eq!(instance.id.as_deref(), Some("i-1"));
         assert_eq!(instance.ignored.len(), 1);
-        user_data("hostname: u\n", &mut instance).unwrap();
+        read("hostname: u\n", &mut instance).unwrap();
         assert_eq!(instance.settings.hostname.unwrap().as_str(), "u");
     }
 
     #[test]
     fn files_are_taken_with_content_mode_and_owner() {
-        let instance = read(
+        let instance = taken(
             "write_files:\n- path: /etc/a\n  content: |\n    one\n  permissions: 0600\n  \
              owner: 1000:50\n- path: /etc/b\n  encoding: b64\n  content: aGk=\n  append: true\n- \
              {path: /etc/c, content: !!binary aGk=, permissions: '0755'}\n",
@@ -192,7 +154,7 @@ mod tests {
     #[test]
     fn commands_as_lists_are_taken_and_texts_are_ignored_by_name() {
         let instance =
-            read("runcmd:\n- [/bin/a, -x, 5]\n- echo hello\n- [ls, -l]\nbootcmd:\n- [/bin/b]\n");
+            taken("runcmd:\n- [/bin/a, -x, 5]\n- echo hello\n- [ls, -l]\nbootcmd:\n- [/bin/b]\n");
         let services: Vec<_> = instance
             .services
             .iter()
@@ -216,7 +178,7 @@ mod tests {
 
     #[test]
     fn keys_that_mean_nothing_are_ignored_by_name_with_the_reason() {
-        let instance = read("packages: [vim]\nfrobnicate: {a: [1]}\ntimezone: Etc/UTC\n");
+        let instance = taken("packages: [vim]\nfrobnicate: {a: [1]}\ntimezone: Etc/UTC\n");
         assert_eq!(
             instance.ignored,
             [
@@ -262,8 +224,8 @@ mod tests {
         fn no_document_upsets_the_reader(
             text in "(hostname|write_files|runcmd|path|content|-|:|\\[|\\]|\\{|\\}|,| |\n|x|0){0,60}",
         ) {
-            let _ = user_data(&text, &mut Instance::default());
-            let _ = meta_data(&text, &mut Instance::default());
+            let _ = read(&text, &mut Instance::default());
+            let _ = meta_data::read(&text, &mut Instance::default());
         }
     }
 }

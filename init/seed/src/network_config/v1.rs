@@ -3,16 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use noonmark_contract::config::network::{Cidr, Interface};
-use noonmark_contract::seed::instance::{Instance, printable};
+use noonmark_contract::seed::instance::Instance;
 
+use crate::value::{Checked, UNKNOWN, get, list, map, parsed, string, words, wrong};
 use crate::yaml::Node;
 
-use super::super::value::{Read, list, map, parsed, string, words, wrong};
-use super::{Found, NO_ROUTE, NO_SEARCH, get, route_by, unknown};
+use super::entry::{Entry, NO_ROUTE, NO_SEARCH, route_by};
 
 /// What the list `config` has.
-pub fn interfaces(config: &Node, instance: &mut Instance) -> Read<Vec<Found>> {
-    let mut found: Vec<Found> = Vec::new();
+pub fn interfaces(config: &Node, instance: &mut Instance) -> Checked<Vec<Entry>> {
+    let mut found: Vec<Entry> = Vec::new();
     let mut servers = Vec::new();
     for (index, item) in list(config, "config")?.iter().enumerate() {
         let at = format!("network-config config[{index}]");
@@ -21,10 +21,7 @@ pub fn interfaces(config: &Node, instance: &mut Instance) -> Read<Vec<Found>> {
         match kind.as_deref() {
             Some("physical") => found.push(physical(entries, at, instance)?),
             Some("nameserver") => servers.append(&mut nameserver(entries, &at, instance)?),
-            Some(kind) => instance.ignore(
-                format_args!("{at} of type {}", printable(kind, 40)),
-                "means nothing to this guest",
-            ),
+            Some(kind) => instance.ignore(format_args!("{at} of type {}", kind), UNKNOWN),
             None => return wrong(&at, "expected a `type`"),
         }
     }
@@ -35,7 +32,7 @@ pub fn interfaces(config: &Node, instance: &mut Instance) -> Read<Vec<Found>> {
     Ok(found)
 }
 
-fn physical(entries: &[(String, Node)], at: String, instance: &mut Instance) -> Read<Found> {
+fn physical(entries: &[(String, Node)], at: String, instance: &mut Instance) -> Checked<Entry> {
     let mut interface = Interface::default();
     let mut name = None;
     for (key, value) in entries {
@@ -51,10 +48,10 @@ fn physical(entries: &[(String, Node)], at: String, instance: &mut Instance) -> 
                     subnet(map(item, &here)?, &here, &mut interface, instance)?;
                 }
             }
-            _ => unknown(&here, instance),
+            _ => instance.ignore(&here, UNKNOWN),
         }
     }
-    Ok(Found::new(at, name, interface))
+    Ok(Entry::new(at, name, interface))
 }
 
 fn subnet(
@@ -62,7 +59,7 @@ fn subnet(
     at: &str,
     interface: &mut Interface,
     instance: &mut Instance,
-) -> Read<()> {
+) -> Checked<()> {
     let kind = get(entries, "type").map_or(Ok(None), |kind| string(kind, at))?;
     match kind.as_deref() {
         Some("dhcp" | "dhcp4") => interface.dhcp4 = true,
@@ -70,7 +67,7 @@ fn subnet(
             interface.addresses.push(address(entries, at)?);
         }
         Some(kind) => {
-            let what = format!("{at} of type {}", printable(kind, 40));
+            let what = format!("{at} of type {}", kind);
             instance.ignore(what, "only dhcp4, static and static6 can be set up");
             return Ok(());
         }
@@ -84,14 +81,14 @@ fn subnet(
             "dns_nameservers" => interface.nameservers.append(&mut addresses(value, &here)?),
             "dns_search" => instance.ignore(&here, NO_SEARCH),
             "routes" => instance.ignore(&here, NO_ROUTE),
-            _ => unknown(&here, instance),
+            _ => instance.ignore(&here, UNKNOWN),
         }
     }
     Ok(())
 }
 
 /// `192.0.2.7/24`, or an address and its netmask in a key of its own.
-fn address(entries: &[(String, Node)], at: &str) -> Read<Cidr> {
+fn address(entries: &[(String, Node)], at: &str) -> Checked<Cidr> {
     let here = format!("{at}.address");
     let Some(value) = get(entries, "address") else {
         return wrong(&here, "is missing");
@@ -119,7 +116,11 @@ fn address(entries: &[(String, Node)], at: &str) -> Read<Cidr> {
     parsed(&Node::Text(format!("{address}/{prefix}")), &here)
 }
 
-fn nameserver(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> Read<Vec<IpAddr>> {
+fn nameserver(
+    entries: &[(String, Node)],
+    at: &str,
+    instance: &mut Instance,
+) -> Checked<Vec<IpAddr>> {
     let mut servers = Vec::new();
     for (key, value) in entries {
         let here = format!("{at}.{key}");
@@ -127,13 +128,13 @@ fn nameserver(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> 
             "type" => {}
             "address" => servers.append(&mut addresses(value, &here)?),
             "search" => instance.ignore(&here, NO_SEARCH),
-            _ => unknown(&here, instance),
+            _ => instance.ignore(&here, UNKNOWN),
         }
     }
     Ok(servers)
 }
 
-fn addresses(value: &Node, at: &str) -> Read<Vec<IpAddr>> {
+fn addresses(value: &Node, at: &str) -> Checked<Vec<IpAddr>> {
     let texts = words(value, at)?.into_iter().map(Node::Text);
     texts.map(|text| parsed(&text, at)).collect()
 }

@@ -1,14 +1,13 @@
 //! `ntp`: time servers, for an image that has the client for them.
 
 use noonmark_contract::config::network::{NtpConfig, Server};
-use noonmark_contract::seed::instance::{Instance, printable};
+use noonmark_contract::seed::instance::Instance;
 
+use crate::value::{Checked, UNKNOWN, boolean, list, map, parsed, wrong};
 use crate::yaml::Node;
 
-use super::value::{Read, boolean, list, map, parsed, wrong};
-
 /// Takes in the servers. Of a pool one server is asked, as of any name.
-pub fn servers(value: &Node, instance: &mut Instance) -> Read<()> {
+pub fn servers(value: &Node, instance: &mut Instance) -> Checked<()> {
     let mut servers: Vec<Server> = Vec::new();
     let mut enabled = true;
     for (key, value) in map(value, "ntp")? {
@@ -21,13 +20,12 @@ pub fn servers(value: &Node, instance: &mut Instance) -> Read<()> {
                 }
             }
             "peers" | "allow" => {
-                instance.ignore(printable(&name, 60), "the guest serves no time to others");
+                instance.ignore(&name, "the guest serves no time to others");
             }
-            "ntp_client" | "config" => instance.ignore(
-                printable(&name, 60),
-                "the guest has an NTP client of its own",
-            ),
-            _ => instance.ignore(printable(&name, 60), "means nothing to this guest"),
+            "ntp_client" | "config" => {
+                instance.ignore(&name, "the guest has an NTP client of its own")
+            }
+            _ => instance.ignore(&name, UNKNOWN),
         }
     }
     if !enabled {

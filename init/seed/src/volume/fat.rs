@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use fatfs::{FileSystem, FsOptions};
 
-use super::volume::VolumeError;
+use super::error::VolumeError;
 
 /// How many entries of the root folder are looked at: a chain of clusters that runs in a circle has
 /// no end.
@@ -36,22 +36,27 @@ impl<D> Write for ReadOnly<'_, D> {
     }
 }
 
-/// The label in the root folder, else that in the boot sector. `boot` is the disk's first sector.
+/// The label, as the boot sector has it, else as the root folder has it; none where the disk is no
+/// FAT.
 ///
 /// # Errors
 /// If the volume is damaged.
-pub fn label(disk: &mut (impl Read + Seek), boot: &[u8; 512]) -> Result<String, VolumeError> {
+pub fn label(disk: &mut (impl Read + Seek)) -> Result<Option<String>, VolumeError> {
+    let mut boot = [0; 512];
+    disk.seek(SeekFrom::Start(0))?;
+    if disk.read_exact(&mut boot).is_err() || !is_fat(&boot) {
+        return Ok(None);
+    }
     let fat32 = boot[22..24] == [0, 0];
     let (signature, label) = if fat32 { (66, 71..82) } else { (38, 43..54) };
     let in_boot_sector = (boot[signature] == 0x29)
         .then(|| String::from_utf8_lossy(&boot[label]).trim_end().to_owned())
         .filter(|label| !label.is_empty() && label != "NO NAME");
-    if let Some(label) = in_boot_sector {
-        return Ok(label);
+    if in_boot_sector.is_some() {
+        return Ok(in_boot_sector);
     }
-    let volume = open(disk)?;
-    let in_root = volume.read_volume_label_from_root_dir()?;
-    Ok(in_root.unwrap_or_default())
+    let in_root = open(disk)?.read_volume_label_from_root_dir()?;
+    Ok(Some(in_root.unwrap_or_default()))
 }
 
 /// The content of the root folder's file of this name; none where there is no such file.
@@ -93,4 +98,15 @@ pub fn read(
 fn open<D: Read + Seek>(disk: &mut D) -> Result<FileSystem<ReadOnly<'_, D>>, VolumeError> {
     disk.seek(SeekFrom::Start(0))?;
     Ok(FileSystem::new(ReadOnly(disk), FsOptions::new())?)
+}
+
+/// A FAT's boot sector: a jump, a sane sector size, one or two FATs, and the mark at its end. A
+/// partition table has the mark too, but hardly the rest.
+fn is_fat(boot: &[u8; 512]) -> bool {
+    let sector_size = u16::from_le_bytes([boot[11], boot[12]]);
+    let jump = boot[0] == 0xe9 || (boot[0] == 0xeb && boot[2] == 0x90);
+    jump && matches!(sector_size, 512 | 1024 | 2048 | 4096)
+        && boot[13].is_power_of_two()
+        && matches!(boot[16], 1 | 2)
+        && boot[510..] == [0x55, 0xaa]
 }

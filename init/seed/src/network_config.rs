@@ -3,51 +3,24 @@
 //! What Ethernet interfaces get is taken: DHCP, addresses, default routes, name servers. Everything
 //! else that a distribution could do with such a file is ignored by name.
 
+mod entry;
 mod v1;
 mod v2;
 
-use std::net::IpAddr;
-
+use entry::Entry;
 use noonmark_contract::config::network::{Interface, NetworkConfig};
-use noonmark_contract::seed::instance::{Instance, printable};
+use noonmark_contract::seed::instance::Instance;
 
+use crate::value::{Checked, document, get, map, string, wrong};
 use crate::yaml::Node;
-
-use super::top_level;
-use super::value::{Read, map, string, wrong};
-
-/// Why a route is ignored.
-const NO_ROUTE: &str = "only the default route can be set";
-
-/// Why a list of domains is ignored.
-const NO_SEARCH: &str = "names are looked up as they are";
-
-/// An interface as the file has it.
-struct Found {
-    /// Where, as in `network-config ethernets.id0`.
-    at: String,
-    /// Its name there; none where it is known by its hardware address.
-    name: Option<String>,
-    interface: Interface,
-}
-
-impl Found {
-    fn new(at: String, name: Option<String>, interface: Interface) -> Self {
-        Self {
-            at,
-            name: name.filter(|_| interface.macaddress.is_none()),
-            interface,
-        }
-    }
-}
 
 /// Takes in a network-config. One that has no interface which gets an address leaves the image's
 /// network as it is.
 ///
 /// # Errors
-/// [`CloudError`](super::CloudError).
-pub fn network_config(text: &str, instance: &mut Instance) -> Read<()> {
-    let whole = top_level(text)?;
+/// [`DocumentError`](crate::value::DocumentError).
+pub fn read(text: &str, instance: &mut Instance) -> Checked<()> {
+    let whole = document(text)?;
     let entries = match get(&whole, "network") {
         Some(inner) => map(inner, "network")?,
         None => &whole,
@@ -58,12 +31,12 @@ pub fn network_config(text: &str, instance: &mut Instance) -> Read<()> {
         return Ok(());
     }
     let version = get(entries, "version").map_or(Ok(None), |value| string(value, "version"))?;
-    let found = match version.as_deref() {
+    let entries = match version.as_deref() {
         Some("1") => v1::interfaces(config.unwrap_or(&Node::Null), instance)?,
         Some("2") => v2::interfaces(entries, instance)?,
         _ => return wrong("version", "expected 1 or 2"),
     };
-    let interface = identified(found, instance)?;
+    let interface = identified(entries, instance)?;
     if !interface.is_empty() {
         instance.settings.network = Some(NetworkConfig { interface });
     }
@@ -72,38 +45,38 @@ pub fn network_config(text: &str, instance: &mut Instance) -> Read<()> {
 
 /// The interfaces that get an address, each with the name by which the guest knows it. There is no
 /// udev here, so a name like `ens3` can only mean the one interface that there is.
-fn identified(found: Vec<Found>, instance: &mut Instance) -> Read<Vec<Interface>> {
+fn identified(entries: Vec<Entry>, instance: &mut Instance) -> Checked<Vec<Interface>> {
     let mut interfaces = Vec::new();
-    let with_address: Vec<Found> = found
+    let with_address: Vec<Entry> = entries
         .into_iter()
-        .filter(|found| {
-            let some = found.interface.dhcp4 || !found.interface.addresses.is_empty();
+        .filter(|entry| {
+            let some = entry.interface.dhcp4 || !entry.interface.addresses.is_empty();
             if !some {
-                instance.ignore(&found.at, "it gets no address");
+                instance.ignore(&entry.at, "it gets no address");
             }
             some
         })
         .collect();
     let only_one = with_address.len() == 1;
-    for mut found in with_address {
-        match found.name {
+    for mut entry in with_address {
+        match entry.name {
             None => {}
             Some(name) if is_kernels(&name) => {
-                found.interface.name = Some(name.parse().or_else(|unfit| wrong(&found.at, unfit))?);
+                entry.interface.name = Some(name.parse().or_else(|unfit| wrong(&entry.at, unfit))?);
             }
             Some(_) if only_one => instance.ignore(
-                format_args!("{}'s name", found.at),
+                format_args!("{}'s name", entry.at),
                 "interfaces are called eth0, eth1 ... here; the first is meant",
             ),
             Some(_) => {
                 instance.ignore(
-                    &found.at,
+                    &entry.at,
                     "interfaces are called eth0, eth1 ... here; name it so, or by its `macaddress`",
                 );
                 continue;
             }
         }
-        interfaces.push(found.interface);
+        interfaces.push(entry.interface);
     }
     Ok(interfaces)
 }
@@ -113,33 +86,17 @@ fn is_kernels(name: &str) -> bool {
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn get<'a>(entries: &'a [(String, Node)], wanted: &str) -> Option<&'a Node> {
-    let found = entries.iter().find(|(key, _)| key == wanted);
-    found.map(|(_, value)| value)
-}
-
-/// Makes this router the default route's.
-fn route_by(interface: &mut Interface, router: IpAddr) {
-    match router {
-        IpAddr::V4(router) => interface.gateway4 = Some(router),
-        IpAddr::V6(router) => interface.gateway6 = Some(router),
-    }
-}
-
-/// Ignores a key for which there is no better reason.
-fn unknown(name: &str, instance: &mut Instance) {
-    instance.ignore(printable(name, 80), "means nothing to this guest");
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;
 
     fn read(text: &str) -> (String, String) {
         let mut instance = Instance::default();
-        network_config(text, &mut instance).unwrap();
+        super::read(text, &mut instance).unwrap();
         instance.check().unwrap();
         let network = instance.settings.network.unwrap_or_default();
         let told: Vec<String> = network
@@ -228,7 +185,7 @@ mod tests {
     #[test]
     fn disabled_is_no_network() {
         let mut instance = Instance::default();
-        network_config("network: {config: disabled}\n", &mut instance).unwrap();
+        super::read("network: {config: disabled}\n", &mut instance).unwrap();
         assert_eq!(instance.settings.network, Some(NetworkConfig::default()));
     }
 
@@ -250,7 +207,7 @@ mod tests {
                 "netmask",
             ),
         ] {
-            let error = network_config(text, &mut Instance::default()).unwrap_err();
+            let error = super::read(text, &mut Instance::default()).unwrap_err();
             assert!(error.to_string().contains(named), "{text}: {error}");
         }
     }
@@ -260,7 +217,7 @@ mod tests {
         fn no_document_upsets_the_reader(
             text in "(network|version|config|ethernets|eth0|subnets|type|static|address|: |- |\\[|\\]|\\{|\\}|,| |\n|1|2|/){0,60}",
         ) {
-            let _ = network_config(&text, &mut Instance::default());
+            let _ = super::read(&text, &mut Instance::default());
         }
     }
 }

@@ -10,14 +10,14 @@ use noonmark_contract::seed::instance::{CONTENT_MAX, Instance, SeedFile, printab
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::content::{ContentError, Encoding};
+use crate::content::{ContentError, Encoding};
 
 /// The first line.
 pub const HEADER: &str = "#noonmark";
 
 /// A text that can't be honoured.
 #[derive(Debug, Error)]
-pub enum TomlError {
+pub enum NoonmarkConfigError {
     /// It is no TOML, or has a key that is not known or not allowed here.
     #[error("{0}")]
     Parse(String),
@@ -43,14 +43,14 @@ pub enum TomlError {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Raw {
+struct Document {
     hostname: Option<Hostname>,
     clock: ClockSettings,
     status: StatusSettings,
     sysctl: BTreeMap<SysctlName, Value>,
     network: Option<NetworkConfig>,
     ntp: NtpSettings,
-    file: Vec<RawFile>,
+    file: Vec<File>,
     service: Vec<Service>,
 }
 
@@ -64,7 +64,7 @@ enum Value {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawFile {
+struct File {
     path: GuestPath,
     #[serde(default)]
     content: String,
@@ -82,9 +82,10 @@ struct RawFile {
 /// Takes in a text.
 ///
 /// # Errors
-/// [`TomlError`].
-pub fn user_data(text: &str, instance: &mut Instance) -> Result<(), TomlError> {
-    let raw: Raw = toml::from_str(text).map_err(|error| TomlError::Parse(located(text, &error)))?;
+/// [`NoonmarkConfigError`].
+pub fn read(text: &str, instance: &mut Instance) -> Result<(), NoonmarkConfigError> {
+    let document: Document =
+        toml::from_str(text).map_err(|error| NoonmarkConfigError::Parse(located(text, &error)))?;
     let settings = &mut instance.settings;
     let Settings {
         hostname,
@@ -94,40 +95,42 @@ pub fn user_data(text: &str, instance: &mut Instance) -> Result<(), TomlError> {
         network,
         ntp,
     } = settings;
-    *hostname = raw.hostname.or(hostname.take());
-    (*clock, *status) = (raw.clock, raw.status);
-    *network = raw.network.or(network.take());
-    *ntp = raw.ntp;
-    for (name, value) in raw.sysctl {
+    *hostname = document.hostname.or(hostname.take());
+    (*clock, *status) = (document.clock, document.status);
+    *network = document.network.or(network.take());
+    *ntp = document.ntp;
+    for (name, value) in document.sysctl {
         let value = match value {
             Value::Text(value) => value,
             Value::Number(number) => number
                 .to_string()
                 .parse()
-                .map_err(|error| TomlError::Parse(format!("sysctl.{name}: {error}")))?,
+                .map_err(|error| NoonmarkConfigError::Parse(format!("sysctl.{name}: {error}")))?,
         };
         sysctl.insert(name, value);
     }
-    for file in raw.file {
+    for file in document.file {
         instance.files.push(file.check()?);
     }
-    for service in raw.service {
-        service.check().map_err(|error| TomlError::Service {
-            name: printable(&service.name, 64),
-            key: error.key,
-            problem: error.problem,
-        })?;
+    for service in document.service {
+        service
+            .check()
+            .map_err(|error| NoonmarkConfigError::Service {
+                name: printable(&service.name, 64),
+                key: error.key,
+                problem: error.problem,
+            })?;
         instance.services.push(service);
     }
     Ok(())
 }
 
-impl RawFile {
-    fn check(self) -> Result<SeedFile, TomlError> {
+impl File {
+    fn check(self) -> Result<SeedFile, NoonmarkConfigError> {
         let content = self
             .encoding
             .decode(self.content.into_bytes(), CONTENT_MAX)
-            .map_err(|source| TomlError::Content {
+            .map_err(|source| NoonmarkConfigError::Content {
                 path: self.path.clone(),
                 source,
             })?;
@@ -136,7 +139,7 @@ impl RawFile {
             mode: match self.mode {
                 Some(mode) => mode,
                 None => Mode::try_from(0o644)
-                    .map_err(|error| TomlError::Parse(format!("file.mode: {error}")))?,
+                    .map_err(|error| NoonmarkConfigError::Parse(format!("file.mode: {error}")))?,
             },
             uid: self.uid,
             gid: self.gid,
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn the_keys_of_an_instance_are_taken() {
         let mut instance = Instance::default();
-        user_data(
+        read(
             "#noonmark\nhostname = \"sundial\"\n[clock]\nwatch_ms = 50\n[status]\ninterval_ms = \
              250\n[sysctl]\n\"vm.swappiness\" = 10\n[[file]]\npath = \"/etc/motd\"\ncontent = \
              \"aGk=\"\nencoding = \"b64\"\nmode = 0o600\n[[service]]\nname = \"web\"\nexec = \
@@ -210,7 +213,7 @@ mod tests {
             ),
             ("a = \n", "line 1"),
         ] {
-            let error = user_data(text, &mut Instance::default());
+            let error = read(text, &mut Instance::default());
             let error = error.unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");
         }
@@ -219,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_upsets_the_reader(text in "[\\[\\]=\"'{}.,#a-z0-9_\n -]{0,120}") {
-            let _ = user_data(&text, &mut Instance::default());
+            let _ = read(&text, &mut Instance::default());
         }
     }
 }

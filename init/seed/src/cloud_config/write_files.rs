@@ -1,15 +1,14 @@
 //! `write_files`.
 
 use noonmark_contract::config::values::Mode;
-use noonmark_contract::seed::instance::{CONTENT_MAX, Instance, SeedFile, printable};
+use noonmark_contract::seed::instance::{CONTENT_MAX, Instance, SeedFile};
 
 use crate::content::{ContentError, Encoding};
+use crate::value::{Checked, UNKNOWN, boolean, bytes, list, string, wrong};
 use crate::yaml::Node;
 
-use super::value::{Read, boolean, bytes, list, string, wrong};
-
 /// Takes in the files, in the list's order.
-pub fn write_files(value: &Node, instance: &mut Instance) -> Read<()> {
+pub fn write_files(value: &Node, instance: &mut Instance) -> Checked<()> {
     for (index, item) in list(value, "write_files")?.iter().enumerate() {
         let at = format!("write_files[{index}]");
         let Node::Map(entries) = item else {
@@ -21,7 +20,7 @@ pub fn write_files(value: &Node, instance: &mut Instance) -> Read<()> {
     Ok(())
 }
 
-fn write_file(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> Read<SeedFile> {
+fn write_file(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> Checked<SeedFile> {
     let mut path = None;
     let mut content = Vec::new();
     let mut encoding = Encoding::Plain;
@@ -40,7 +39,7 @@ fn write_file(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> 
             "permissions" => mode = permissions(value, &name)?.unwrap_or(mode),
             "owner" => (uid, gid) = owner(value, &name)?,
             "append" => append = boolean(value, &name)?,
-            _ => instance.ignore(printable(&name, 60), "means nothing to this guest"),
+            _ => instance.ignore(&name, UNKNOWN),
         }
     }
     let Some(path) = path else {
@@ -63,7 +62,7 @@ fn write_file(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> 
 }
 
 /// `0644`, `'0o644'`: octal, as YAML 1.1 has numbers that begin with a 0, and cloud-init texts.
-fn permissions(value: &Node, key: &str) -> Read<Option<i64>> {
+fn permissions(value: &Node, key: &str) -> Checked<Option<i64>> {
     let Some(text) = string(value, key)? else {
         return Ok(None);
     };
@@ -75,7 +74,7 @@ fn permissions(value: &Node, key: &str) -> Read<Option<i64>> {
 }
 
 /// `1000:1000`, `root:root`; there is no list of users to look another name up in.
-fn owner(value: &Node, key: &str) -> Read<(u32, u32)> {
+fn owner(value: &Node, key: &str) -> Checked<(u32, u32)> {
     let Some(text) = string(value, key)? else {
         return Ok((0, 0));
     };

@@ -1,0 +1,26 @@
+//! What is wrong with a disk, whichever file system it has.
+
+use std::io;
+
+use thiserror::Error;
+
+/// A disk that can't be read as what it looks like.
+#[derive(Debug, Error)]
+pub enum VolumeError {
+    /// The disk, or the file system on it, says no.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The file system contradicts itself.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// Something on it is too large.
+    #[error("{what} has {length} bytes; at most {max} are read")]
+    TooLarge {
+        /// What.
+        what: String,
+        /// How large it is.
+        length: u64,
+        /// How large it may be.
+        max: usize,
+    },
+}
