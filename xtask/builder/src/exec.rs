@@ -27,7 +27,7 @@ pub fn read(command: Cmd<'_>) -> Result<String> {
 /// # Errors
 ///
 /// It could not be started.
-pub fn outcome(command: Cmd<'_>) -> Result<Output> {
+pub(crate) fn outcome(command: Cmd<'_>) -> Result<Output> {
     let name = command.to_string();
     command
         .quiet()
@@ -37,7 +37,7 @@ pub fn outcome(command: Cmd<'_>) -> Result<Output> {
 }
 
 /// The last lines that a program said, on both its streams, ready to follow a sentence.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = [&output.stdout, &output.stderr]
         .map(|stream| String::from_utf8_lossy(stream))
         .join("\n");

@@ -17,10 +17,10 @@ use noonmark_image::uki::Stub;
 use noonmark_qemu::signals::{self, CleanupGuard};
 use serde::{Deserialize, Serialize};
 
-use crate::host::needs::{self, Need};
-use crate::kernel::{self, Chosen};
+use crate::kernel::{self, FetchedKernel};
 use crate::packages::Pins;
 use crate::peer::Peer;
+use crate::prerequisites::{self, Prerequisite};
 use crate::programs::{self, Programs};
 use crate::progress;
 use crate::workspace::Workspace;
@@ -31,7 +31,7 @@ const STAMP: &str = ".stamp.json";
 
 /// Which image of a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Variant {
     /// What is shipped.
     Base,
     /// The same with the program that disturbs the clock.
@@ -42,7 +42,7 @@ pub enum Kind {
     Peer(&'static Peer),
 }
 
-impl Kind {
+impl Variant {
     /// Its name in messages and paths.
     pub fn name(self) -> &'static str {
         match self {
@@ -55,16 +55,32 @@ impl Kind {
 }
 
 /// What to build.
-#[derive(Clone, Copy, Debug)]
-pub struct Order<'a> {
+#[derive(Clone, Debug)]
+pub struct BuildRequest<'a> {
     /// The image's description.
     pub spec_file: &'a Path,
     /// Which image of it.
-    pub kind: Kind,
+    pub variant: Variant,
     /// Where the artifacts go.
-    pub folder: &'a Path,
+    pub folder: PathBuf,
     /// Whether nothing but the packages of `guest.lock` will do.
     pub locked: bool,
+}
+
+impl<'a> BuildRequest<'a> {
+    /// One whose artifacts go to the variant's folder under `target/`, and which takes newer packages
+    /// where those of `guest.lock` can't be had.
+    pub fn new(workspace: &Workspace, spec_file: &'a Path, variant: Variant) -> Self {
+        Self {
+            spec_file,
+            variant,
+            folder: workspace
+                .state()
+                .join("image")
+                .join(variant.name().to_lowercase()),
+            locked: false,
+        }
+    }
 }
 
 /// An image on disk.
@@ -80,7 +96,7 @@ pub struct Image {
     pub rebuilt: bool,
 }
 
-/// What the artifacts were made of, and which they are.
+/// The content of [`STAMP`].
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stamp {
@@ -89,14 +105,15 @@ struct Stamp {
     artifacts: Vec<(String, u64)>,
 }
 
-/// Everything but the kernel's bytes, which are only read when they are needed.
-struct Ingredients {
+/// All that an image is made of. Packages are in the cache, and only read where the image must be
+/// built anew.
+struct FetchedInputs {
     spec: Spec,
     file: PathBuf,
     text: String,
     files: Vec<LoadedFile>,
     programs: Programs,
-    kernel: Chosen,
+    kernel: FetchedKernel,
     /// The package of systemd's EFI stub; none where no disk is to be made.
     stub: Option<PackageId>,
     /// The packages of the peer's program, where there is a peer.
@@ -108,20 +125,20 @@ struct Ingredients {
 /// # Errors
 ///
 /// Something that goes into it is missing or wrong, or the folder can't be written.
-pub fn build(workspace: &Workspace, order: &Order<'_>) -> Result<Image> {
-    let (kind, folder) = (order.kind, order.folder);
-    let ingredients = gather(workspace, order)?;
-    let fingerprint = ingredients.fingerprint(workspace, kind)?;
+pub fn build(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<Image> {
+    let (variant, folder) = (request.variant, request.folder.as_path());
+    let inputs = gather(workspace, request)?;
+    let fingerprint = inputs.fingerprint(workspace, variant)?;
     let image = |spec, artifacts, rebuilt| Image {
         folder: folder.to_path_buf(),
         spec,
         artifacts,
         rebuilt,
     };
-    if let Some(artifacts) = current(folder, fingerprint) {
-        return Ok(image(ingredients.spec, artifacts, false));
+    if let Some(artifacts) = up_to_date(folder, fingerprint) {
+        return Ok(image(inputs.spec, artifacts, false));
     }
-    let (spec, outputs) = compose(workspace, ingredients, kind)?;
+    let (spec, outputs) = compose(workspace, inputs, variant)?;
     let stamp = folder.join(STAMP);
     // Without a stamp the folder counts as stale, whatever happens from here on.
     if stamp.exists() {
@@ -153,54 +170,48 @@ fn clean_after_signal(folder: &Path) -> CleanupGuard {
     guard
 }
 
-/// Where an image goes that nobody gave a folder for.
-pub fn default_folder(workspace: &Workspace, kind: Kind) -> PathBuf {
-    workspace
-        .state()
-        .join("image")
-        .join(kind.name().to_lowercase())
-}
-
-/// Compiles the programs and fetches the kernel, both at once: one waits for the processor, the
+/// Compiles the programs and fetches the packages, both at once: one waits for the processor, the
 /// other for the network.
-fn gather(workspace: &Workspace, order: &Order<'_>) -> Result<Ingredients> {
-    let spec_file = order.spec_file;
+fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<FetchedInputs> {
+    let spec_file = request.spec_file;
     let text = fs::read_to_string(spec_file)
         .with_context(|| format!("cannot read {}", spec_file.display()))?;
     let mut spec = Spec::parse(&text, spec_file)?;
-    let peer = match order.kind {
-        Kind::Peer(peer) => {
+    let peer = match request.variant {
+        Variant::Peer(peer) => {
             peer.adapt(&mut spec);
-            Some((peer, peer.choose(workspace)?))
+            Some((peer, peer.fetch(workspace)?))
         }
-        Kind::Nic => {
+        Variant::Nic => {
             nic::adapt(&mut spec);
             None
         }
-        Kind::Base | Kind::Test => None,
+        Variant::Base | Variant::Test => None,
     };
     let base = spec_file.parent().unwrap_or(Path::new("."));
     let files = spec.load_files(base)?;
-    let pins = Pins::beside(spec_file, order.locked)?;
+    let pins = Pins::beside(spec_file, request.locked)?;
     let (programs, packages) = thread::scope(|scope| {
         let programs = scope.spawn(|| {
-            needs::meet(workspace, &[Need::GuestTarget])?;
+            prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
             programs::build(workspace)
         });
-        let packages = kernel::choose(workspace, &spec, base, &pins).and_then(|kernel| {
+        let packages = kernel::fetch(workspace, &spec, base, &pins).and_then(|kernel| {
             // An image for experiments is booted directly and has no disk.
-            let stub = (order.kind == Kind::Base)
-                .then(|| stub::choose(workspace, &pins))
+            let stub = (request.variant == Variant::Base)
+                .then(|| stub::fetch(workspace, &pins))
                 .transpose()?;
             Ok((kernel, stub))
         });
-        let programs = programs
-            .join()
-            .unwrap_or_else(|_| Err(anyhow!("the thread that builds init panicked")));
+        let programs = programs.join().unwrap_or_else(|_| {
+            Err(anyhow!(
+                "the thread that compiles the guest's programs panicked"
+            ))
+        });
         (programs, packages)
     });
     let (kernel, stub) = packages?;
-    Ok(Ingredients {
+    Ok(FetchedInputs {
         spec,
         file: spec_file.to_path_buf(),
         text,
@@ -212,8 +223,12 @@ fn gather(workspace: &Workspace, order: &Order<'_>) -> Result<Ingredients> {
     })
 }
 
-fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Result<(Spec, Outputs)> {
-    let Ingredients {
+fn compose(
+    workspace: &Workspace,
+    inputs: FetchedInputs,
+    variant: Variant,
+) -> Result<(Spec, Outputs)> {
+    let FetchedInputs {
         spec,
         file,
         text,
@@ -222,7 +237,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         kernel,
         stub,
         peer,
-    } = ingredients;
+    } = inputs;
     if let Some((peer, packages)) = &peer {
         files.extend(peer.unpack(workspace, packages)?);
     }
@@ -230,14 +245,14 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         .map(|stub| stub::unpack(workspace, &stub))
         .transpose()?;
     let kernel = kernel.unpack(workspace, &spec)?;
-    let step = progress::step(format!("building the {} image", kind.name()));
+    let step = progress::step(format!("building the {} image", variant.name()));
     let file = file.file_name().unwrap_or_default().to_string_lossy();
     let provenance = provenance::of(workspace, file.into_owned(), text)?;
     let outputs = build::build(&Inputs {
         spec: &spec,
         kernel: &kernel,
         init: &programs.init,
-        fault: (kind != Kind::Base).then_some(&programs.fault),
+        fault: (variant != Variant::Base).then_some(&programs.fault),
         net: &programs.net,
         ntp: &programs.ntp,
         seed: &programs.seed,
@@ -245,10 +260,10 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
         stub: stub.as_ref(),
         provenance: &provenance,
     })
-    .map_err(|error| named(error, &spec, stub.as_ref()))?;
+    .map_err(|error| with_file_names(error, &spec, stub.as_ref()))?;
     step.done(format!(
         "built the {} image with kernel {}",
-        kind.name(),
+        variant.name(),
         kernel.release
     ));
     Ok((spec, outputs))
@@ -256,7 +271,7 @@ fn compose(workspace: &Workspace, ingredients: Ingredients, kind: Kind) -> Resul
 
 /// An error of the unified kernel image with the files that it is made of: the error itself knows
 /// their bytes only.
-fn named(error: BuildError, spec: &Spec, stub: Option<&Stub>) -> anyhow::Error {
+fn with_file_names(error: BuildError, spec: &Spec, stub: Option<&Stub>) -> anyhow::Error {
     if !matches!(error, BuildError::Uki(_)) {
         return error.into();
     }
@@ -272,14 +287,14 @@ fn named(error: BuildError, spec: &Spec, stub: Option<&Stub>) -> anyhow::Error {
     anyhow::Error::from(error).context(what)
 }
 
-impl Ingredients {
-    fn fingerprint(&self, workspace: &Workspace, kind: Kind) -> Result<Sha256Hex> {
+impl FetchedInputs {
+    fn fingerprint(&self, workspace: &Workspace, variant: Variant) -> Result<Sha256Hex> {
         let file = workspace.root().join("Cargo.lock");
         let crates = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let kernel = self.kernel.fingerprint(&self.spec);
-        let builder = builder();
+        let builder = builder_identity();
         let mut parts: Vec<&[u8]> = vec![
-            kind.name().as_bytes(),
+            variant.name().as_bytes(),
             self.text.as_bytes(),
             &kernel.0,
             &crates,
@@ -298,8 +313,8 @@ impl Ingredients {
     }
 }
 
-/// What tells this build of xtask, and so of the code that makes images, from another.
-fn builder() -> String {
+/// Tells this build of xtask, and so of the code that makes images, from another.
+fn builder_identity() -> String {
     env::current_exe()
         .and_then(fs::metadata)
         .and_then(|metadata| Ok((metadata.len(), metadata.modified()?)))
@@ -312,7 +327,7 @@ fn builder() -> String {
 }
 
 /// The artifacts in the folder, if they are those of this fingerprint.
-fn current(folder: &Path, fingerprint: Sha256Hex) -> Option<Vec<(String, u64)>> {
+fn up_to_date(folder: &Path, fingerprint: Sha256Hex) -> Option<Vec<(String, u64)>> {
     let text = fs::read(folder.join(STAMP)).ok()?;
     let stamp: Stamp = serde_json::from_slice(&text).ok()?;
     let whole = stamp.artifacts.iter().all(|(name, size)| {

@@ -11,29 +11,34 @@ use noonmark_image::lock::Role;
 use noonmark_image::output;
 use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
 
-use crate::host::apt::Distribution;
-use crate::packages::{self, Pins, Wanted};
+use crate::distribution::Distribution;
+use crate::packages::{self, Pins, Request};
 use crate::progress;
 use crate::workspace::Workspace;
 
 /// Ubuntu's kernel for virtual machines, which stands in for Debian's there.
 pub const UBUNTU_KERNEL_PACKAGE: &str = "linux-image-virtual";
 
-/// A kernel that has been chosen, but need not have been unpacked.
+/// A kernel that is on this machine, but need not have been unpacked.
 #[derive(Debug)]
-pub enum Chosen {
+pub(crate) enum FetchedKernel {
     /// Packages in the cache.
     Packages(Vec<PackageId>),
     /// Files of the host, by what they contain.
     Files(Box<Kernel>),
 }
 
-/// Chooses the kernel, fetching its packages where they are not in the cache.
+/// The kernel of the description; its packages are downloaded where they are not in the cache.
 ///
 /// # Errors
 ///
 /// There is no such package or file, or it can't be fetched or read.
-pub fn choose(workspace: &Workspace, spec: &Spec, base: &Path, pins: &Pins) -> Result<Chosen> {
+pub(crate) fn fetch(
+    workspace: &Workspace,
+    spec: &Spec,
+    base: &Path,
+    pins: &Pins,
+) -> Result<FetchedKernel> {
     match &spec.kernel.source {
         KernelSource::Files { image, modules } => {
             let kernel = Kernel::from_files(
@@ -41,11 +46,11 @@ pub fn choose(workspace: &Workspace, spec: &Spec, base: &Path, pins: &Pins) -> R
                 &base.join(modules),
                 &spec.wanted_modules(),
             )?;
-            Ok(Chosen::Files(Box::new(kernel)))
+            Ok(FetchedKernel::Files(Box::new(kernel)))
         }
         KernelSource::Package { name, suite } => {
-            let wanted = wanted(workspace, name, suite.as_deref())?;
-            let packages = packages::fetch(workspace, wanted, pins).with_context(|| {
+            let request = request(workspace, name, suite.as_deref())?;
+            let packages = packages::fetch(workspace, request, pins).with_context(|| {
                 format!(
                     "no kernel: package {name}, {}",
                     suite.as_deref().map_or_else(
@@ -54,24 +59,25 @@ pub fn choose(workspace: &Workspace, spec: &Spec, base: &Path, pins: &Pins) -> R
                     )
                 )
             })?;
-            Ok(Chosen::Packages(
+            Ok(FetchedKernel::Packages(
                 packages.into_iter().map(|package| package.id).collect(),
             ))
         }
     }
 }
 
-/// The package that is asked for; on Ubuntu, which lacks Debian's default, its own counterpart.
+/// The request for a kernel's package; on Ubuntu, which lacks Debian's default, for its own
+/// counterpart.
 ///
 /// # Errors
 ///
 /// There is no way to the archive.
-pub fn wanted<'a>(
+pub fn request<'a>(
     workspace: &Workspace,
     name: &'a str,
     suite: Option<&'a str>,
-) -> Result<Wanted<'a>> {
-    let mut wanted = Wanted {
+) -> Result<Request<'a>> {
+    let mut request = Request {
         role: Role::Kernel,
         name,
         suite,
@@ -82,14 +88,14 @@ pub fn wanted<'a>(
         progress::note(format!(
             "Ubuntu has no {DEFAULT_KERNEL_PACKAGE}; taking {UBUNTU_KERNEL_PACKAGE}"
         ));
-        wanted.name = UBUNTU_KERNEL_PACKAGE;
+        request.name = UBUNTU_KERNEL_PACKAGE;
     }
-    Ok(wanted)
+    Ok(request)
 }
 
 /// Whether this machine is an Ubuntu. One without APT is none; what it lacks is told when a package
 /// is fetched.
-pub fn is_ubuntu() -> bool {
+pub(crate) fn is_ubuntu() -> bool {
     Distribution::of_machine().is_ok_and(|machine| machine.id == "ubuntu")
 }
 
@@ -106,11 +112,11 @@ fn carries_kernel(package: &str) -> bool {
     .any(|prefix| package.starts_with(prefix))
 }
 
-impl Chosen {
+impl FetchedKernel {
     /// What tells this kernel from any other, with the modules taken from it.
     pub fn fingerprint(&self, spec: &Spec) -> Sha256Hex {
-        let wanted = format!("{:?}", spec.wanted_modules());
-        let mut parts = vec![wanted.into_bytes()];
+        let modules = format!("{:?}", spec.wanted_modules());
+        let mut parts = vec![modules.into_bytes()];
         match self {
             Self::Packages(packages) => {
                 parts.extend(packages.iter().map(|package| package.sha256.0.to_vec()));

@@ -1,15 +1,31 @@
-//! Composes the inputs of an image and hands them to `noonmark-image`: packages fetched and pinned,
-//! the guest's programs compiled, and what the machine needs for that.
+//! Composes the inputs of an image and hands them to `noonmark-image`.
+//!
+//! The way from a `guest.toml` to an image, in reading order:
+//!
+//! 1. [`workspace`] says where the checkout, the cache and the outputs are; [`state_lock`] keeps two
+//!    commands from working on them at once.
+//! 2. [`prerequisites`] installs what a build needs of the host and the host lacks.
+//! 3. [`image`] reads the description and adapts it to the variant that is asked for: the shipped
+//!    image as it is, [`peer`] and `nic` the guests of experiments.
+//! 4. [`packages`] fetches distribution packages through `apt`, by the versions that `guest.lock`
+//!    pins: [`kernel`], [`stub`] and [`peer`] say which ones, and unpack what the image needs.
+//! 5. [`programs`] compiles the guest's programs; `provenance` records the compiler and the crates.
+//! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date.
+//!
+//! [`progress`] is the one module that prints, on standard error alone; [`exec`] runs other programs.
 
+mod apt;
+pub mod distribution;
 pub mod exec;
-pub mod host;
 pub mod image;
 pub mod kernel;
 mod nic;
 pub mod packages;
 pub mod peer;
+pub mod prerequisites;
 pub mod programs;
 pub mod progress;
 mod provenance;
+pub mod state_lock;
 pub mod stub;
 pub mod workspace;

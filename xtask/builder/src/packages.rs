@@ -1,5 +1,6 @@
 //! Fetches the packages that go into an image: one package with those of its dependencies that
-//! carry the files wanted, kept in the cache, and remembered, so that the next build asks nobody.
+//! carry the files wanted, kept in the cache. Which packages that came to is written beside them, so
+//! that the next build does not ask the archive.
 //!
 //! Which version is taken: the one that `guest.lock` pins for the suite; without a pin, the one that
 //! was taken the last time; without that, the newest.
@@ -13,16 +14,17 @@ use noonmark_image::hash::Sha256Hex;
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
 
-use crate::host::apt::{Apt, Distribution, Package};
+use crate::apt::{Apt, Package};
+use crate::distribution::Distribution;
 use crate::progress;
 use crate::workspace::Workspace;
 
 /// More packages than this is no kernel's chain of dependencies, nor a daemon's.
 const PACKAGES_MAX: usize = 40;
 
-/// What to fetch.
+/// A package to fetch.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct Request<'a> {
     /// What it is for.
     pub role: Role,
     /// The package, real or a metapackage.
@@ -33,51 +35,47 @@ pub struct Wanted<'a> {
     pub follow: fn(&str) -> bool,
 }
 
-impl Wanted<'_> {
+impl Request<'_> {
     /// The distribution and suite that it is taken from: `debian bookworm`.
-    ///
-    /// # Errors
-    ///
-    /// This machine has no APT, or doesn't say what it is.
-    pub fn origin(&self) -> Result<String> {
+    fn origin(&self) -> Result<String> {
         let machine = Distribution::of_machine()?;
         let suite = self.suite.unwrap_or(&machine.codename);
         Ok(format!("{} {suite}", machine.id))
     }
 }
 
-/// The versions that a build is to take.
+/// The versions that `guest.lock` pins.
 #[derive(Debug)]
 pub struct Pins {
-    /// The lock's file, for messages.
+    /// The path of `guest.lock`, for messages.
     file: PathBuf,
     lock: Lock,
     /// Whether nothing but the pinned version will do.
-    demanded: bool,
+    locked_only: bool,
 }
 
 impl Pins {
     /// None at all: what the cache has is taken, else the newest.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             file: PathBuf::new(),
             lock: Lock::default(),
-            demanded: false,
+            locked_only: false,
         }
     }
 
-    /// The pins of the lock beside a spec; none where there is no lock and none is demanded.
+    /// The pins of the lock beside a spec; none where there is no lock and none is locked_only.
     ///
     /// # Errors
     ///
-    /// The lock is broken, or demanded and not there.
-    pub fn beside(spec_file: &Path, demanded: bool) -> Result<Self> {
+    /// The lock is broken, or locked_only and not there.
+    pub fn beside(spec_file: &Path, locked_only: bool) -> Result<Self> {
         let file = lock_file(spec_file);
         let lock = if file.exists() {
             let text = fs::read_to_string(&file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
             Lock::parse(&text, &file)?
-        } else if demanded {
+        } else if locked_only {
             bail!(
                 "--locked: there is no {}; write it with `cargo xtask lock`",
                 file.display()
@@ -88,26 +86,26 @@ impl Pins {
         Ok(Self {
             file,
             lock,
-            demanded,
+            locked_only,
         })
     }
 
-    fn of(&self, wanted: Wanted<'_>) -> Result<Vec<LockedPackage>> {
+    fn of(&self, request: Request<'_>) -> Result<Vec<LockedPackage>> {
         let pinned = self
             .lock
-            .of(wanted.role, wanted.name, &wanted.origin()?)
+            .of(request.role, request.name, &request.origin()?)
             .into_iter();
         Ok(pinned.cloned().collect())
     }
 
-    /// That there is no pin, and for whom there are some.
-    fn lacks(&self, wanted: Wanted<'_>) -> Result<String> {
-        let others = Vec::from_iter(self.lock.suites(wanted.role, wanted.name));
+    /// Says that there is no pin, and for which suites there are some.
+    fn missing_pin(&self, request: Request<'_>) -> Result<String> {
+        let others = Vec::from_iter(self.lock.suites(request.role, request.name));
         Ok(format!(
             "{} has no pin for {} of {}{}",
             self.file.display(),
-            wanted.name,
-            wanted.origin()?,
+            request.name,
+            request.origin()?,
             if others.is_empty() {
                 String::new()
             } else {
@@ -126,47 +124,51 @@ pub fn lock_file(spec_file: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// There is no such package, no way to the archive, or it has not what is demanded.
-pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<Vec<LockedPackage>> {
-    let pinned = pins.of(wanted)?;
+/// There is no such package, no way to the archive, or it has not what is locked_only.
+pub fn fetch(
+    workspace: &Workspace,
+    request: Request<'_>,
+    pins: &Pins,
+) -> Result<Vec<LockedPackage>> {
+    let pinned = pins.of(request)?;
     if pinned.is_empty() {
-        if pins.demanded {
+        if pins.locked_only {
             bail!(
                 "--locked: {}; take it in with `cargo xtask lock`",
-                pins.lacks(wanted)?
+                pins.missing_pin(request)?
             );
         }
-        let memory = memory(workspace, wanted, "")?;
-        if let Some(packages) = recall(workspace, &memory) {
+        let resolution = resolution_file(workspace, request, "")?;
+        if let Some(packages) = read_resolution(workspace, &resolution) {
             return Ok(packages);
         }
         // What is pinned for others is meant to be pinned; what is pinned for nobody is not.
-        if !pins.lock.suites(wanted.role, wanted.name).is_empty() {
+        if !pins.lock.suites(request.role, request.name).is_empty() {
             progress::note(format!(
                 "{}: taking the newest; `cargo xtask lock` takes it into the lock",
-                pins.lacks(wanted)?
+                pins.missing_pin(request)?
             ));
         }
-        return newest(workspace, wanted, &memory);
+        return download_newest(workspace, request, &resolution);
     }
     if is_cached(workspace, &pinned) {
         return Ok(pinned);
     }
-    if pins.demanded {
-        take_pinned(workspace, wanted, pins, &pinned)
+    if pins.locked_only {
+        download_pinned(workspace, request, pins, &pinned)
             .with_context(|| format!("--locked: {} can't be kept", pins.file.display()))?;
         return Ok(pinned);
     }
     // What stands in for these pins; another lock is tried anew.
-    let memory = memory(workspace, wanted, &fingerprint(&pinned))?;
-    let packages = match recall(workspace, &memory) {
+    let resolution = resolution_file(workspace, request, &fingerprint(&pinned))?;
+    let packages = match read_resolution(workspace, &resolution) {
         Some(packages) => packages,
-        None => match take_pinned(workspace, wanted, pins, &pinned) {
+        None => match download_pinned(workspace, request, pins, &pinned) {
             Ok(()) => return Ok(pinned),
             Err(error) if is_tampered(&error) => return Err(error),
             Err(error) => {
                 progress::note(format!("{error:#}"));
-                newest(workspace, wanted, &memory)?
+                download_newest(workspace, request, &resolution)?
             }
         },
     };
@@ -183,28 +185,32 @@ pub fn fetch(workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<V
 /// What [`fetch`] would take from the cache; none where it would have to ask the archive.
 pub fn cached(
     workspace: &Workspace,
-    wanted: Wanted<'_>,
+    request: Request<'_>,
     pins: &Pins,
 ) -> Option<Vec<LockedPackage>> {
-    let pinned = pins.of(wanted).ok()?;
+    let pinned = pins.of(request).ok()?;
     if pinned.is_empty() {
-        return recall(workspace, &memory(workspace, wanted, "").ok()?);
+        return read_resolution(workspace, &resolution_file(workspace, request, "").ok()?);
     }
     if is_cached(workspace, &pinned) {
         return Some(pinned);
     }
-    let memory = memory(workspace, wanted, &fingerprint(&pinned)).ok()?;
-    recall(workspace, &memory).filter(|_| !pins.demanded)
+    let resolution = resolution_file(workspace, request, &fingerprint(&pinned)).ok()?;
+    read_resolution(workspace, &resolution).filter(|_| !pins.locked_only)
 }
 
-/// The newest packages of the archive, whatever is pinned or remembered.
+/// The newest packages of the archive, whatever is pinned or in the cache.
 ///
 /// # Errors
 ///
 /// There is no such package, or no way to the archive.
-pub fn update(workspace: &Workspace, wanted: Wanted<'_>) -> Result<Vec<LockedPackage>> {
-    Apt::open(workspace, wanted.suite)?.update()?;
-    newest(workspace, wanted, &memory(workspace, wanted, "")?)
+pub fn update(workspace: &Workspace, request: Request<'_>) -> Result<Vec<LockedPackage>> {
+    Apt::open(workspace, request.suite)?.update()?;
+    download_newest(
+        workspace,
+        request,
+        &resolution_file(workspace, request, "")?,
+    )
 }
 
 /// Whether the archive has the package at all.
@@ -212,14 +218,14 @@ pub fn update(workspace: &Workspace, wanted: Wanted<'_>) -> Result<Vec<LockedPac
 /// # Errors
 ///
 /// There is no way to the archive.
-pub fn exists(workspace: &Workspace, name: &str, suite: Option<&str>) -> Result<bool> {
+pub(crate) fn exists(workspace: &Workspace, name: &str, suite: Option<&str>) -> Result<bool> {
     let apt = Apt::open(workspace, suite)?;
     apt.refresh()?;
     Ok(apt.candidate(name)?.is_some())
 }
 
 /// A package's file in the cache.
-pub fn path(workspace: &Workspace, id: &PackageId) -> PathBuf {
+pub(crate) fn path(workspace: &Workspace, id: &PackageId) -> PathBuf {
     let version = id.version.replace(':', "%3a");
     folder(workspace).join(format!("{}_{version}_{}.deb", id.package, id.architecture))
 }
@@ -229,7 +235,7 @@ pub fn path(workspace: &Workspace, id: &PackageId) -> PathBuf {
 /// # Errors
 ///
 /// It is gone from the cache, or is not what was fetched.
-pub fn read(workspace: &Workspace, id: &PackageId) -> Result<Vec<u8>> {
+pub(crate) fn read(workspace: &Workspace, id: &PackageId) -> Result<Vec<u8>> {
     let path = path(workspace, id);
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if Sha256Hex::of(&bytes) != id.sha256 {
@@ -243,16 +249,20 @@ pub fn read(workspace: &Workspace, id: &PackageId) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The newest packages, written to `memory`.
-fn newest(workspace: &Workspace, wanted: Wanted<'_>, memory: &Path) -> Result<Vec<LockedPackage>> {
-    let apt = Apt::open(workspace, wanted.suite)?;
+/// The newest packages; which they are is written to the file `resolution`.
+fn download_newest(
+    workspace: &Workspace,
+    request: Request<'_>,
+    resolution: &Path,
+) -> Result<Vec<LockedPackage>> {
+    let apt = Apt::open(workspace, request.suite)?;
     apt.refresh()?;
     let attempt = || -> Result<Vec<LockedPackage>> {
-        resolve(&apt, wanted)?
+        resolve(&apt, request)?
             .iter()
             .map(|package| {
                 let id = download(workspace, &apt, &package.name, &package.version)?;
-                locked(wanted, id)
+                pinned(request, id)
             })
             .collect()
     };
@@ -263,18 +273,18 @@ fn newest(workspace: &Workspace, wanted: Wanted<'_>, memory: &Path) -> Result<Ve
     })?;
     // The lock's order is the one in which the next build recalls them.
     let lock = Lock::new(packages);
-    output::write_file(memory, lock.to_toml().as_bytes())?;
+    output::write_file(resolution, lock.to_toml().as_bytes())?;
     Ok(lock.packages)
 }
 
 /// Fetches just these versions.
-fn take_pinned(
+fn download_pinned(
     workspace: &Workspace,
-    wanted: Wanted<'_>,
+    request: Request<'_>,
     pins: &Pins,
     pinned: &[LockedPackage],
 ) -> Result<()> {
-    let apt = Apt::open(workspace, wanted.suite)?;
+    let apt = Apt::open(workspace, request.suite)?;
     apt.refresh()?;
     for LockedPackage { id, .. } in pinned {
         let take = || download(workspace, &apt, &id.package, &id.version);
@@ -289,7 +299,7 @@ fn take_pinned(
                 )
             })
         })?;
-        pins.lock.check(wanted.role, &wanted.origin()?, &found)?;
+        pins.lock.check(request.role, &request.origin()?, &found)?;
     }
     Ok(())
 }
@@ -301,12 +311,12 @@ fn is_tampered(error: &anyhow::Error) -> bool {
 
 /// The package and its dependencies as far as they are followed, in the order in which they are
 /// found.
-fn resolve(apt: &Apt, wanted: Wanted<'_>) -> Result<Vec<Package>> {
-    let mut names = vec![wanted.name.to_owned()];
+fn resolve(apt: &Apt, request: Request<'_>) -> Result<Vec<Package>> {
+    let mut names = vec![request.name.to_owned()];
     let mut packages = Vec::new();
     while let Some(name) = names.get(packages.len()) {
         let Some(package) = apt.candidate(name)? else {
-            let way_out = match wanted.role {
+            let way_out = match request.role {
                 Role::Kernel => {
                     "; name another with `kernel.package` and `kernel.suite` in guest.toml, or \
                      files of your own with `kernel.image` and `kernel.modules`"
@@ -316,14 +326,14 @@ fn resolve(apt: &Apt, wanted: Wanted<'_>) -> Result<Vec<Package>> {
             bail!("{} has no package {name}{way_out}", apt.what());
         };
         for dependency in &package.depends {
-            if (wanted.follow)(dependency) && !names.contains(dependency) {
+            if (request.follow)(dependency) && !names.contains(dependency) {
                 names.push(dependency.clone());
             }
         }
         if names.len() > PACKAGES_MAX {
             bail!(
                 "{} needs more than {PACKAGES_MAX} packages: {}",
-                wanted.name,
+                request.name,
                 names.join(", ")
             );
         }
@@ -345,11 +355,11 @@ fn download(workspace: &Workspace, apt: &Apt, name: &str, version: &str) -> Resu
     Ok(id)
 }
 
-fn locked(wanted: Wanted<'_>, id: PackageId) -> Result<LockedPackage> {
+fn pinned(request: Request<'_>, id: PackageId) -> Result<LockedPackage> {
     Ok(LockedPackage {
-        role: wanted.role,
-        requested: wanted.name.to_owned(),
-        suite: wanted.origin()?,
+        role: request.role,
+        requested: request.name.to_owned(),
+        suite: request.origin()?,
         id,
     })
 }
@@ -362,19 +372,25 @@ fn is_cached(workspace: &Workspace, packages: &[LockedPackage]) -> bool {
     })
 }
 
-/// What an earlier build took, if all of it is still in the cache.
-fn recall(workspace: &Workspace, memory: &Path) -> Option<Vec<LockedPackage>> {
-    let text = fs::read_to_string(memory).ok()?;
-    let packages = Lock::parse(&text, memory).ok()?.packages;
+/// What an earlier build took, if all of its packages are still in the cache.
+fn read_resolution(workspace: &Workspace, resolution: &Path) -> Option<Vec<LockedPackage>> {
+    let text = fs::read_to_string(resolution).ok()?;
+    let packages = Lock::parse(&text, resolution).ok()?.packages;
     is_cached(workspace, &packages).then_some(packages)
 }
 
-fn memory(workspace: &Workspace, wanted: Wanted<'_>, instead_of: &str) -> Result<PathBuf> {
-    let suite = wanted.origin()?.replace([' ', '/'], "_");
+/// The file that records which packages a request came to; `instead_of` is the fingerprint of the
+/// pinned packages that those stand in for.
+fn resolution_file(
+    workspace: &Workspace,
+    request: Request<'_>,
+    instead_of: &str,
+) -> Result<PathBuf> {
+    let suite = request.origin()?.replace([' ', '/'], "_");
     let separator = if instead_of.is_empty() { "" } else { "-" };
     Ok(folder(workspace).join(format!(
         "{}@{suite}{separator}{instead_of}.lock",
-        wanted.name
+        request.name
     )))
 }
 

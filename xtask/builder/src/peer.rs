@@ -13,7 +13,7 @@ use noonmark_image::lock::Role;
 use noonmark_image::program;
 use noonmark_image::spec::{Budget, FileSpec, LoadedFile, Spec};
 
-use crate::packages::{self, Pins, Wanted};
+use crate::packages::{self, Pins, Request};
 use crate::workspace::Workspace;
 
 /// The driver whose clock every peer follows, as /dev/ptp0: the only one in their guest.
@@ -150,8 +150,8 @@ impl Peer {
     /// # Errors
     ///
     /// There is no such package, or it can't be fetched.
-    pub fn choose(&self, workspace: &Workspace) -> Result<Vec<PackageId>> {
-        let wanted = Wanted {
+    pub fn fetch(&self, workspace: &Workspace) -> Result<Vec<PackageId>> {
+        let request = Request {
             role: Role::Peer,
             name: self.package,
             suite: None,
@@ -159,7 +159,7 @@ impl Peer {
             // installation.
             follow: |name| name.starts_with("lib"),
         };
-        let packages = packages::fetch(workspace, wanted, &Pins::none())
+        let packages = packages::fetch(workspace, request, &Pins::none())
             .with_context(|| format!("package {}", self.package))?;
         Ok(packages.into_iter().map(|package| package.id).collect())
     }
@@ -169,7 +169,11 @@ impl Peer {
     /// # Errors
     ///
     /// The packages are not what was fetched, or lack a library.
-    pub fn unpack(&self, workspace: &Workspace, packages: &[PackageId]) -> Result<Vec<LoadedFile>> {
+    pub(crate) fn unpack(
+        &self,
+        workspace: &Workspace,
+        packages: &[PackageId],
+    ) -> Result<Vec<LoadedFile>> {
         let files = packages
             .iter()
             .map(|id| {
@@ -192,7 +196,7 @@ impl Peer {
     /// Makes of the image's description that of the peer's guest: the same kernel and machine,
     /// whose PID 1 leaves the clock to the peer. What the image has of its own besides is left
     /// out: it may need a clock that PID 1 keeps, and would be measured too.
-    pub fn adapt(&self, spec: &mut Spec) {
+    pub(crate) fn adapt(&self, spec: &mut Spec) {
         spec.clock.sources.clear();
         spec.modules.load.insert(0, DRIVER.to_owned());
         spec.network = NetworkConfig::default();

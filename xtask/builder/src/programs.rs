@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
 
 use crate::exec;
-use crate::host::needs::GUEST_TARGET;
+use crate::prerequisites::GUEST_TARGET;
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -43,7 +43,7 @@ const GUEST_PACKAGES: [&str; 5] = [
 
 /// The guest's programs.
 #[derive(Debug)]
-pub struct Programs {
+pub(crate) struct Programs {
     /// PID 1.
     pub init: Vec<u8>,
     /// The program of test images that disturbs the clock.
@@ -61,7 +61,7 @@ pub struct Programs {
 /// # Errors
 ///
 /// They don't compile, or a program has a path of this machine in it.
-pub fn build(workspace: &Workspace) -> Result<Programs> {
+pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     let compiled = Compiled::of(workspace, &GUEST_PACKAGES, "the guest's programs")?;
     Ok(Programs {
         init: compiled.program("noonmark-init")?,

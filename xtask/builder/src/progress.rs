@@ -1,4 +1,8 @@
 //! Tells on standard error what is being done: a spinner on a terminal, plain lines elsewhere.
+//!
+//! The one module of this crate that prints. There is one standard error for the whole process, and
+//! lines printed past its spinners would garble them; so this is a module that everyone calls,
+//! commands of xtask as well, and not a value that is handed through every function.
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;

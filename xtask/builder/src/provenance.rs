@@ -12,7 +12,7 @@ use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 use crate::exec;
-use crate::host::needs::GUEST_TARGET;
+use crate::prerequisites::GUEST_TARGET;
 use crate::workspace::Workspace;
 
 /// The package whose crates are listed.

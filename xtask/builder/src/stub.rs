@@ -5,11 +5,11 @@ use noonmark_image::deb::{Deb, PackageId};
 use noonmark_image::lock::{LockedPackage, Role};
 use noonmark_image::uki::Stub;
 
-use crate::packages::{self, Pins, Wanted};
+use crate::packages::{self, Pins, Request};
 use crate::workspace::Workspace;
 
 /// The distribution's package that has the stub, in Debian 12 and later and Ubuntu 23.04 and later.
-pub const WANTED: Wanted<'static> = Wanted {
+pub const REQUEST: Request<'static> = Request {
     role: Role::Stub,
     name: "systemd-boot-efi",
     suite: None,
@@ -21,9 +21,9 @@ pub const WANTED: Wanted<'static> = Wanted {
 /// # Errors
 ///
 /// There is no such package, or it can't be fetched.
-pub fn choose(workspace: &Workspace, pins: &Pins) -> Result<PackageId> {
-    let packages = packages::fetch(workspace, WANTED, pins)
-        .with_context(|| format!("no EFI stub for the disk: package {}", WANTED.name))?;
+pub(crate) fn fetch(workspace: &Workspace, pins: &Pins) -> Result<PackageId> {
+    let packages = packages::fetch(workspace, REQUEST, pins)
+        .with_context(|| format!("no EFI stub for the disk: package {}", REQUEST.name))?;
     let [LockedPackage { id, .. }] = packages.as_slice() else {
         bail!(
             "the lock has {} packages for the EFI stub, expected one; write it anew with `cargo \
@@ -39,7 +39,7 @@ pub fn choose(workspace: &Workspace, pins: &Pins) -> Result<PackageId> {
 /// # Errors
 ///
 /// The package is not what was fetched, or has no stub for x86-64.
-pub fn unpack(workspace: &Workspace, id: &PackageId) -> Result<Stub> {
+pub(crate) fn unpack(workspace: &Workspace, id: &PackageId) -> Result<Stub> {
     let bytes = packages::read(workspace, id)?;
     let file = packages::path(workspace, id).display().to_string();
     Ok(Stub::from_package(&Deb::open(&file, &bytes)?)?)

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use noonmark_builder::host::lock;
-use noonmark_builder::image::{self, Kind, Order};
+use noonmark_builder::image::{self, BuildRequest, Variant};
 use noonmark_builder::peer::{PEERS, Peer};
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
 use noonmark_lab::bench::{Bench, Package};
@@ -103,21 +103,16 @@ impl BenchCommand {
     /// Builds every guest before the first one is booted: a build beside a guest would be measured
     /// with it. A peer that can't be had is missing.
     fn prepare(&self, workspace: &Workspace, ledger: &Ledger) -> Result<(Measuring, Vec<Guest>)> {
-        let _lock = lock::acquire(workspace)?;
+        let _lock = StateLock::acquire(workspace)?;
         let host = self.machine.host(workspace)?;
         let spec_file = self.spec.path(workspace);
-        let build = |kind: Kind| {
+        let build = |variant: Variant| {
             image::build(
                 workspace,
-                &Order {
-                    spec_file: &spec_file,
-                    kind,
-                    folder: &image::default_folder(workspace, kind),
-                    locked: false,
-                },
+                &BuildRequest::new(workspace, &spec_file, variant),
             )
         };
-        let ours = build(Kind::Test)?;
+        let ours = build(Variant::Test)?;
         let mut guests = vec![Guest {
             title: OURS,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -140,8 +135,8 @@ impl BenchCommand {
         };
         for peer in self.chosen_peers() {
             let built = peer
-                .choose(workspace)
-                .and_then(|packages| Ok((build(Kind::Peer(peer))?, packages)));
+                .fetch(workspace)
+                .and_then(|packages| Ok((build(Variant::Peer(peer))?, packages)));
             match built {
                 Ok((image, packages)) => guests.push(Guest {
                     title: peer.title,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use noonmark_builder::host::needs::{self, Need};
-use noonmark_builder::image::Kind;
+use noonmark_builder::image::{BuildRequest, Variant};
+use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::programs;
 use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
@@ -77,10 +77,13 @@ impl ExampleCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         let port = free_port(self.port)?;
         let spec_file = stage(workspace)?;
-        let folder = workspace.state().join("example/image");
-        let (host, image) = self
-            .machine
-            .prepare_in(workspace, &spec_file, Kind::Base, &folder)?;
+        let (host, image) = self.machine.prepare_image(
+            workspace,
+            &BuildRequest {
+                folder: workspace.state().join("example/image"),
+                ..BuildRequest::new(workspace, &spec_file, Variant::Base)
+            },
+        )?;
         if let Some((_, bytes)) = image.artifacts.iter().find(|(name, _)| name == DISK) {
             let mib = bytes.div_ceil(1 << 20);
             progress::note(format!("its disk image has {mib} MiB"));
@@ -128,7 +131,7 @@ impl ExampleCommand {
 
 /// Puts the appliance's description and its compiled program beside each other; gives the former.
 fn stage(workspace: &Workspace) -> Result<PathBuf> {
-    needs::meet(workspace, &[Need::GuestTarget])?;
+    prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
     let program = programs::build_example(workspace)?;
     let folder = workspace.state().join("example");
     let put = |name: &str, bytes: &[u8]| -> Result<PathBuf> {

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use noonmark_builder::exec;
-use noonmark_builder::host::lock;
-use noonmark_builder::host::needs::{self, Need};
-use noonmark_builder::image::{self, Kind, Order};
+use noonmark_builder::image::{self, BuildRequest, Variant};
+use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::progress;
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::DISK;
 use xshell::{Shell, cmd};
@@ -49,22 +49,21 @@ enum Format {
 impl ImageCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         if self.format == Format::Qcow2 {
-            needs::meet(workspace, &[Need::QemuImg])?;
+            prerequisites::ensure(workspace, &[Prerequisite::QemuImg])?;
         }
-        let _lock = lock::acquire(workspace)?;
-        let kind = if self.test { Kind::Test } else { Kind::Base };
-        let folder = self
-            .out
-            .unwrap_or_else(|| image::default_folder(workspace, kind));
-        let image = image::build(
-            workspace,
-            &Order {
-                spec_file: &self.spec.path(workspace),
-                kind,
-                folder: &folder,
-                locked: self.locked,
-            },
-        )?;
+        let _lock = StateLock::acquire(workspace)?;
+        let variant = if self.test {
+            Variant::Test
+        } else {
+            Variant::Base
+        };
+        let spec_file = self.spec.path(workspace);
+        let mut request = BuildRequest::new(workspace, &spec_file, variant);
+        request.locked = self.locked;
+        if let Some(folder) = self.out {
+            request.folder = folder;
+        }
+        let image = image::build(workspace, &request)?;
         if self.format == Format::Qcow2 {
             qcow2(&image.folder)?;
         }

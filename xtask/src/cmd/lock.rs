@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use noonmark_builder::host::apt::Distribution;
-use noonmark_builder::host::lock;
+use noonmark_builder::distribution::Distribution;
 use noonmark_builder::kernel::UBUNTU_KERNEL_PACKAGE;
-use noonmark_builder::packages::Wanted;
+use noonmark_builder::packages::Request;
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_builder::{kernel, packages, stub};
 use noonmark_image::lock::{Lock, LockedPackage, Role};
@@ -39,7 +39,7 @@ pub struct LockCommand {
 
 impl LockCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let _lock = lock::acquire(workspace)?;
+        let _lock = StateLock::acquire(workspace)?;
         let spec_file = self.spec.path(workspace);
         let text = fs::read_to_string(&spec_file)
             .with_context(|| format!("cannot read {}", spec_file.display()))?;
@@ -93,14 +93,14 @@ fn of_release(
     spec: &Spec,
     release: Option<&str>,
 ) -> Result<Vec<LockedPackage>> {
-    let stub = Wanted {
+    let stub = Request {
         suite: release,
-        ..stub::WANTED
+        ..stub::REQUEST
     };
     let mut newest = packages::update(workspace, stub)?;
     if let KernelSource::Package { name, suite } = &spec.kernel.source {
-        let wanted = kernel::wanted(workspace, name, suite.as_deref().or(release))?;
-        newest.extend(packages::update(workspace, wanted)?);
+        let request = kernel::request(workspace, name, suite.as_deref().or(release))?;
+        newest.extend(packages::update(workspace, request)?);
     }
     Ok(newest)
 }

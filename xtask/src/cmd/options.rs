@@ -1,13 +1,13 @@
 //! Options that several commands have.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use noonmark_builder::host::lock;
-use noonmark_builder::host::needs::{self, Need};
-use noonmark_builder::image::{self, Image, Kind, Order};
+use noonmark_builder::image::{self, BuildRequest, Image, Variant};
+use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::progress;
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
 use noonmark_image::spec::VmSpec;
@@ -75,7 +75,7 @@ impl MachineOptions {
     ///
     /// There is no QEMU to be had, or the accelerator that was asked for can't work.
     pub fn host(&self, workspace: &Workspace) -> Result<Host> {
-        needs::meet(workspace, &[Need::Qemu(self.qemu.clone())])?;
+        prerequisites::ensure(workspace, &[Prerequisite::Qemu(self.qemu.clone())])?;
         let qemu = Qemu::find(self.qemu.as_deref())?;
         let decision = accel::choose(self.accel, &qemu)?;
         progress::note(format!(
@@ -87,7 +87,7 @@ impl MachineOptions {
         Ok(Host { qemu, decision })
     }
 
-    /// Finds QEMU, and builds the image of this kind where it is stale.
+    /// Finds QEMU, and builds the image of this variant where it is stale.
     ///
     /// # Errors
     ///
@@ -96,36 +96,29 @@ impl MachineOptions {
         &self,
         workspace: &Workspace,
         spec: &SpecFile,
-        kind: Kind,
+        variant: Variant,
     ) -> Result<(Host, Image)> {
-        let folder = image::default_folder(workspace, kind);
-        self.prepare_in(workspace, &spec.path(workspace), kind, &folder)
+        let spec_file = spec.path(workspace);
+        self.prepare_image(
+            workspace,
+            &BuildRequest::new(workspace, &spec_file, variant),
+        )
     }
 
-    /// The same with the image's artifacts in `folder`.
+    /// The same with an image that may be of another description or go to another folder.
     ///
     /// # Errors
     ///
     /// As [`MachineOptions::prepare`].
-    pub fn prepare_in(
+    pub fn prepare_image(
         &self,
         workspace: &Workspace,
-        spec_file: &Path,
-        kind: Kind,
-        folder: &Path,
+        request: &BuildRequest<'_>,
     ) -> Result<(Host, Image)> {
-        let _lock = lock::acquire(workspace)?;
+        let _lock = StateLock::acquire(workspace)?;
         // A QEMU that is missing or wrong is told before a minute of building.
         let host = self.host(workspace)?;
-        let image = image::build(
-            workspace,
-            &Order {
-                spec_file,
-                kind,
-                folder,
-                locked: false,
-            },
-        )?;
+        let image = image::build(workspace, request)?;
         Ok((host, image))
     }
 

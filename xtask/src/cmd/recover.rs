@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use noonmark_builder::host::lock;
-use noonmark_builder::image::{self, Kind, Order};
+use noonmark_builder::image::{self, BuildRequest, Variant};
 use noonmark_builder::progress;
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
 use noonmark_image::spec::VmSpec;
@@ -175,7 +175,7 @@ impl RecoverCommand {
     }
 
     fn prepare(&self, workspace: &Workspace, faults: &[Fault]) -> Result<Setup> {
-        let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Test)?;
+        let (host, image) = self.machine.prepare(workspace, &self.spec, Variant::Test)?;
         let nic_guest = if faults.iter().any(|fault| fault.needs_nic()) {
             self.prepare_nic(workspace)
         } else {
@@ -192,15 +192,10 @@ impl RecoverCommand {
 
     /// The guest for faults of a NIC's PHC. That there is none keeps the other faults from nothing.
     fn prepare_nic(&self, workspace: &Workspace) -> NicGuest {
-        let folder = image::default_folder(workspace, Kind::Nic);
-        let order = Order {
-            spec_file: &self.spec.path(workspace),
-            kind: Kind::Nic,
-            folder: &folder,
-            locked: false,
-        };
-        lock::acquire(workspace)
-            .and_then(|_lock| image::build(workspace, &order))
+        let spec_file = self.spec.path(workspace);
+        let request = BuildRequest::new(workspace, &spec_file, Variant::Nic);
+        StateLock::acquire(workspace)
+            .and_then(|_lock| image::build(workspace, &request))
             .and_then(|image| direct_boot(&image))
             .map_err(|error| format!("there is no guest with a driver for a NIC's PHC: {error:#}"))
     }

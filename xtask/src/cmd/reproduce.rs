@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use noonmark_builder::host::lock;
-use noonmark_builder::image::{self, Image, Kind, Order};
+use noonmark_builder::image::{self, BuildRequest, Image, Variant};
 use noonmark_builder::progress;
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::MANIFEST;
 use noonmark_image::manifest::Manifest;
@@ -40,15 +40,13 @@ pub struct ReproduceCommand {
 
 impl ReproduceCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let _lock = lock::acquire(workspace)?;
+        let _lock = StateLock::acquire(workspace)?;
         // Brings everything into the cache, and tells what is wrong before two builds do.
         let image = image::build(
             workspace,
-            &Order {
-                spec_file: &self.spec.path(workspace),
-                kind: Kind::Base,
-                folder: &image::default_folder(workspace, Kind::Base),
+            &BuildRequest {
                 locked: self.locked,
+                ..BuildRequest::new(workspace, &self.spec.path(workspace), Variant::Base)
             },
         )?;
         match &self.against {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use noonmark_builder::image::Kind;
+use noonmark_builder::image::Variant;
 use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::record::{Record, Status};
@@ -75,7 +75,7 @@ enum BootBy {
 
 impl RunCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let (host, image) = self.machine.prepare(workspace, &self.spec, Kind::Base)?;
+        let (host, image) = self.machine.prepare(workspace, &self.spec, Variant::Base)?;
         let size = self.machine.size(&image.spec.vm);
         let boot = match self.boot {
             BootBy::Direct => direct_boot(&image)?,

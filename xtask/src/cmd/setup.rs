@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use noonmark_builder::host::lock;
-use noonmark_builder::host::needs::{Finding, Need};
-use noonmark_builder::packages::{self, Pins, Wanted};
+use noonmark_builder::packages::{self, Pins, Request};
+use noonmark_builder::prerequisites::{Prerequisite, Presence};
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_builder::{kernel, stub};
 use noonmark_image::lock::LockedPackage;
@@ -37,38 +37,38 @@ pub struct Setup {
 
 impl Setup {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let needs = [
-            Need::GuestTarget,
-            Need::Qemu(self.qemu.clone()),
-            Need::TestTools,
+        let prerequisites = [
+            Prerequisite::GuestTarget,
+            Prerequisite::Qemu(self.qemu.clone()),
+            Prerequisite::TestTools,
         ];
         let _lock = if self.check {
             None
         } else {
-            Some(lock::acquire(workspace)?)
+            Some(StateLock::acquire(workspace)?)
         };
         let mut complete = true;
-        let mut tell = |name: &str, finding: Finding| match finding {
-            Finding::Found(what) => println!("{name:<28} {what}"),
-            Finding::Missing(way) => {
+        let mut print = |name: &str, presence: Presence| match presence {
+            Presence::Present(what) => println!("{name:<28} {what}"),
+            Presence::Missing(way) => {
                 complete = false;
                 println!("{name:<28} missing: {way}");
             }
         };
-        for need in needs {
+        for prerequisite in prerequisites {
             if !self.check {
-                need.meet(workspace)?;
+                prerequisite.ensure(workspace)?;
             }
-            tell(need.name(), need.look(workspace)?);
+            print(prerequisite.name(), prerequisite.find(workspace)?);
         }
         let spec_file = self.spec.path(workspace);
         let pins = Pins::beside(&spec_file, false)?;
-        tell("guest kernel", self.kernel(workspace, &spec_file, &pins)?);
-        tell("EFI stub", self.package(workspace, stub::WANTED, &pins)?);
+        print("guest kernel", self.kernel(workspace, &spec_file, &pins)?);
+        print("EFI stub", self.package(workspace, stub::REQUEST, &pins)?);
         let firmware = firmware::find(None, &workspace.firmware())?;
-        tell(
+        print(
             "UEFI firmware",
-            Finding::Found(firmware.code.display().to_string()),
+            Presence::Present(firmware.code.display().to_string()),
         );
         Ok(if complete {
             ExitCode::SUCCESS
@@ -77,27 +77,32 @@ impl Setup {
         })
     }
 
-    fn kernel(&self, workspace: &Workspace, spec_file: &Path, pins: &Pins) -> Result<Finding> {
+    fn kernel(&self, workspace: &Workspace, spec_file: &Path, pins: &Pins) -> Result<Presence> {
         let text = fs::read_to_string(spec_file)
             .with_context(|| format!("cannot read {}", spec_file.display()))?;
         match Spec::parse(&text, spec_file)?.kernel.source {
-            KernelSource::Files { image, .. } => Ok(Finding::Found(image.display().to_string())),
+            KernelSource::Files { image, .. } => Ok(Presence::Present(image.display().to_string())),
             KernelSource::Package { name, suite } => {
-                let wanted = kernel::wanted(workspace, &name, suite.as_deref())?;
-                self.package(workspace, wanted, pins)
+                let request = kernel::request(workspace, &name, suite.as_deref())?;
+                self.package(workspace, request, pins)
             }
         }
     }
 
     /// A package that is downloaded, not installed.
-    fn package(&self, workspace: &Workspace, wanted: Wanted<'_>, pins: &Pins) -> Result<Finding> {
+    fn package(
+        &self,
+        workspace: &Workspace,
+        request: Request<'_>,
+        pins: &Pins,
+    ) -> Result<Presence> {
         if !self.check {
-            packages::fetch(workspace, wanted, pins)?;
+            packages::fetch(workspace, request, pins)?;
         }
-        let cached = packages::cached(workspace, wanted, pins);
+        let cached = packages::cached(workspace, request, pins);
         Ok(cached.map_or_else(
-            || Finding::Missing(format!("cargo xtask setup downloads {}", wanted.name)),
-            |packages| Finding::Found(names(&packages)),
+            || Presence::Missing(format!("cargo xtask setup downloads {}", request.name)),
+            |packages| Presence::Present(names(&packages)),
         ))
     }
 }

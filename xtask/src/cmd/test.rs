@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use noonmark_builder::host::lock;
-use noonmark_builder::host::needs::{self, Need};
+use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::progress;
+use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use serde::Deserialize;
 use xshell::{Shell, cmd};
@@ -83,20 +83,24 @@ impl TestCommand {
             bail!("--no-vm leaves nothing of --only vm");
         }
         {
-            let _lock = lock::acquire(workspace)?;
-            needs::meet(workspace, &[Need::TestTools])?;
+            let _lock = StateLock::acquire(workspace)?;
+            prerequisites::ensure(workspace, &[Prerequisite::TestTools])?;
             if steps.contains(&Step::Disk) {
-                needs::meet(workspace, &[Need::GuestTarget])?;
+                prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
                 // Without them the tests that use them are listed as not run.
-                if let Err(error) = needs::meet(workspace, &[Need::DiskTools]) {
+                if let Err(error) = prerequisites::ensure(workspace, &[Prerequisite::DiskTools]) {
                     progress::note(format!("{error:#}"));
                 }
             }
             if steps.contains(&Step::Vm) {
                 // The distribution's QEMU in any case: the tests run on plain emulation as well.
                 let named = env::var_os("NOONMARK_QEMU").map(PathBuf::from);
-                let needs = [Need::GuestTarget, Need::Qemu(None), Need::Qemu(named)];
-                needs::meet(workspace, &needs)?;
+                let needs = [
+                    Prerequisite::GuestTarget,
+                    Prerequisite::Qemu(None),
+                    Prerequisite::Qemu(named),
+                ];
+                prerequisites::ensure(workspace, &needs)?;
             }
         }
         let not_run = workspace.state().join("not-run.jsonl");

@@ -2,6 +2,8 @@
 //! that the machine's own sources and lists stay as they are, and nothing here but an installation
 //! needs root.
 
+mod sources;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,11 +11,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, anyhow, bail};
 use xshell::{Shell, cmd};
 
+use crate::distribution::Distribution;
 use crate::exec;
 use crate::progress;
 use crate::workspace::Workspace;
-
-use super::sources;
 
 /// Package lists younger than this are taken as they are, until they turn out to be wrong.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
@@ -38,43 +39,6 @@ pub struct Package {
     pub architecture: String,
     /// The names of the first alternative of each dependency.
     pub depends: Vec<String>,
-}
-
-/// What the machine calls itself (os-release(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Distribution {
-    /// `debian`, `ubuntu`, ...
-    pub id: String,
-    /// `bookworm`, `noble`, ...
-    pub codename: String,
-}
-
-impl Distribution {
-    /// Reads `/etc/os-release`.
-    ///
-    /// # Errors
-    ///
-    /// The machine has no `apt-get`, or doesn't say which release it is.
-    pub fn of_machine() -> Result<Self> {
-        if !Path::new("/usr/bin/apt-get").exists() {
-            bail!(
-                "this machine has no apt-get, so packages can't be fetched here; install QEMU \
-                 (qemu-system-x86_64) by your distribution's means, and name a kernel with \
-                 `kernel.image` and `kernel.modules` in guest.toml"
-            );
-        }
-        let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-        let value = |key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-                .map(|value| value.trim_matches(['"', '\'']).to_owned())
-        };
-        Ok(Self {
-            id: value("ID").unwrap_or_default(),
-            codename: value("VERSION_CODENAME")
-                .context("/etc/os-release has no VERSION_CODENAME: which release is this?")?,
-        })
-    }
 }
 
 impl Apt {
@@ -197,11 +161,14 @@ impl Apt {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let config = self.config();
-        let wanted = format!("{name}={version}");
+        let name_and_version = format!("{name}={version}");
         // apt-get checks size and hash against the signed package list.
         let _here = self.shell.push_dir(folder);
-        exec::read(cmd!(self.shell, "apt-get -c {config} -q download {wanted}"))
-            .with_context(|| format!("cannot fetch {name} {version} from {}", self.what))?;
+        exec::read(cmd!(
+            self.shell,
+            "apt-get -c {config} -q download {name_and_version}"
+        ))
+        .with_context(|| format!("cannot fetch {name} {version} from {}", self.what))?;
         // The file's name has the version with its epoch's colon escaped.
         let prefix = format!("{name}_{}_", version.replace(':', "%3a"));
         fs::read_dir(folder)

@@ -5,11 +5,11 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
 
+use crate::apt::Apt;
+use crate::distribution::Distribution;
 use crate::exec;
 use crate::progress;
 use crate::workspace::Workspace;
-
-use super::apt::{Apt, Distribution};
 
 /// Installs packages from the machine's own release, or from its backports where what is already
 /// installed rules the release's own packages out.
@@ -20,7 +20,7 @@ use super::apt::{Apt, Distribution};
 /// run), or the installation fails.
 pub fn install(workspace: &Workspace, packages: &[&str], why: &str) -> Result<()> {
     let shell = Shell::new().context("cannot tell the current folder")?;
-    let apt = solve(&shell, workspace, packages)?;
+    let apt = installable_from(&shell, workspace, packages)?;
     let arguments = apt.install_arguments(packages);
     let Some(privilege) = privilege(&shell) else {
         bail!(
@@ -47,7 +47,7 @@ pub fn install(workspace: &Workspace, packages: &[&str], why: &str) -> Result<()
 }
 
 /// The sources from which the packages can be installed beside all that is there now.
-fn solve(shell: &Shell, workspace: &Workspace, packages: &[&str]) -> Result<Apt> {
+fn installable_from(shell: &Shell, workspace: &Workspace, packages: &[&str]) -> Result<Apt> {
     let release = Apt::open(workspace, None)?;
     release.refresh()?;
     let simulate = |apt: &Apt| {

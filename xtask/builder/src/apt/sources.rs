@@ -58,18 +58,18 @@ pub fn for_suite(machine: &[Source], codename: &str, suite: &str) -> Vec<Source>
     for source in distributions_own(machine, codename) {
         let mut suites = Vec::new();
         for own in &source.suites {
-            match kind(own, codename) {
-                Kind::Release => {
+            match suite_kind(own, codename) {
+                SuiteKind::Release => {
                     suites.push(release.to_owned());
                     suites.extend(pocket.map(|_| suite.to_owned()));
                     if release == "experimental" {
                         suites.push("sid".to_owned());
                     }
                 }
-                Kind::Beside(which) if !ROLLING.contains(&release) => {
+                SuiteKind::Beside(which) if !ROLLING.contains(&release) => {
                     suites.push(format!("{release}-{which}"));
                 }
-                Kind::Beside(_) | Kind::Foreign => {}
+                SuiteKind::Beside(_) | SuiteKind::Foreign => {}
             }
         }
         suites.sort();
@@ -147,25 +147,25 @@ fn split_suite(suite: &str) -> (&str, Option<&str>) {
     }
 }
 
-enum Kind<'a> {
+enum SuiteKind<'a> {
     Release,
     /// `updates`, `security`: what a release has beside it and is always wanted with it.
     Beside(&'a str),
     Foreign,
 }
 
-fn kind<'a>(suite: &'a str, codename: &str) -> Kind<'a> {
+fn suite_kind<'a>(suite: &'a str, codename: &str) -> SuiteKind<'a> {
     let is_release = |name: &str| {
         name == codename
             || ["stable", "oldstable", "testing"].contains(&name)
             || ROLLING.contains(&name)
     };
     match split_suite(suite) {
-        (release, None) if is_release(release) => Kind::Release,
+        (release, None) if is_release(release) => SuiteKind::Release,
         (release, Some(pocket @ ("updates" | "security"))) if is_release(release) => {
-            Kind::Beside(pocket)
+            SuiteKind::Beside(pocket)
         }
-        _ => Kind::Foreign,
+        _ => SuiteKind::Foreign,
     }
 }
 
@@ -182,7 +182,7 @@ fn distributions_own<'a>(machine: &'a [Source], codename: &str) -> Vec<&'a Sourc
                 && source
                     .suites
                     .iter()
-                    .any(|suite| !matches!(kind(suite, codename), Kind::Foreign))
+                    .any(|suite| !matches!(suite_kind(suite, codename), SuiteKind::Foreign))
         })
         .collect();
     let signed_by = |source: &Source| source.option("Signed-By").map(str::to_owned);

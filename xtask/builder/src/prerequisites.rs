@@ -1,4 +1,6 @@
-//! What commands need from the host: looked for first, and only then brought in.
+//! What commands need from the host: looked for first, and installed only where it is missing.
+
+mod install;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,6 @@ use xshell::{Shell, cmd};
 use crate::exec;
 use crate::progress;
 use crate::workspace::Workspace;
-
-use super::install;
 
 /// The target that the guest's programs are compiled for.
 pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
@@ -30,7 +30,7 @@ const ADMINISTRATORS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// One thing that must be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Prerequisite {
     /// A QEMU for x86-64: the one named, else the distribution's.
     Qemu(Option<PathBuf>),
     /// Rust's standard library for [`GUEST_TARGET`].
@@ -43,16 +43,16 @@ pub enum Need {
     QemuImg,
 }
 
-/// What was found of a need.
+/// Whether a prerequisite is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// It is there; what it is.
-    Found(String),
-    /// It isn't; what brings it.
+pub enum Presence {
+    /// It is there: its version, path or the like.
+    Present(String),
+    /// It isn't; the command that installs it.
     Missing(String),
 }
 
-impl Need {
+impl Prerequisite {
     /// What it is called in a table.
     pub fn name(&self) -> &'static str {
         match self {
@@ -69,17 +69,17 @@ impl Need {
     /// # Errors
     ///
     /// It can't be told, or it was named and isn't there.
-    pub fn look(&self, workspace: &Workspace) -> Result<Finding> {
+    pub fn find(&self, workspace: &Workspace) -> Result<Presence> {
         let shell = shell(workspace)?;
         match self {
             Self::Qemu(named) => match Qemu::find(named.as_deref()) {
-                Ok(qemu) => Ok(Finding::Found(format!(
+                Ok(qemu) => Ok(Presence::Present(format!(
                     "{} {}",
                     qemu.path().display(),
                     qemu.version()
                 ))),
                 // What was named can't be installed; only the distribution's own can.
-                Err(QemuError::Absent { .. }) if named.is_none() => Ok(Finding::Missing(
+                Err(QemuError::Absent { .. }) if named.is_none() => Ok(Presence::Missing(
                     "apt-get install qemu-system-x86".to_owned(),
                 )),
                 Err(error) => Err(error.into()),
@@ -91,18 +91,18 @@ impl Need {
                     .join(GUEST_TARGET)
                     .join("lib");
                 Ok(if library.is_dir() {
-                    Finding::Found(GUEST_TARGET.to_owned())
+                    Presence::Present(GUEST_TARGET.to_owned())
                 } else {
-                    Finding::Missing(format!("rustup target add {GUEST_TARGET}"))
+                    Presence::Missing(format!("rustup target add {GUEST_TARGET}"))
                 })
             }
             Self::QemuImg => Ok(match exec::read(cmd!(shell, "qemu-img --version")) {
-                Ok(version) => Finding::Found(first_line(&version)),
-                Err(_) => Finding::Missing("apt-get install qemu-utils".to_owned()),
+                Ok(version) => Presence::Present(first_line(&version)),
+                Err(_) => Presence::Missing("apt-get install qemu-utils".to_owned()),
             }),
             Self::DiskTools => Ok(match missing_disk_tools().as_slice() {
-                [] => Finding::Found("in the PATH".to_owned()),
-                packages => Finding::Missing(format!("apt-get install {}", packages.join(" "))),
+                [] => Presence::Present("in the PATH".to_owned()),
+                packages => Presence::Missing(format!("apt-get install {}", packages.join(" "))),
             }),
             Self::TestTools => {
                 let works =
@@ -110,21 +110,21 @@ impl Need {
                 let there = works(cmd!(shell, "cargo fmt --version"))
                     && works(cmd!(shell, "cargo clippy --version"));
                 Ok(if there {
-                    Finding::Found("with the toolchain".to_owned())
+                    Presence::Present("with the toolchain".to_owned())
                 } else {
-                    Finding::Missing("rustup component add rustfmt clippy".to_owned())
+                    Presence::Missing("rustup component add rustfmt clippy".to_owned())
                 })
             }
         }
     }
 
-    /// Brings it in where it is missing, saying so.
+    /// Installs it where it is missing, saying so.
     ///
     /// # Errors
     ///
     /// It can't be had; the error says what to do by hand.
-    pub fn meet(&self, workspace: &Workspace) -> Result<()> {
-        let Finding::Missing(_) = self.look(workspace)? else {
+    pub fn ensure(&self, workspace: &Workspace) -> Result<()> {
+        let Presence::Missing(_) = self.find(workspace)? else {
             return Ok(());
         };
         let shell = shell(workspace)?;
@@ -147,9 +147,9 @@ impl Need {
                 "rustfmt and clippy",
             )?,
         }
-        match self.look(workspace)? {
-            Finding::Found(_) => Ok(()),
-            Finding::Missing(way) => {
+        match self.find(workspace)? {
+            Presence::Present(_) => Ok(()),
+            Presence::Missing(way) => {
                 bail!(
                     "{} is still missing after it was installed; try: {way}",
                     self.name()
@@ -159,13 +159,15 @@ impl Need {
     }
 }
 
-/// Brings in all that is missing.
+/// Installs all that is missing.
 ///
 /// # Errors
 ///
-/// As [`Need::meet`].
-pub fn meet(workspace: &Workspace, needs: &[Need]) -> Result<()> {
-    needs.iter().try_for_each(|need| need.meet(workspace))
+/// As [`Prerequisite::ensure`].
+pub fn ensure(workspace: &Workspace, prerequisites: &[Prerequisite]) -> Result<()> {
+    prerequisites
+        .iter()
+        .try_for_each(|prerequisite| prerequisite.ensure(workspace))
 }
 
 /// The packages of those [`DISK_TOOLS`] that aren't there.
