@@ -20,7 +20,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Every command does the set-up that it needs by itself.
+/// Every command installs what it needs by itself.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Recover(cmd::recover::RecoverCommand),
@@ -35,7 +35,7 @@ pub enum Command {
     Reproduce(cmd::reproduce::ReproduceCommand),
     Seed(cmd::seed::SeedCommand),
     Test(cmd::test::TestCommand),
-    Setup(cmd::setup::Setup),
+    Setup(cmd::setup::SetupCommand),
 }
 
 impl Command {

@@ -1,12 +1,9 @@
-//! The commands, one a file.
+//! The commands, one a file; what only one of them needs lies in the folder of its name.
 
 pub mod bench;
-mod evidence;
 pub mod example;
 pub mod image;
 pub mod lock;
-pub mod options;
-pub mod outputs;
 pub mod recover;
 pub mod report;
 pub mod reproduce;

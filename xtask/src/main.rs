@@ -1,10 +1,10 @@
 //! `cargo xtask`: noonmark's command line. This file only dispatches and prints the error.
 
-mod bench;
 mod cli;
 mod cmd;
-mod licences;
-mod reproduce;
+mod guest;
+mod options;
+mod outputs;
 mod status;
 
 use std::process::ExitCode;

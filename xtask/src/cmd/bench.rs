@@ -1,7 +1,9 @@
 //! `bench`: what `recover` measures, with other programs in PID 1's place, side by side.
 
+mod measure;
+mod results;
+
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -15,11 +17,12 @@ use noonmark_lab::bench::{Bench, Package};
 use noonmark_lab::fault::{Fault, FaultSet};
 use noonmark_lab::plan::Plan;
 
-use crate::bench::{Guest, Ledger, Measuring};
-use crate::cmd::evidence;
-use crate::cmd::options::{MachineOptions, SpecFile, direct_boot};
-use crate::cmd::outputs::Outputs;
-use crate::cmd::recover::span;
+use crate::guest;
+use crate::options::{MachineOptions, SpecFile, duration, span};
+use crate::outputs::Outputs;
+
+use self::measure::{BenchPlan, Guest};
+use self::results::Results;
 
 /// What `--fault` is where it is not given.
 const FAULTS: [&str; 2] = ["date:2023-03-01T12:30", "step:+500ms"];
@@ -72,8 +75,8 @@ pub struct BenchCommand {
     #[command(flatten)]
     outputs: Outputs,
     /// Of the random pauses between the samples; the same seed gives the same pauses.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
+    #[arg(long = "seed", value_name = "N", default_value_t = 1)]
+    random_seed: u64,
     #[command(flatten)]
     spec: SpecFile,
     #[command(flatten)]
@@ -87,12 +90,12 @@ impl BenchCommand {
             deadline_ns: self.deadline,
             ..Bench::new(Vec::new(), Vec::new())
         };
-        let ledger = Ledger::open(bench, self.outputs.clone());
-        let (measuring, guests) = self.prepare(workspace, &ledger)?;
+        let results = Results::open(bench, self.outputs.clone());
+        let (bench_plan, guests) = self.prepare(workspace, &results)?;
         for guest in &guests {
-            measuring.run(guest, &ledger)?;
+            bench_plan.run(guest, &results)?;
         }
-        let whole = ledger.close()?;
+        let whole = results.close()?;
         Ok(if whole {
             ExitCode::SUCCESS
         } else {
@@ -102,7 +105,7 @@ impl BenchCommand {
 
     /// Builds every guest before the first one is booted: a build beside a guest would be measured
     /// with it. A peer that can't be had is missing.
-    fn prepare(&self, workspace: &Workspace, ledger: &Ledger) -> Result<(Measuring, Vec<Guest>)> {
+    fn prepare(&self, workspace: &Workspace, results: &Results) -> Result<(BenchPlan, Vec<Guest>)> {
         let _lock = StateLock::acquire(workspace)?;
         let host = self.machine.host(workspace)?;
         let spec_file = self.spec.path(workspace);
@@ -116,17 +119,17 @@ impl BenchCommand {
         let mut guests = vec![Guest {
             title: OURS,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot: direct_boot(&ours)?,
-            evidence: evidence::of_direct_boot(&host.qemu, &ours)?,
+            boot: guest::direct_boot(&ours)?,
+            evidence: guest::evidence(&host.qemu, &ours)?,
             peer: None,
             packages: Vec::new(),
         }];
-        let measuring = Measuring {
+        let bench_plan = BenchPlan {
             size: self.machine.size(&ours.spec.vm),
             host,
             plan: Plan {
                 count: self.count,
-                seed: self.seed,
+                seed: self.random_seed,
                 ..Plan::new(self.chosen_faults()?)
             },
             recovery: duration(self.deadline),
@@ -141,15 +144,15 @@ impl BenchCommand {
                 Ok((image, packages)) => guests.push(Guest {
                     title: peer.title,
                     version: version(peer, &packages),
-                    boot: direct_boot(&image)?,
-                    evidence: evidence::of_direct_boot(&measuring.host.qemu, &image)?,
+                    boot: guest::direct_boot(&image)?,
+                    evidence: guest::evidence(&bench_plan.host.qemu, &image)?,
                     peer: Some(peer),
                     packages: packages.into_iter().map(package).collect(),
                 }),
-                Err(error) => ledger.miss(peer.title, &format!("{error:#}")),
+                Err(error) => results.not_measured(peer.title, &format!("{error:#}")),
             }
         }
-        Ok((measuring, guests))
+        Ok((bench_plan, guests))
     }
 
     fn chosen_faults(&self) -> Result<Vec<Fault>> {
@@ -185,7 +188,7 @@ fn package(id: noonmark_image::deb::PackageId) -> Package {
     }
 }
 
-/// The observer spins for as long, so it takes no more than a minute.
+/// The guest's observer is busy for as long, so a minute is the longest.
 fn deadline(text: &str) -> Result<Nanos, String> {
     within(text, Nanos::from_millis(100), Nanos::from_secs(60))
 }
@@ -200,10 +203,6 @@ fn within(text: &str, shortest: Nanos, longest: Nanos) -> Result<Nanos, String> 
         return Ok(parsed);
     }
     Err(format!("expected {shortest} to {longest}"))
-}
-
-fn duration(span: Nanos) -> Duration {
-    Duration::from_nanos(u64::try_from(span.0).unwrap_or(0))
 }
 
 #[cfg(test)]

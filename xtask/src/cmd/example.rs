@@ -16,15 +16,14 @@ use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::programs;
 use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
-use noonmark_contract::record::Record;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_image::build::DISK;
-use noonmark_qemu::vm::config::{Config, Device, Forward, Rtc};
+use noonmark_qemu::vm::config::{Config, Device, Forward};
 use noonmark_qemu::vm::machine::Machine;
 use serde::Deserialize;
 
-use crate::cmd::options::{MachineOptions, direct_boot};
-use crate::cmd::run;
+use crate::guest;
+use crate::options::MachineOptions;
 
 /// Where the appliance is in the checkout.
 const FOLDER: &str = "image/examples/clock-server";
@@ -97,34 +96,23 @@ impl ExampleCommand {
         let mut machine = Machine::start(
             &host.qemu,
             Config {
-                name: "example".into(),
-                accelerator: host.decision.accelerator,
-                vcpus: size.vcpus,
-                memory_mib: size.memory_mib,
-                boot: direct_boot(&image)?,
-                rtc: Rtc::HostUtc,
-                time_channel: true,
-                test_port: false,
                 devices: vec![Device::Net {
                     forwards: vec![forward],
                 }],
+                ..host.machine("example", &size, guest::direct_boot(&image)?)
             },
         )?;
         let feed = machine.feed();
-        let status = machine.wait_synced(&feed, |record| {
-            if let Record::Event(event) = record {
-                progress::note(event.event.to_string());
-            }
-        })?;
+        let status = guest::wait_synced(&mut machine, &feed)?;
         ask_until(port, Instant::now() + machine.patience().sync())?;
         let asked = quickest(port)?;
         step.vanish();
         println!("$ curl localhost:{port}\n{}", asked.body.trim_end());
         println!("{}", asked.verdict()?);
         if !self.check {
-            run::watch(&mut machine, &feed, &status)?;
+            guest::watch(&mut machine, &feed, &status)?;
         }
-        run::power_off(machine)?;
+        guest::power_off(machine)?;
         Ok(ExitCode::SUCCESS)
     }
 }

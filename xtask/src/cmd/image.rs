@@ -15,7 +15,7 @@ use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::DISK;
 use xshell::{Shell, cmd};
 
-use crate::cmd::options::SpecFile;
+use crate::options::SpecFile;
 
 /// The file name of a disk in QEMU's own format.
 const QCOW2: &str = "disk.qcow2";

@@ -16,7 +16,7 @@ use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
 use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
 
-use crate::cmd::options::SpecFile;
+use crate::options::SpecFile;
 
 /// Writes guest.lock: the newest kernel and EFI stub of the archive, with their hashes.
 ///

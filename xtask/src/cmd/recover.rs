@@ -1,7 +1,8 @@
 //! `recover`: the main job. Boots a test image, disturbs its clock, measures how it gets right again.
 
+mod experiment;
+mod reporter;
 mod soak;
-mod tell;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,28 +10,25 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
 use noonmark_builder::image::{self, BuildRequest, Variant};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
-use noonmark_image::spec::VmSpec;
 use noonmark_lab::document::Document;
-use noonmark_lab::evidence::Evidence;
 use noonmark_lab::fault::{Fault, FaultSet};
 use noonmark_lab::gate::Verdict;
 use noonmark_lab::plan::Plan;
 use noonmark_lab::preset::Preset;
 use noonmark_lab::report::Report;
 use noonmark_lab::soak::Soak;
-use noonmark_lab::{self, ExperimentError, NicGuest, Progress, table};
-use noonmark_qemu::vm::config::{Boot, Config, Rtc};
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_lab::{NicGuest, table};
 
-use crate::cmd::evidence;
-use crate::cmd::options::{Host, MachineOptions, SpecFile, direct_boot};
-use crate::cmd::outputs::{self, Outputs};
+use crate::guest;
+use crate::options::{MachineOptions, SpecFile, duration, span};
+use crate::outputs::{self, Outputs};
+
+use self::experiment::Experiment;
 
 /// Boots the guest, scrambles its clock, and measures how long it takes to be right again.
 ///
@@ -75,8 +73,8 @@ pub struct RecoverCommand {
     outputs: Outputs,
     /// Of everything random: the pauses between the samples, what storms and combined faults do. The
     /// same seed gives the same sequence again.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
+    #[arg(long = "seed", value_name = "N", default_value_t = 1)]
+    random_seed: u64,
     /// Of each fault only its Nth sample, as it was among all the others with the same seed; 0 is
     /// the first fault after boot.
     #[arg(long, value_name = "N")]
@@ -87,18 +85,8 @@ pub struct RecoverCommand {
     machine: MachineOptions,
 }
 
-/// An hour, where a soak is not told how long.
+/// How long a soak goes on where `--duration` is not given.
 const SOAK: Duration = Duration::from_secs(3600);
-
-/// A guest that is ready to be booted, once or again and again.
-#[derive(Debug)]
-struct Setup {
-    host: Host,
-    size: VmSpec,
-    boot: Boot,
-    nic_guest: NicGuest,
-    evidence: Evidence,
-}
 
 impl RecoverCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
@@ -124,15 +112,13 @@ impl RecoverCommand {
             Some((_, soak)) => soak.faults(),
             None => plan.faults.clone(),
         };
-        let setup = self.prepare(workspace, &faults)?;
+        let experiment = self.prepare(workspace, &faults)?;
         let (report, error) = match begun {
             Some((log, soak)) => {
-                let duration = self.duration.map_or(SOAK, |span| {
-                    Duration::from_nanos(u64::try_from(span.0).unwrap_or(0))
-                });
-                (soak::run(&setup, soak, log, duration)?, None)
+                let duration = self.duration.map_or(SOAK, duration);
+                (soak::run(&experiment, soak, log, duration)?, None)
             }
-            None => setup.measure(&plan)?,
+            None => experiment.run(&plan)?,
         };
         let report = Report { limits, ..report };
         let verdict = report.verdict();
@@ -156,7 +142,7 @@ impl RecoverCommand {
         let count = if self.preset == Preset::Soak { 3 } else { 10 };
         Plan {
             count: self.count.unwrap_or(count),
-            seed: self.seed,
+            seed: self.random_seed,
             only: self.only,
             max_recovery: self.max_recovery,
             ..Plan::new(faults)
@@ -174,18 +160,18 @@ impl RecoverCommand {
         })
     }
 
-    fn prepare(&self, workspace: &Workspace, faults: &[Fault]) -> Result<Setup> {
+    fn prepare(&self, workspace: &Workspace, faults: &[Fault]) -> Result<Experiment> {
         let (host, image) = self.machine.prepare(workspace, &self.spec, Variant::Test)?;
         let nic_guest = if faults.iter().any(|fault| fault.needs_nic()) {
             self.prepare_nic(workspace)
         } else {
             Err("none of the faults asked for needs it".to_owned())
         };
-        Ok(Setup {
+        Ok(Experiment {
             nic_guest,
             size: self.machine.size(&image.spec.vm),
-            boot: direct_boot(&image)?,
-            evidence: evidence::of_direct_boot(&host.qemu, &image)?,
+            boot: guest::direct_boot(&image)?,
+            evidence: guest::evidence(&host.qemu, &image)?,
             host,
         })
     }
@@ -196,68 +182,7 @@ impl RecoverCommand {
         let request = BuildRequest::new(workspace, &spec_file, Variant::Nic);
         StateLock::acquire(workspace)
             .and_then(|_lock| image::build(workspace, &request))
-            .and_then(|image| direct_boot(&image))
+            .and_then(|image| guest::direct_boot(&image))
             .map_err(|error| format!("there is no guest with a driver for a NIC's PHC: {error:#}"))
-    }
-}
-
-impl Setup {
-    /// Boots the guest and does what is planned. What was measured is also there where it did not
-    /// get to its end.
-    fn measure(&self, plan: &Plan) -> Result<(Report, Option<ExperimentError>)> {
-        let mut teller = tell::Teller::new(plan);
-        let mut machine = Machine::start(
-            &self.host.qemu,
-            Config {
-                name: "recover".to_owned(),
-                accelerator: self.host.decision.accelerator,
-                vcpus: self.size.vcpus,
-                memory_mib: self.size.memory_mib,
-                boot: self.boot.clone(),
-                rtc: Rtc::HostUtc,
-                time_channel: true,
-                test_port: true,
-                devices: Vec::new(),
-            },
-        )?;
-        let began = Timestamp::now();
-        let decision = &self.host.decision;
-        let mut tell = |progress: Progress<'_>| teller.tell(&progress);
-        let outcome = noonmark_lab::run(&mut machine, plan, &self.nic_guest, decision, &mut tell);
-        let evidence = Evidence {
-            measured_at: Some(began),
-            ..self.evidence.clone()
-        };
-        let report = Report {
-            evidence,
-            ..outcome.report
-        };
-        Ok((report, outcome.error))
-    }
-}
-
-/// A span of time on the command line: `50ms`, `1.5s`.
-pub(super) fn span(text: &str) -> Result<Nanos, String> {
-    let parsed: SignedDuration = text
-        .parse()
-        .map_err(|_| "expected a span of time such as 50ms or 1.5s".to_owned())?;
-    i64::try_from(parsed.as_nanos())
-        .ok()
-        .filter(|nanos| *nanos > 0)
-        .map(Nanos)
-        .ok_or_else(|| "expected a span longer than nothing and shorter than 292 years".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_needs_a_unit_and_must_be_positive() {
-        assert_eq!(span("50ms"), Ok(Nanos::from_millis(50)));
-        assert_eq!(span("1.5s"), Ok(Nanos::from_millis(1500)));
-        for wrong in ["50", "-50ms", "0s", "soon", "999999999999h"] {
-            assert!(span(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -10,7 +10,7 @@ use noonmark_lab::document::Document;
 use noonmark_lab::gate::Verdict;
 use noonmark_lab::{bench, table};
 
-use crate::cmd::outputs::{self, Rendered};
+use crate::outputs::{self, Rendered};
 
 /// Shows what `recover --json` or `bench --json` wrote, or compares two such files.
 ///

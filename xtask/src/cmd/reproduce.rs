@@ -1,5 +1,12 @@
 //! `reproduce`: shows that the image comes out the same, to the bit, or where it doesn't.
 
+mod checkout;
+mod circumstances;
+mod compare;
+mod date;
+mod tools;
+mod user;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,9 +20,9 @@ use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::MANIFEST;
 use noonmark_image::manifest::Manifest;
 
-use crate::cmd::options::SpecFile;
-use crate::reproduce::checkout::Scratch;
-use crate::reproduce::{circumstances, compare};
+use crate::options::SpecFile;
+
+use self::checkout::Scratch;
 
 /// Builds the image twice from clean copies under different circumstances, and compares the bits.
 ///

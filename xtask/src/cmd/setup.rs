@@ -15,7 +15,7 @@ use noonmark_image::lock::LockedPackage;
 use noonmark_image::spec::{KernelSource, Spec};
 use noonmark_qemu::firmware;
 
-use crate::cmd::options::SpecFile;
+use crate::options::SpecFile;
 
 /// Brings in what noonmark needs: QEMU, Rust's library for the guest, the guest's kernel.
 ///
@@ -24,7 +24,7 @@ use crate::cmd::options::SpecFile;
 /// needs.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask setup --check")]
-pub struct Setup {
+pub struct SetupCommand {
     /// Only tell what is there and what is missing; exit status 1 if something is.
     #[arg(long)]
     check: bool,
@@ -35,7 +35,7 @@ pub struct Setup {
     spec: SpecFile,
 }
 
-impl Setup {
+impl SetupCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         let prerequisites = [
             Prerequisite::GuestTarget,

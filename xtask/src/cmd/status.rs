@@ -110,26 +110,26 @@ fn next_status(port: &mut StatusPort) -> Result<Status> {
 
 fn once(port: &mut StatusPort, format: Format) -> Result<()> {
     let status = next_status(port)?;
-    let told = match format {
+    let output = match format {
         Format::Text => text::screen(&status),
         Format::Prometheus => prometheus::render(&status),
         Format::Json => json(&Record::Status(status))?,
     };
-    print(&told)
+    print(&output)
 }
 
 /// Every record as a line, or every status as a page of metrics.
 fn stream(port: &mut StatusPort, format: Format) -> Result<()> {
     loop {
         let record = port.next(Instant::now() + PATIENCE)?;
-        let told = match (&record, format) {
+        let output = match (&record, format) {
             (_, Format::Json) => json(&record)?,
             (Record::Status(status), Format::Text) => format!("{}\n", text::line(status, None)),
             (Record::Status(status), Format::Prometheus) => prometheus::render(status),
             (Record::Event(event), Format::Text) => format!("{}\n", event.event),
             (Record::Event(_), Format::Prometheus) => continue,
         };
-        print(&told)?;
+        print(&output)?;
     }
 }
 

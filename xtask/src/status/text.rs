@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use noonmark_contract::record::{DiskStatus, LastReading, Origin, SeedState, State, Status};
 use noonmark_contract::units::Utc;
+use noonmark_lab::report::Sample;
 
 use super::word;
 
@@ -127,6 +128,14 @@ pub fn line(status: &Status, last_event: Option<&str>) -> String {
         clock(status),
         status.offset_ns,
         status.bound_ns
+    )
+}
+
+/// Whether and how fast the clock of a sample was right again.
+pub fn recovery(sample: &Sample) -> String {
+    sample.recovered_ns.map_or_else(
+        || "did not recover".to_owned(),
+        |took| format!("recovered in {took}"),
     )
 }
 

@@ -12,7 +12,7 @@ use noonmark_lab::report::{FaultReport, Report};
 use noonmark_lab::soak::{Round, Soak};
 use serde::Serialize;
 
-use super::Setup;
+use super::experiment::Experiment;
 
 /// So many rounds in a row may fail to get to their end before a soak gives up: then it is the
 /// host or the image, and more of them tell nothing new.
@@ -77,7 +77,7 @@ impl Log {
 ///
 /// No guest starts, the file can't be written, or round after round does not get to its end.
 pub fn run(
-    setup: &Setup,
+    experiment: &Experiment,
     mut soak: Soak,
     mut log: Option<Log>,
     duration: Duration,
@@ -86,7 +86,7 @@ pub fn run(
     while took(&soak) < duration {
         let (number, plan) = soak.next();
         let began = Instant::now();
-        let (report, error) = setup.measure(&plan)?;
+        let (report, error) = experiment.run(&plan)?;
         let round = soak.add(Round {
             number,
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -102,7 +102,7 @@ pub fn run(
                 bail!("{BROKEN_MAX} rounds in a row did not get to their end; the last: {error}");
             }
         }
-        tell(&soak, duration);
+        print_totals(&soak, duration);
     }
     soak.total()
         .context("no round was done; give the soak a longer --duration")
@@ -113,7 +113,7 @@ fn took(soak: &Soak) -> Duration {
 }
 
 /// The totals so far.
-fn tell(soak: &Soak, duration: Duration) {
+fn print_totals(soak: &Soak, duration: Duration) {
     let Some(total) = soak.total() else { return };
     let samples = || {
         total

@@ -1,4 +1,4 @@
-//! What `recover` tells while it runs: the boot, each sample, and the time left.
+//! What `recover` shows while it runs: the boot, each sample, and the time left.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use noonmark_lab::plan::Plan;
 
 use crate::status::text;
 
-/// Tells of one experiment.
+/// Shows one experiment.
 #[derive(Debug)]
-pub struct Teller {
+pub struct Reporter {
     step: Step,
     /// Samples to take, and taken.
     total: u32,
@@ -21,7 +21,7 @@ pub struct Teller {
     since: Option<Instant>,
 }
 
-impl Teller {
+impl Reporter {
     /// Begins with the boot.
     pub fn new(plan: &Plan) -> Self {
         let each = plan.faults.iter().map(|fault| match plan.only {
@@ -37,7 +37,7 @@ impl Teller {
     }
 
     /// Shows what happened.
-    pub fn tell(&mut self, progress: &Progress<'_>) {
+    pub fn show(&mut self, progress: &Progress<'_>) {
         match progress {
             Progress::Booting(Record::Event(event)) => progress::note(event.event.to_string()),
             Progress::Booting(Record::Status(_)) => {}
@@ -52,10 +52,7 @@ impl Teller {
                 sample,
             } => {
                 self.done += u32::from(*number > 0);
-                let took = sample.recovered_ns.map_or_else(
-                    || "did not recover".to_owned(),
-                    |took| format!("recovered in {took}"),
-                );
+                let took = text::recovery(sample);
                 let left = self.left();
                 self.step
                     .update(format!("{fault} {number}/{of}: {took}{left}"));

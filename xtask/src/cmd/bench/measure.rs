@@ -1,15 +1,15 @@
 //! Boots a guest as often as a bench needs it, and measures what was asked for.
 
-mod ledger;
-
 use std::time::Duration;
 
 use anyhow::Result;
+use noonmark_builder::peer::Peer;
+use noonmark_builder::progress::{self, Step};
 use noonmark_contract::units::Utc;
 use noonmark_image::spec::VmSpec;
 use noonmark_lab::bench::{Package, PeerRun};
 use noonmark_lab::evidence::Evidence;
-use noonmark_lab::peer::{self, Peer as Keeper};
+use noonmark_lab::peer;
 use noonmark_lab::plan::Plan;
 use noonmark_lab::steady::SteadyState;
 use noonmark_lab::{self, Outcome, Progress};
@@ -17,10 +17,10 @@ use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::Machine;
 
-pub use self::ledger::Ledger;
-use crate::cmd::options::Host;
-use noonmark_builder::peer::Peer;
-use noonmark_builder::progress::{self, Step};
+use crate::options::Host;
+use crate::status::text;
+
+use super::results::Results;
 
 /// The RTC of the boots with a wrong one: 2001-01-01.
 const WRONG_RTC: Rtc = Rtc::From(Utc(978_307_200_000_000_000));
@@ -50,7 +50,7 @@ pub struct Guest {
 
 /// What is measured of every guest, and on what.
 #[derive(Debug)]
-pub struct Measuring {
+pub struct BenchPlan {
     pub host: Host,
     pub size: VmSpec,
     pub plan: Plan,
@@ -62,17 +62,17 @@ pub struct Measuring {
     pub boots: u32,
 }
 
-impl Measuring {
-    /// Measures one guest, and hands what was measured to the ledger part by part.
+impl BenchPlan {
+    /// Measures one guest, and hands what was measured to the results part by part.
     ///
     /// # Errors
     ///
     /// Our own guest does not even start: then no other would.
-    pub fn run(&self, guest: &Guest, ledger: &Ledger) -> Result<()> {
+    pub fn run(&self, guest: &Guest, results: &Results) -> Result<()> {
         let step = progress::step(format!("{}: the guest boots", guest.title));
         let outcome = self.faults(guest, &step)?;
         if let Some(error) = outcome.error {
-            ledger.miss(guest.title, &format!("faults: {error}"));
+            results.not_measured(guest.title, &format!("faults: {error}"));
         }
         let mut run = PeerRun {
             packages: guest.packages.clone(),
@@ -80,11 +80,11 @@ impl Measuring {
             ..PeerRun::new(guest.title, &guest.version, outcome.report)
         };
         run.report.evidence = guest.evidence.clone();
-        ledger.put(&run);
+        results.put(&run);
         if let Some(span) = self.steady {
-            self.watch(guest, span, &mut run, ledger, &step);
+            self.watch(guest, span, &mut run, results, &step);
         }
-        self.first_reads(guest, &mut run, ledger, &step);
+        self.first_reads(guest, &mut run, results, &step);
         step.vanish();
         Ok(())
     }
@@ -95,53 +95,53 @@ impl Measuring {
         guest: &Guest,
         span: Duration,
         run: &mut PeerRun,
-        ledger: &Ledger,
+        results: &Results,
         step: &Step,
     ) {
         let title = guest.title;
         step.update(format!(
             "{title}: the guest boots, to be watched undisturbed"
         ));
-        let keeper = keeper(guest, self.recovery);
+        let lab_peer = lab_peer(guest, self.recovery);
         let mut boot = || self.boot(guest, Rtc::HostUtc);
         let mut so_far = run.clone();
-        let mut told = |state: &SteadyState| {
+        let mut show = |state: &SteadyState| {
             step.update(format!("{title}: undisturbed {}", figures(state, span)));
             so_far.steady = Some(state.clone());
-            ledger.put(&so_far);
+            results.put(&so_far);
         };
-        let watched = peer::steady(&mut boot, &keeper, span, &mut run.report, &mut told);
+        let watched = peer::steady(&mut boot, &lab_peer, span, &mut run.report, &mut show);
         if let Some(state) = &watched.state {
             progress::note(format!("{title}: undisturbed {}", figures(state, span)));
         }
         run.steady = watched.state;
-        ledger.put(run);
+        results.put(run);
         if let Some(error) = watched.error {
-            ledger.miss(title, &format!("steady state: {error}"));
+            results.not_measured(title, &format!("steady state: {error}"));
         }
     }
 
     /// Boots with a wrong RTC, again and again.
-    fn first_reads(&self, guest: &Guest, run: &mut PeerRun, ledger: &Ledger, step: &Step) {
-        let keeper = keeper(guest, self.recovery);
+    fn first_reads(&self, guest: &Guest, run: &mut PeerRun, results: &Results, step: &Step) {
+        let lab_peer = lab_peer(guest, self.recovery);
         for number in 1..=self.boots {
             step.update(format!("{}: boot {number}/{}", guest.title, self.boots));
             let mut boot = || self.boot(guest, WRONG_RTC);
-            match peer::first_read(&mut boot, &keeper, &mut run.report) {
+            match peer::first_read(&mut boot, &lab_peer, &mut run.report) {
                 Ok(read) => run.boots.push(read),
                 Err(error) => {
                     let done = number - 1;
                     let why = format!("boots, after {done} of {}: {error}", self.boots);
-                    return ledger.miss(guest.title, &why);
+                    return results.not_measured(guest.title, &why);
                 }
             }
-            ledger.put(run);
+            results.put(run);
         }
     }
 
     fn faults(&self, guest: &Guest, step: &Step) -> Result<Outcome> {
         let decision = &self.host.decision;
-        let mut tell = |progress: Progress<'_>| tell(step, guest.title, &progress);
+        let mut show = |progress: Progress<'_>| show(step, guest.title, &progress);
         let mut boot = || self.boot(guest, Rtc::HostUtc);
         if guest.peer.is_none() && !self.plan.faults.is_empty() {
             let mut machine = boot()?;
@@ -150,12 +150,12 @@ impl Measuring {
                 &self.plan,
                 &Err("a bench does nothing that needs it".to_owned()),
                 decision,
-                &mut tell,
+                &mut show,
             ));
         }
-        let keeper = keeper(guest, self.recovery);
+        let lab_peer = lab_peer(guest, self.recovery);
         Ok(peer::run(
-            &mut boot, &keeper, &self.plan, decision, &mut tell,
+            &mut boot, &lab_peer, &self.plan, decision, &mut show,
         ))
     }
 
@@ -163,15 +163,9 @@ impl Measuring {
         Machine::start(
             &self.host.qemu,
             Config {
-                name: "bench".to_owned(),
-                accelerator: self.host.decision.accelerator,
-                vcpus: self.size.vcpus,
-                memory_mib: self.size.memory_mib,
-                boot: guest.boot.clone(),
                 rtc,
-                time_channel: true,
                 test_port: true,
-                devices: Vec::new(),
+                ..self.host.machine("bench", &self.size, guest.boot.clone())
             },
         )
     }
@@ -187,8 +181,9 @@ fn figures(state: &SteadyState, span: Duration) -> String {
     )
 }
 
-fn keeper(guest: &Guest, recovery: Duration) -> Keeper {
-    Keeper {
+/// The program that keeps the guest's clock, as the lab runs it.
+fn lab_peer(guest: &Guest, recovery: Duration) -> peer::Peer {
+    peer::Peer {
         name: guest.title.to_owned(),
         service: guest.peer.map(|peer| peer.service().to_owned()),
         warm_up: guest.peer.map_or(OWN_WARM_UP, |peer| peer.warm_up),
@@ -197,7 +192,7 @@ fn keeper(guest: &Guest, recovery: Duration) -> Keeper {
     }
 }
 
-fn tell(step: &Step, title: &str, progress: &Progress<'_>) {
+fn show(step: &Step, title: &str, progress: &Progress<'_>) {
     match progress {
         Progress::Sampled {
             fault,
@@ -205,10 +200,7 @@ fn tell(step: &Step, title: &str, progress: &Progress<'_>) {
             of,
             sample,
         } => {
-            let took = sample.recovered_ns.map_or_else(
-                || "did not recover".to_owned(),
-                |took| format!("recovered in {took}"),
-            );
+            let took = text::recovery(sample);
             step.update(format!("{title}: {fault} {number}/{of}: {took}"));
         }
         Progress::Skipped { fault, reason } => {

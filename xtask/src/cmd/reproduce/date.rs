@@ -9,7 +9,7 @@ use noonmark_builder::exec;
 use xshell::{Shell, cmd};
 
 /// The library; what it does and why is told there.
-const SOURCE: &str = include_str!("../../preload/date.rs");
+const SOURCE: &str = include_str!("../../../preload/date.rs");
 
 /// By how many years it moves the date, for people.
 pub const YEARS: u32 = 20;

@@ -1,19 +1,21 @@
 //! Options that several commands have.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
+use jiff::SignedDuration;
 use noonmark_builder::image::{self, BuildRequest, Image, Variant};
 use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
-use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
+use noonmark_contract::units::Nanos;
 use noonmark_image::spec::VmSpec;
 use noonmark_qemu::accel::{self, Choice, Decision};
 use noonmark_qemu::program::Qemu;
-use noonmark_qemu::vm::config::Boot;
+use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 
 /// The image's description.
 #[derive(Clone, Debug, Args)]
@@ -68,6 +70,23 @@ pub struct Host {
     pub decision: Decision,
 }
 
+impl Host {
+    /// A machine with the time channel and no further device, whose RTC is right.
+    pub fn machine(&self, name: &str, size: &VmSpec, boot: Boot) -> Config {
+        Config {
+            name: name.to_owned(),
+            accelerator: self.decision.accelerator,
+            vcpus: size.vcpus,
+            memory_mib: size.memory_mib,
+            boot,
+            rtc: Rtc::HostUtc,
+            time_channel: true,
+            test_port: false,
+            devices: Vec::new(),
+        }
+    }
+}
+
 impl MachineOptions {
     /// Finds QEMU, installing it where it is missing, and decides on the accelerator.
     ///
@@ -116,7 +135,7 @@ impl MachineOptions {
         request: &BuildRequest<'_>,
     ) -> Result<(Host, Image)> {
         let _lock = StateLock::acquire(workspace)?;
-        // A QEMU that is missing or wrong is told before a minute of building.
+        // A QEMU that is missing or wrong is an error before a minute of building, not after it.
         let host = self.host(workspace)?;
         let image = image::build(workspace, request)?;
         Ok((host, image))
@@ -131,19 +150,33 @@ impl MachineOptions {
     }
 }
 
-/// Boots an image's kernel and initrd without firmware.
-///
-/// # Errors
-///
-/// The image has no readable command line.
-pub fn direct_boot(image: &Image) -> Result<Boot> {
-    let cmdline = image.folder.join(CMDLINE);
-    Ok(Boot::Direct {
-        kernel: image.folder.join(KERNEL),
-        initrd: image.folder.join(INITRD),
-        cmdline: std::fs::read_to_string(&cmdline)
-            .with_context(|| format!("cannot read {}", cmdline.display()))?
-            .trim_end()
-            .to_owned(),
-    })
+/// A span of time on the command line: `50ms`, `1.5s`.
+pub fn span(text: &str) -> Result<Nanos, String> {
+    let parsed: SignedDuration = text
+        .parse()
+        .map_err(|_| "expected a span of time such as 50ms or 1.5s".to_owned())?;
+    i64::try_from(parsed.as_nanos())
+        .ok()
+        .filter(|nanos| *nanos > 0)
+        .map(Nanos)
+        .ok_or_else(|| "expected a span longer than nothing and shorter than 292 years".to_owned())
+}
+
+/// A span that is known to be positive, for the standard library.
+pub fn duration(span: Nanos) -> Duration {
+    Duration::from_nanos(u64::try_from(span.0).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_needs_a_unit_and_must_be_positive() {
+        assert_eq!(span("50ms"), Ok(Nanos::from_millis(50)));
+        assert_eq!(span("1.5s"), Ok(Nanos::from_millis(1500)));
+        for wrong in ["50", "-50ms", "0s", "soon", "999999999999h"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
 }

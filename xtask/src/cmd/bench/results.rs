@@ -10,23 +10,23 @@ use noonmark_lab::bench::{Bench, MissingPeer, PeerRun, table};
 use noonmark_lab::document::Document;
 use noonmark_qemu::signals::{self, CleanupGuard};
 
-use crate::cmd::outputs::Outputs;
+use crate::outputs::Outputs;
 
 /// The bench so far. Until it is closed, a signal prints and writes it.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct Results {
     bench: Arc<Mutex<Bench>>,
     outputs: Outputs,
     on_signal: CleanupGuard,
 }
 
-impl Ledger {
+impl Results {
     /// Begins with an empty bench.
     pub fn open(bench: Bench, outputs: Outputs) -> Self {
         let bench = Arc::new(Mutex::new(bench));
         let (shared, files) = (Arc::clone(&bench), outputs.clone());
         let end = move || {
-            let bench = lock(&shared).clone();
+            let bench = bench_of(&shared).clone();
             if bench.runs.is_empty() {
                 return;
             }
@@ -48,19 +48,19 @@ impl Ledger {
 
     /// Takes in a run, in the place of what was known of the same one.
     pub fn put(&self, run: &PeerRun) {
-        let mut bench = lock(&self.bench);
+        let mut bench = bench_of(&self.bench);
         match bench.runs.iter_mut().find(|known| known.peer == run.peer) {
             Some(known) => known.clone_from(run),
             None => bench.runs.push(run.clone()),
         }
     }
 
-    /// Tells and lists what was not measured.
-    pub fn miss(&self, peer: &str, reason: &str) {
+    /// Says and lists what was not measured.
+    pub fn not_measured(&self, peer: &str, reason: &str) {
         progress::note(format!("{peer}: not run: {reason}"));
         // The guest's console, or what a package manager printed, has just been shown.
         let line = reason.lines().next().unwrap_or_default();
-        lock(&self.bench).missing.push(MissingPeer {
+        bench_of(&self.bench).missing.push(MissingPeer {
             peer: peer.to_owned(),
             reason: line.to_owned(),
         });
@@ -73,7 +73,7 @@ impl Ledger {
     /// A file can't be written.
     pub fn close(self) -> Result<bool> {
         drop(self.on_signal);
-        let bench = lock(&self.bench);
+        let bench = bench_of(&self.bench);
         show(&bench, &self.outputs)?;
         let whole = |run: &PeerRun| run.report.not_run.is_empty();
         Ok(bench.missing.is_empty() && bench.runs.iter().all(whole))
@@ -86,6 +86,6 @@ fn show(bench: &Bench, outputs: &Outputs) -> Result<()> {
 }
 
 /// A panic elsewhere leaves the bench as it was between two changes.
-fn lock(bench: &Mutex<Bench>) -> MutexGuard<'_, Bench> {
+fn bench_of(bench: &Mutex<Bench>) -> MutexGuard<'_, Bench> {
     bench.lock().unwrap_or_else(PoisonError::into_inner)
 }
