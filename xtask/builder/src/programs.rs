@@ -33,7 +33,7 @@ const JOBS: &str = "CARGO_BUILD_JOBS";
 
 /// The packages that those programs are in, each program of a package of its own but for the
 /// testbed's two.
-const GUEST_PACKAGES: [&str; 5] = [
+pub const GUEST_PACKAGES: [&str; 5] = [
     "noonmark-init",
     "noonmark-seed",
     "noonmark-net",

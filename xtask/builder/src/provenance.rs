@@ -13,10 +13,8 @@ use xshell::{Shell, cmd};
 
 use crate::exec;
 use crate::prerequisites::GUEST_TARGET;
+use crate::programs::GUEST_PACKAGES;
 use crate::workspace::Workspace;
-
-/// The package whose crates are listed.
-const PACKAGE: &str = "noonmark-init";
 
 /// `Cargo.lock`, as far as it is read here.
 #[derive(Deserialize)]
@@ -76,7 +74,7 @@ fn crates(workspace: &Workspace) -> Result<Vec<Crate>> {
     Ok(crates)
 }
 
-/// The package's own crate and everything that is linked into it; what only builds or tests it is
+/// The guest's own crates and everything that is linked into them; what only builds or tests it is
 /// left out.
 fn reachable(metadata: &Metadata) -> Vec<&PackageId> {
     let Some(resolve) = &metadata.resolve else {
@@ -85,7 +83,7 @@ fn reachable(metadata: &Metadata) -> Vec<&PackageId> {
     let mut found: Vec<&PackageId> = metadata
         .packages
         .iter()
-        .filter(|package| package.name.as_str() == PACKAGE)
+        .filter(|package| GUEST_PACKAGES.contains(&package.name.as_str()))
         .map(|package| &package.id)
         .collect();
     let mut next = 0;
@@ -117,4 +115,23 @@ fn checksums(workspace: &Workspace) -> Result<BTreeMap<(String, String), Sha256H
         .into_iter()
         .filter_map(|package| Some(((package.name, package.version), package.checksum?)))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crates_of_each_of_the_guests_programs_are_listed_and_those_of_the_host_are_not() {
+        let workspace = Workspace::find().unwrap();
+        let listed = crates(&workspace).unwrap();
+        let names: Vec<&str> = listed.iter().map(|listed| listed.name.as_str()).collect();
+        // The seed reader's, the network's, and all programs' own.
+        for linked in GUEST_PACKAGES.iter().chain(&["fatfs", "smoltcp", "rustix"]) {
+            assert!(names.contains(linked), "{linked} is not in {names:?}");
+        }
+        for host in ["noonmark-image", "xtask", "proptest"] {
+            assert!(!names.contains(&host), "{host}");
+        }
+    }
 }
