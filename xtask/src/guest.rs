@@ -14,7 +14,7 @@ use noonmark_builder::progress;
 use noonmark_contract::record::{Record, Status};
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL, MANIFEST};
 use noonmark_image::hash::Sha256Hex;
-use noonmark_lab::evidence::Evidence;
+use noonmark_lab::report::evidence::Evidence;
 use noonmark_qemu::hub::Feed;
 use noonmark_qemu::program::Qemu;
 use noonmark_qemu::signals;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use noonmark_image::output;
-use noonmark_lab::document::Document;
-use noonmark_lab::limits::Limits;
 use noonmark_lab::report::Report;
-use noonmark_lab::{html, junit};
+use noonmark_lab::report::document::Document;
+use noonmark_lab::report::limits::Limits;
+use noonmark_lab::{junit, page};
 
 /// Where the measurements go beside the table on standard output.
 #[derive(Clone, Debug, Args)]
@@ -87,7 +87,7 @@ impl Rendered {
     /// The first file that can't be written.
     pub fn write(&self, document: &Document) -> Result<()> {
         if let Some(file) = &self.html {
-            output::write_file(file, html::render(document)?.as_bytes())?;
+            output::write_file(file, page::render(document)?.as_bytes())?;
         }
         if let Some(file) = &self.junit {
             // Of a bench, only our own run is under test.

@@ -1,6 +1,8 @@
 //! The faults that an experiment can do; what each is called stands in `fault/name.rs`.
 
 mod name;
+pub(crate) mod plan;
+mod preset;
 
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use noonmark_contract::units::{Nanos, Ppb, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use name::{FaultError, FaultSet};
+pub use plan::Plan;
+pub use preset::{Preset, PresetError};
 
 /// A disturbance by name. Its [`Display`](std::fmt::Display) is a name that parses to the same
 /// fault.
@@ -109,7 +113,7 @@ pub enum Family {
 
 /// The machine that a fault needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Setting {
+pub(crate) enum Setting {
     /// Any.
     Plain,
     /// One whose guest follows the host's time channel.
@@ -122,7 +126,7 @@ pub(super) enum Setting {
 
 impl Setting {
     /// All of them, in the order in which an experiment enters them.
-    pub(super) const ALL: [Self; 4] = [Self::Plain, Self::HostSource, Self::Devices, Self::Nic];
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::HostSource, Self::Devices, Self::Nic];
 }
 
 impl Family {
@@ -155,7 +159,7 @@ impl Family {
 pub const SKEW_ERROR_MAX: Nanos = Nanos::from_millis(3);
 
 /// How soon a guest must have let go of a source that is lost or lies.
-pub(super) const LEAVE_MAX: Nanos = Nanos::from_secs(1);
+pub(crate) const LEAVE_MAX: Nanos = Nanos::from_secs(1);
 
 /// 2023-03-01T12:30:00Z, what `date 030112302023` sets.
 const MARCH_2023: Utc = Utc(1_677_673_800_000_000_000);
@@ -260,7 +264,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn setting(self) -> Setting {
+    pub(crate) fn setting(self) -> Setting {
         match self {
             Self::ChannelLoss | Self::Liar(_) => Setting::HostSource,
             Self::PhcLoss => Setting::Nic,

@@ -4,11 +4,11 @@ use noonmark_contract::record::{Boot, Cause, DetectedBy, SourceStatus, Usage};
 use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::units::Nanos;
 
-use super::evidence::Evidence;
-use super::fault::Family;
-use super::host::Host;
-use super::limits::Limits;
-use super::report::{Environment, FaultReport, FirstSample, Report, Sample, Summary, VERSION};
+use crate::fault::Family;
+use crate::report::evidence::Evidence;
+use crate::report::host::Host;
+use crate::report::limits::Limits;
+use crate::report::{Environment, FaultReport, FirstSample, Report, Sample, Summary, VERSION};
 
 /// One sample of a clock that recovered after so many microseconds, or did not.
 pub fn sample(recovered_us: Option<i64>) -> Sample {

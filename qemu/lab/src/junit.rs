@@ -2,9 +2,10 @@
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::gate::Failure;
-use super::report::Report;
-use super::table::{environment, word};
+use crate::report::Report;
+use crate::report::gate::Failure;
+use crate::text::environment;
+use crate::text::words::word;
 
 /// What JUnit XML can't be made of.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +80,9 @@ fn case(fault: &str, failures: &[Failure]) -> TestCase {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
-    use super::super::report::NotRun;
+    use crate::fixture;
+    use crate::report::NotRun;
+
     use super::*;
 
     #[test]

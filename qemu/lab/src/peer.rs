@@ -4,74 +4,25 @@
 //! The truth that a peer has to come to is ptp_kvm's clock, as the fault program reads it; a host
 //! that doesn't offer that has nothing that a peer could follow either.
 
+mod faults;
 mod guest;
 mod watch;
 
 use std::time::Duration;
 
-use self::guest::Guest;
-use self::watch::Watch;
 use noonmark_contract::units::Nanos;
-use noonmark_qemu::accel::Decision;
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::Machine;
 
-use super::bench::FirstRead;
-use super::blank::{blank_report, list_missing};
-use super::fault::{Family, Fault, Setting};
-use super::plan::Plan;
-use super::report::{FaultReport, Report, Sample, Summary};
-use super::run::{self, ExperimentError, Outcome, Progress};
-use super::session::Trouble;
-use super::steady::{KeptBy, SteadyState, right_since};
+use crate::fault::Setting;
+use crate::report::Report;
+use crate::report::bench::FirstRead;
+use crate::report::steady::{KeptBy, SteadyState, right_since};
+use crate::run::{ExperimentError, Trouble};
 
-/// What keeps the clock of a guest.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// What messages call it.
-    pub name: String,
-    /// The service that does it, whose process has the same name; none where PID 1 does it itself,
-    /// so that its steady state and its boots are measured in just the same way.
-    pub service: Option<String>,
-    /// How long after the fault program's greeting it gets to settle.
-    pub warm_up: Duration,
-    /// How long from QEMU's start until the clock must have been right.
-    pub right_within: Duration,
-    /// How long after a fault the clock is watched.
-    pub recovery: Duration,
-}
+use guest::Guest;
+use watch::Watch;
 
-/// Starts a machine with the peer in it, whose RTC is right or not.
-pub type Boot<'a> = dyn FnMut() -> Result<Machine, MachineError> + 'a;
-
-/// Does the plan's faults. A clock that did not get right is not disturbed again: the next sample
-/// is taken in a fresh boot.
-///
-/// Whatever happens, what was measured until then is in the outcome's report, and what was not
-/// done is listed there with the reason.
-pub fn run(
-    boot: &mut Boot<'_>,
-    peer: &Peer,
-    plan: &Plan,
-    accelerator: &Decision,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Outcome {
-    let mut experiment = Faults {
-        boot,
-        peer,
-        plan,
-        report: blank_report("", 0, plan, accelerator),
-        guest: None,
-        progress,
-    };
-    let mut faults = plan.faults.iter();
-    let error = faults.find_map(|&fault| experiment.fault(fault).err());
-    let mut report = experiment.report;
-    if let Some(error) = &error {
-        list_missing(&mut report, plan, error);
-    }
-    Outcome { report, error }
-}
+pub use faults::run;
+pub use guest::{Boot, Peer};
 
 /// What came of watching an undisturbed clock.
 #[derive(Debug)]
@@ -148,83 +99,5 @@ fn until_right(guest: &mut Guest<'_>, peer: &Peer, tolerance: Nanos) -> Result<F
         if read.right_at_ns.is_some() || late {
             return Ok(*read);
         }
-    }
-}
-
-/// The faults, over as many boots as they take.
-struct Faults<'a, 'b> {
-    boot: &'a mut Boot<'b>,
-    peer: &'a Peer,
-    plan: &'a Plan,
-    report: Report,
-    /// None before the first fault, and after one that the peer did not repair.
-    guest: Option<Guest<'a>>,
-    progress: &'a mut dyn FnMut(Progress<'_>),
-}
-
-impl Faults<'_, '_> {
-    fn fault(&mut self, fault: Fault) -> Result<(), ExperimentError> {
-        let index = self.report.faults.len();
-        let wanted = self.plan.wanted(fault);
-        self.report.faults.push(FaultReport {
-            fault: fault.to_string(),
-            family: fault.family(),
-            requested: wanted,
-            samples: Vec::new(),
-            summary: Summary::default(),
-        });
-        for number in self.plan.numbers(fault) {
-            let sample = match self.sample(fault, number) {
-                Ok(sample) => sample,
-                Err(Trouble::Fatal(error)) => return Err(error),
-                Err(Trouble::Refused(reason)) => {
-                    self.skip(fault, reason);
-                    return Ok(());
-                }
-            };
-            (self.progress)(Progress::Sampled {
-                fault,
-                number,
-                of: wanted,
-                sample: &sample,
-            });
-            let entry = &mut self.report.faults[index];
-            entry.samples.push(sample);
-            entry.summary = Summary::of(&entry.samples);
-        }
-        Ok(())
-    }
-
-    fn skip(&mut self, fault: Fault, reason: String) {
-        run::skip(&mut self.report, self.progress, fault, reason);
-    }
-
-    /// Does a fault once, in the guest that is there or in a new one.
-    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, Trouble> {
-        if matches!(fault.family(), Family::SourceLoss | Family::Liar) {
-            let why =
-                "it is done to a source that only noonmark follows; peers follow ptp_kvm alone";
-            return Err(Trouble::Refused(why.to_owned()));
-        }
-        self.guest = self.guest.take().filter(|guest| guest.suits(fault));
-        let guest = match &mut self.guest {
-            Some(guest) => guest,
-            empty => {
-                let new = Guest::boot(self.boot, self.peer, fault.setting())?;
-                new.describe(&mut self.report);
-                empty.insert(new)
-            }
-        };
-        let sampled = guest.sample(fault, self.plan, number);
-        // Of several boots the one that had to wait most is told.
-        let waited = &mut self.report.host.qemu_waited_share;
-        *waited = [*waited, guest.waited()]
-            .into_iter()
-            .flatten()
-            .reduce(f64::max);
-        if !matches!(&sampled, Ok(sample) if sample.recovered_ns.is_some()) {
-            self.guest = None;
-        }
-        sampled
     }
 }

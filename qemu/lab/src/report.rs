@@ -1,17 +1,27 @@
 //! The experiment's report: what `--json` writes. Nothing in it is estimated; what is not known is
 //! `null`, and what did not run is listed with its reason.
 
+pub mod bench;
+pub mod compare;
+pub mod document;
+pub mod evidence;
+pub mod gate;
+pub mod host;
+pub mod limits;
+pub mod soak;
+pub mod steady;
+
 use noonmark_contract::record::{self, Boot, Cause, DetectedBy};
 use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::testport::TracePoint;
 use noonmark_contract::units::Nanos;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::Evidence;
-use super::fault::Family;
-use super::host::Host;
-use super::limits::Limits;
-use super::stats::percentile;
+use crate::fault::Family;
+use crate::report::evidence::Evidence;
+use crate::report::host::Host;
+use crate::report::limits::Limits;
+use crate::stats::percentile;
 
 /// The report's format version.
 pub const VERSION: u32 = 1;
@@ -213,7 +223,8 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{self, sample};
+    use crate::fixture::{self, sample};
+
     use super::*;
 
     #[test]

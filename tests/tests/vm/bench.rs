@@ -3,10 +3,10 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use noonmark_lab::bench::{Bench, PeerRun};
-use noonmark_lab::document::Document;
 use noonmark_lab::fault::Family;
-use noonmark_lab::steady::SteadyState;
+use noonmark_lab::report::bench::{Bench, PeerRun};
+use noonmark_lab::report::document::Document;
+use noonmark_lab::report::steady::SteadyState;
 use noonmark_tests::{not_run, xtask};
 
 use crate::platform::{Images, Platform};

@@ -3,10 +3,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::Cause;
 use noonmark_contract::units::Nanos;
-use noonmark_lab::fault::{Family, Fault, SKEW_ERROR_MAX};
-use noonmark_lab::plan::Plan;
+use noonmark_lab::fault::{Family, Fault, Plan, SKEW_ERROR_MAX};
 use noonmark_lab::report::{MeasuredBy, Report, Sample};
-use noonmark_lab::run;
+use noonmark_lab::run::run;
 use noonmark_tests::{not_run, xtask};
 
 use crate::platform::{Guest, Images, Platform};

@@ -7,10 +7,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Cause, DetectedBy, Event, Record};
 use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::units::Nanos;
-use noonmark_lab::fault::Fault;
-use noonmark_lab::plan::Plan;
+use noonmark_lab::fault::{Fault, Plan};
 use noonmark_lab::report::{Report, Sample};
-use noonmark_lab::run;
+use noonmark_lab::run::run;
 use noonmark_qemu::vm::machine::Kick;
 
 use crate::platform::{Guest, Images, Platform};

@@ -13,9 +13,8 @@ use noonmark_builder::peer::{PEERS, Peer};
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
-use noonmark_lab::bench::{Bench, Package};
-use noonmark_lab::fault::{Fault, FaultSet};
-use noonmark_lab::plan::Plan;
+use noonmark_lab::fault::{Fault, FaultSet, Plan};
+use noonmark_lab::report::bench::{Bench, Package};
 
 use crate::guest;
 use crate::options::{MachineOptions, SpecFile, duration, span};

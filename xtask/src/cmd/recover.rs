@@ -15,14 +15,13 @@ use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
-use noonmark_lab::document::Document;
-use noonmark_lab::fault::{Fault, FaultSet};
-use noonmark_lab::gate::Verdict;
-use noonmark_lab::plan::Plan;
-use noonmark_lab::preset::Preset;
+use noonmark_lab::fault::{Fault, FaultSet, Plan, Preset};
 use noonmark_lab::report::Report;
-use noonmark_lab::soak::Soak;
-use noonmark_lab::{NicGuest, table};
+use noonmark_lab::report::document::Document;
+use noonmark_lab::report::gate::Verdict;
+use noonmark_lab::report::soak::Soak;
+use noonmark_lab::run::NicGuest;
+use noonmark_lab::text;
 
 use crate::guest;
 use crate::options::{MachineOptions, SpecFile, duration, span};
@@ -122,7 +121,7 @@ impl RecoverCommand {
         };
         let report = Report { limits, ..report };
         let verdict = report.verdict();
-        print!("{}", table::render(&report));
+        print!("{}", text::report(&report));
         self.outputs.write(&Document::Report(Box::new(report)))?;
         if let Some(error) = error {
             return Err(error).context("the experiment did not get to its end");

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use noonmark_lab::compare::{self, Comparison, Criteria};
-use noonmark_lab::document::Document;
-use noonmark_lab::gate::Verdict;
-use noonmark_lab::{bench, table};
+use noonmark_lab::report::compare::{Comparison, Criteria};
+use noonmark_lab::report::document::Document;
+use noonmark_lab::report::gate::Verdict;
+use noonmark_lab::text;
 
 use crate::outputs::{self, Rendered};
 
@@ -71,7 +71,7 @@ impl ReportCommand {
             growth: 1.0 + self.min_growth / 100.0,
         };
         let comparison = Comparison::of(before, after, criteria);
-        print!("{}", compare::render(&comparison));
+        print!("{}", text::comparison(&comparison));
         if self.fail_on_slower && comparison.slower().next().is_some() {
             ExitCode::FAILURE
         } else {
@@ -85,8 +85,8 @@ impl ReportCommand {
             outputs::ours(&mut document)?.limits = outputs::limits(file)?;
         }
         match &document {
-            Document::Report(report) => print!("{}", table::render(report)),
-            Document::Bench(bench) => print!("{}", bench::table::render(bench)),
+            Document::Report(report) => print!("{}", text::report(report)),
+            Document::Bench(bench) => print!("{}", text::bench(bench)),
         }
         self.rendered.write(&document)?;
         let verdict = outputs::ours(&mut document)?.verdict();

@@ -8,21 +8,21 @@ use noonmark_contract::record::{Event, Record, Status};
 use noonmark_contract::testport::{self, Ask, Outcome as Answered};
 use noonmark_contract::units::Nanos;
 use noonmark_qemu::hub::Feed;
+use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::Machine;
 
-use crate::ExperimentError;
-use crate::disturb;
+use crate::fault::plan::{self, Plan};
 use crate::fault::{Fault, Setting};
-use crate::host::Waiting;
-use crate::plan::{self, Plan};
+use crate::report::host::Waiting;
+use crate::report::steady;
 use crate::report::{Report, Sample};
-use crate::session::{LOAD_WARM_UP, Session, Trouble};
-use crate::steady;
-
-use super::{Boot, Peer};
+use crate::run::sample;
+use crate::run::session::{LOAD_WARM_UP, Session};
+use crate::run::setting::configured;
+use crate::run::{ExperimentError, Trouble};
 
 /// How long a clock is watched to find out whether it is right.
-pub(super) const LOOK: Duration = Duration::from_millis(200);
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
 /// How far the clock may be off before a fault, as a share of the tolerance: what is left over from
 /// before is not taken for the fault's doing.
@@ -41,9 +41,28 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Lines of the console that an error shows.
 const CONSOLE_LINES: usize = 15;
 
+/// What keeps the clock of a guest.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// What messages call it.
+    pub name: String,
+    /// The service that does it, whose process has the same name; none where PID 1 does it itself,
+    /// so that its steady state and its boots are measured in just the same way.
+    pub service: Option<String>,
+    /// How long after the fault program's greeting it gets to settle.
+    pub warm_up: Duration,
+    /// How long from QEMU's start until the clock must have been right.
+    pub right_within: Duration,
+    /// How long after a fault the clock is watched.
+    pub recovery: Duration,
+}
+
+/// Starts a machine with the peer in it, whose RTC is right or not.
+pub type Boot<'a> = dyn FnMut() -> Result<Machine, MachineError> + 'a;
+
 /// A booted machine with the peer in it.
-pub(super) struct Guest<'a> {
-    pub(super) machine: Machine,
+pub(crate) struct Guest<'a> {
+    pub(crate) machine: Machine,
     feed: Feed,
     peer: &'a Peer,
     setting: Setting,
@@ -61,7 +80,7 @@ pub(super) struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     /// Boots one, as the machine of `setting`.
-    pub(super) fn boot(
+    pub(crate) fn boot(
         boot: &mut Boot<'_>,
         peer: &'a Peer,
         setting: Setting,
@@ -69,7 +88,7 @@ impl<'a> Guest<'a> {
         let mut machine = boot()?;
         if setting != Setting::Plain {
             let no_nic = Err("a peer's guest follows no NIC".to_owned());
-            let config = disturb::configured(machine.config(), &no_nic, setting)?;
+            let config = configured(machine.config(), &no_nic, setting)?;
             machine.start_over(config)?;
         }
         let feed = machine.feed();
@@ -102,12 +121,12 @@ impl<'a> Guest<'a> {
     }
 
     /// Whether it is the machine that a fault needs.
-    pub(super) fn suits(&self, fault: Fault) -> bool {
+    pub(crate) fn suits(&self, fault: Fault) -> bool {
         self.setting == fault.setting()
     }
 
     /// Writes down where the experiment takes place.
-    pub(super) fn describe(&self, report: &mut Report) {
+    pub(crate) fn describe(&self, report: &mut Report) {
         let environment = &mut report.environment;
         environment.qemu = self.machine.qemu_version().to_owned();
         environment.vcpus = self.machine.config().vcpus;
@@ -117,17 +136,17 @@ impl<'a> Guest<'a> {
     }
 
     /// How long the guest has been up, at least.
-    pub(super) fn up(&self) -> Duration {
+    pub(crate) fn up(&self) -> Duration {
         self.greeted.elapsed()
     }
 
     /// The share of the time that its QEMU had to wait for a processor.
-    pub(super) fn waited(&self) -> Option<f64> {
+    pub(crate) fn waited(&self) -> Option<f64> {
         self.waiting.share()
     }
 
     /// The status records that have come since this was last asked, or since the last watch began.
-    pub(super) fn heard(&mut self) -> Vec<Status> {
+    pub(crate) fn heard(&mut self) -> Vec<Status> {
         self.listen();
         std::mem::take(&mut self.heard)
     }
@@ -144,14 +163,14 @@ impl<'a> Guest<'a> {
     }
 
     /// Compares the clock with ptp_kvm's for a while.
-    pub(super) fn watch(
+    pub(crate) fn watch(
         &mut self,
         span: Duration,
         every: Duration,
     ) -> Result<testport::Steady, Trouble> {
         self.heard();
-        self.requests += 1;
-        let seen = steady::watch(&mut self.machine, self.requests, span, every);
+        let plan = Plan::new(Vec::new());
+        let seen = self.ask(&plan, |session| session.watch(span, every));
         self.listen();
         match &self.ended {
             // Without a reference a peer ends too, and the lack is what is worth telling.
@@ -165,12 +184,12 @@ impl<'a> Guest<'a> {
     }
 
     /// Watches the clock for a moment.
-    pub(super) fn look(&mut self) -> Result<testport::Steady, Trouble> {
+    pub(crate) fn look(&mut self) -> Result<testport::Steady, Trouble> {
         self.watch(LOOK, LOOK / 10)
     }
 
     /// Waits until the peer has settled and the clock is right.
-    pub(super) fn wait_right(&mut self, limit: Nanos) -> Result<(), Trouble> {
+    pub(crate) fn wait_right(&mut self, limit: Nanos) -> Result<(), Trouble> {
         self.settle(limit, |guest| {
             let seen = guest.look()?;
             Ok(steady::largest(&seen.offsets_ns))
@@ -178,7 +197,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits until the peer has settled and the clock is off by at most `limit`.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &mut self,
         limit: Nanos,
         mut offset: impl FnMut(&mut Self) -> Result<Nanos, Trouble>,
@@ -202,7 +221,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Does one fault, as soon as the clock is right.
-    pub(super) fn sample(
+    pub(crate) fn sample(
         &mut self,
         fault: Fault,
         plan: &Plan,
@@ -215,7 +234,7 @@ impl<'a> Guest<'a> {
             let mut random = Rng::with_seed(seed);
             self.wait_right(Nanos(plan.tolerance.0 / RIGHT_SHARE))?;
             thread::sleep(plan::pause(fault, &mut random) * PAUSE_FACTOR);
-            let taken = self.ask(plan, |session| disturb::sample(session, fault, &mut random));
+            let taken = self.ask(plan, |session| sample::take(session, fault, &mut random));
             match taken {
                 Ok(sample) => {
                     return Ok(Sample {
@@ -233,7 +252,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Has something done in a session with the fault program.
-    pub(super) fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         plan: &Plan,
         what: impl FnOnce(&mut Session<'_>) -> Result<T, Trouble>,

@@ -12,9 +12,10 @@ use noonmark_contract::record::Status;
 use noonmark_contract::testport;
 use noonmark_contract::units::{Nanos, Utc};
 
-use crate::plan::Plan;
-use crate::session::{Session, Trouble};
-use crate::steady::{Cost, KeptBy, Piece, Reading, SteadyState, Truth};
+use crate::fault::Plan;
+use crate::report::steady::{Cost, KeptBy, Piece, Reading, SteadyState, Truth};
+use crate::run::Trouble;
+use crate::run::session::Session;
 
 use super::guest::{Guest, LOOK};
 
@@ -58,7 +59,7 @@ impl Claim {
 }
 
 /// A watch under way.
-pub(super) struct Watch<'a, 'g> {
+pub(crate) struct Watch<'a, 'g> {
     guest: &'a mut Guest<'g>,
     kept_by: KeptBy<'a>,
     truth: Truth,
@@ -69,7 +70,7 @@ pub(super) struct Watch<'a, 'g> {
 
 impl<'a, 'g> Watch<'a, 'g> {
     /// Waits until the clock is right.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         guest: &'a mut Guest<'g>,
         kept_by: KeptBy<'a>,
         span: Duration,
@@ -101,13 +102,13 @@ impl<'a, 'g> Watch<'a, 'g> {
     }
 
     /// How long the guest has been up.
-    pub(super) fn warm_up(&self) -> Nanos {
+    pub(crate) fn warm_up(&self) -> Nanos {
         nanos(self.guest.up())
     }
 
     /// Watches for `span`, and hands what was seen so far to `told` after each piece. Whatever was
     /// seen until then is in `state` also where it fails.
-    pub(super) fn go_on(
+    pub(crate) fn go_on(
         &mut self,
         span: Duration,
         state: &mut SteadyState,

@@ -1,87 +1,46 @@
-//! The machine that a fault needs: started over with other devices, another source, another guest.
+//! The machine that a fault needs.
 
-use std::time::Instant;
-
-use noonmark_contract::record::Status;
 use noonmark_contract::sample::Source;
-use noonmark_qemu::qmp::QmpError;
-use noonmark_qemu::vm::error::MachineError;
+use noonmark_qemu::vm::config::{Boot, Config, Device};
 use noonmark_qemu::vm::hotplug::PHC_NAME;
 
-use crate::disturb;
 use crate::fault::Setting;
 
-use super::{Experiment, Trouble};
+use super::outcome::{NicGuest, Trouble};
 
-impl Experiment<'_> {
-    /// Brings the machine into the setting that a fault needs.
-    pub(super) fn enter(&mut self, setting: Setting) -> Result<(), Trouble> {
-        let follows = self.report.environment.source.as_ref();
-        let same = setting == Setting::HostSource && follows == Some(&Source::Host);
-        let setting = if same { Setting::Plain } else { setting };
-        if self.setting == Some(setting) {
-            return Ok(());
+/// The machine of a setting.
+pub(crate) fn configured(
+    base: &Config,
+    nic_guest: &NicGuest,
+    setting: Setting,
+) -> Result<Config, Trouble> {
+    let mut config = base.clone();
+    match (setting, &mut config.boot) {
+        (Setting::Plain, _) => {}
+        (Setting::HostSource, Boot::Direct { cmdline, .. }) => {
+            // The kernel's own parameter: the guest is the same, but for one driver.
+            cmdline.push_str(" module_blacklist=ptp_kvm");
         }
-        let config = disturb::configured(&self.config, self.nic_guest, setting)?;
-        self.setting = None;
-        match self.session.machine.start_over(config) {
-            Err(MachineError::Refused(cause)) => {
-                return Err(Trouble::Refused(format!(
-                    "this QEMU has no such machine: {cause}"
-                )));
-            }
-            other => other?,
+        (Setting::HostSource, Boot::Uefi { .. }) => {
+            let why = "a machine that boots a disk gets its command line from there";
+            return Err(Trouble::Refused(why.to_owned()));
         }
-        self.session.start_over();
-        let mut status = self.session.wait_ready(self.progress)?;
-        if let Some(wanted) = wanted_source(setting) {
-            if setting == Setting::Nic {
-                self.plug_nic()?;
-            }
-            status = self.await_source(&wanted, status)?;
+        (Setting::Devices, _) => {
+            let guid = "auto".to_owned();
+            config
+                .devices
+                .extend([Device::VmGenId { guid }, Device::VmClock]);
         }
-        let environment = &self.report.environment;
-        self.kernel =
-            Some(status.kernel).filter(|kernel| environment.kernel.as_ref() != Some(kernel));
-        self.source = status
-            .source
-            .filter(|source| Some(source) != self.report.environment.source.as_ref());
-        self.setting = Some(setting);
-        self.watch_waiting();
-        Ok(())
-    }
-    fn plug_nic(&mut self) -> Result<(), Trouble> {
-        match self.session.machine.plug_nic() {
-            Err(MachineError::Qmp(QmpError::Refused { why, .. })) => Err(Trouble::Refused(
-                format!("this QEMU has no NIC with a PHC to plug in: {why}"),
-            )),
-            other => Ok(other?),
+        (Setting::Nic, boot) => {
+            *boot = nic_guest.clone().map_err(Trouble::Refused)?;
+            config.devices.push(Device::NicSlot);
         }
     }
-
-    /// Waits until the guest follows `wanted`.
-    fn await_source(&mut self, wanted: &Source, mut status: Status) -> Result<Status, Trouble> {
-        let deadline = Instant::now() + self.session.machine.patience().sync();
-        while status.source.as_ref() != Some(wanted) {
-            if Instant::now() >= deadline {
-                let follows = status
-                    .source
-                    .map_or_else(|| "none".into(), |s| s.to_string());
-                let why = status.sources.into_iter().find(|s| s.source == *wanted);
-                let why = why.and_then(|status| status.last_failure);
-                return Err(Trouble::Refused(format!(
-                    "the guest does not follow {wanted} but {follows} ({})",
-                    why.unwrap_or_else(|| "is it in [clock] sources?".into())
-                )));
-            }
-            status = self.session.next_status(deadline)?;
-        }
-        Ok(status)
-    }
+    Ok(config)
 }
 
 /// The source that a setting's guest must follow, where that is what the setting is about.
-fn wanted_source(setting: Setting) -> Option<Source> {
+pub(crate) fn wanted_source(setting: Setting) -> Option<Source> {
     match setting {
         Setting::HostSource => Some(Source::Host),
         Setting::Nic => Some(Source::Phc(PHC_NAME.to_owned())),

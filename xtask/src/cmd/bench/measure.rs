@@ -7,12 +7,12 @@ use noonmark_builder::peer::Peer;
 use noonmark_builder::progress::{self, Step};
 use noonmark_contract::units::Utc;
 use noonmark_image::spec::VmSpec;
-use noonmark_lab::bench::{Package, PeerRun};
-use noonmark_lab::evidence::Evidence;
+use noonmark_lab::fault::Plan;
 use noonmark_lab::peer;
-use noonmark_lab::plan::Plan;
-use noonmark_lab::steady::SteadyState;
-use noonmark_lab::{self, Outcome, Progress};
+use noonmark_lab::report::bench::{Package, PeerRun};
+use noonmark_lab::report::evidence::Evidence;
+use noonmark_lab::report::steady::SteadyState;
+use noonmark_lab::run::{self, Outcome, Progress};
 use noonmark_qemu::vm::config::{Boot, Config, Rtc};
 use noonmark_qemu::vm::error::MachineError;
 use noonmark_qemu::vm::machine::Machine;
@@ -145,7 +145,7 @@ impl BenchPlan {
         let mut boot = || self.boot(guest, Rtc::HostUtc);
         if guest.peer.is_none() && !self.plan.faults.is_empty() {
             let mut machine = boot()?;
-            return Ok(noonmark_lab::run(
+            return Ok(run::run(
                 &mut machine,
                 &self.plan,
                 &Err("a bench does nothing that needs it".to_owned()),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use noonmark_builder::progress;
-use noonmark_lab::bench::{Bench, MissingPeer, PeerRun, table};
-use noonmark_lab::document::Document;
+use noonmark_lab::report::bench::{Bench, MissingPeer, PeerRun};
+use noonmark_lab::report::document::Document;
 use noonmark_qemu::signals::{self, CleanupGuard};
 
 use crate::outputs::Outputs;
@@ -81,7 +81,7 @@ impl Results {
 }
 
 fn show(bench: &Bench, outputs: &Outputs) -> Result<()> {
-    print!("{}", table::render(bench));
+    print!("{}", noonmark_lab::text::bench(bench));
     outputs.write(&Document::Bench(bench.clone()))
 }
 

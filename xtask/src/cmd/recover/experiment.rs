@@ -3,10 +3,10 @@
 use anyhow::Result;
 use jiff::Timestamp;
 use noonmark_image::spec::VmSpec;
-use noonmark_lab::evidence::Evidence;
-use noonmark_lab::plan::Plan;
+use noonmark_lab::fault::Plan;
 use noonmark_lab::report::Report;
-use noonmark_lab::{self, ExperimentError, NicGuest, Progress};
+use noonmark_lab::report::evidence::Evidence;
+use noonmark_lab::run::{self, ExperimentError, NicGuest, Progress};
 use noonmark_qemu::vm::config::{Boot, Config};
 use noonmark_qemu::vm::machine::Machine;
 
@@ -48,7 +48,7 @@ impl Experiment {
         let began = Timestamp::now();
         let decision = &self.host.decision;
         let mut show = |progress: Progress<'_>| reporter.show(&progress);
-        let outcome = noonmark_lab::run(&mut machine, plan, &self.nic_guest, decision, &mut show);
+        let outcome = run::run(&mut machine, plan, &self.nic_guest, decision, &mut show);
         let evidence = Evidence {
             measured_at: Some(began),
             ..self.evidence.clone()

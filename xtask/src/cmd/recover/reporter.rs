@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use noonmark_builder::progress::{self, Step};
 use noonmark_contract::record::Record;
-use noonmark_lab::Progress;
-use noonmark_lab::plan::Plan;
+use noonmark_lab::fault::Plan;
+use noonmark_lab::run::Progress;
 
 use crate::status::text;
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::SignedDuration;
 use noonmark_builder::progress;
+use noonmark_lab::report::soak::{Round, Soak};
 use noonmark_lab::report::{FaultReport, Report};
-use noonmark_lab::soak::{Round, Soak};
 use serde::Serialize;
 
 use super::experiment::Experiment;
@@ -139,8 +139,7 @@ fn print_totals(soak: &Soak, duration: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_lab::fault::Fault;
-    use noonmark_lab::plan::Plan;
+    use noonmark_lab::fault::{Fault, Plan};
 
     use super::*;
 

@@ -1,0 +1,279 @@
+//! Whether a run passes: every sample that was asked for was taken, and nothing is beyond its
+//! limit.
+
+use noonmark_contract::units::Nanos;
+
+use super::limits::Bounds;
+use super::{FaultReport, Report, Sample, Summary};
+
+/// Whether a run passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every sample that was asked for was taken and is within its limits.
+    Passed {
+        /// All samples, the first after boot included.
+        samples: u32,
+    },
+    /// Not so.
+    Failed {
+        /// Why, one clause for each reason.
+        reasons: Vec<String>,
+    },
+}
+
+/// Something that keeps a run from passing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The fault's name; none where it is about the run as a whole.
+    pub fault: Option<String>,
+    /// What is wrong, in words that name the fault.
+    pub reason: String,
+    /// The commands that do the failing samples again, at most [`REPLAYS_MAX`]; none where the
+    /// failure is not of single samples.
+    pub replays: Vec<String>,
+}
+
+/// So many of a fault's failing samples are told with their commands; the report has them all.
+pub const REPLAYS_MAX: usize = 3;
+
+impl Report {
+    /// Whether the run passes.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let failures = self.failures();
+        if failures.is_empty() {
+            Verdict::Passed {
+                samples: self.sample_count(),
+            }
+        } else {
+            Verdict::Failed {
+                reasons: failures.into_iter().map(|f| f.reason).collect(),
+            }
+        }
+    }
+
+    /// Everything that keeps the run from passing, in the report's order.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        if let Some(first) = &self.first {
+            // Cold code is held to the limits of single samples, not to those of the figures.
+            let family = self.faults.iter().find(|f| f.fault == first.fault);
+            let family = family.map(|f| f.family).unwrap_or_default();
+            let bounds = self
+                .limits
+                .bounds(&first.fault, family, self.max_recovery_ns);
+            let name = format!("{} (first after boot)", first.fault);
+            let samples = std::slice::from_ref(&first.sample);
+            failures.extend(single(&first.fault, &name, samples, &bounds));
+        }
+        for fault in &self.faults {
+            let bounds = self
+                .limits
+                .bounds(&fault.fault, fault.family, self.max_recovery_ns);
+            failures.extend(single(&fault.fault, &fault.fault, &fault.samples, &bounds));
+            failures.extend(figures(fault, &bounds));
+        }
+        for gap in &self.not_run {
+            failures.push(Failure {
+                fault: Some(gap.fault.clone()),
+                reason: format!("{}: not run, or not to the end: {}", gap.fault, gap.reason),
+                replays: Vec::new(),
+            });
+        }
+        if self.sample_count() == 0 && failures.is_empty() {
+            failures.push(Failure {
+                fault: None,
+                reason: "no sample was taken".to_owned(),
+                replays: Vec::new(),
+            });
+        }
+        failures
+    }
+
+    fn sample_count(&self) -> u32 {
+        let taken: usize = self.faults.iter().map(|fault| fault.samples.len()).sum();
+        u32::try_from(taken + usize::from(self.first.is_some())).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is wrong with single samples.
+fn single(fault: &str, name: &str, samples: &[Sample], bounds: &Bounds) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut judge = |what: String, failing: Vec<&Sample>, allowed: usize| {
+        if failing.len() > allowed {
+            let of = samples.len();
+            failures.push(Failure {
+                fault: Some(fault.to_owned()),
+                reason: format!("{name}: {} of {of} {what}", failing.len()),
+                replays: replays(&failing),
+            });
+        }
+    };
+    let all = |wrong: &dyn Fn(&Sample) -> bool| samples.iter().filter(|s| wrong(s)).collect();
+    let lost = all(&|s| s.recovered_ns.is_none());
+    judge(
+        "did not recover".to_owned(),
+        lost,
+        bounds.unrecovered as usize,
+    );
+    let limit = bounds.max_recovery;
+    let late: Vec<&Sample> = all(&|s| s.recovered_ns.is_some_and(|took| took > limit));
+    let waits = waits(&late);
+    judge(format!("took longer than {limit}{waits}"), late, 0);
+    if let Some(limit) = bounds.residual {
+        let off = all(&|s| s.recovered_ns.is_some() && s.residual_ns.abs() > limit);
+        judge(format!("were left with an error beyond {limit}"), off, 0);
+    }
+    for sample in samples {
+        for violation in &sample.violations {
+            failures.push(Failure {
+                fault: Some(fault.to_owned()),
+                reason: format!("{name}, sample {}: {violation}", sample.number),
+                replays: replays(&[sample]),
+            });
+        }
+    }
+    failures
+}
+
+/// What the host had to do with the slowest of them, in a clause; nothing where it had little.
+fn waits(late: &[&Sample]) -> String {
+    let slowest = late.iter().max_by_key(|sample| sample.recovered_ns);
+    let told = slowest.and_then(|sample| {
+        let (took, waited) = (sample.recovered_ns?, sample.waited_ns?);
+        (waited.0 >= took.0 / 4).then(|| {
+            format!(" (the slowest {took}, while QEMU's threads waited {waited} for a processor)")
+        })
+    });
+    told.unwrap_or_default()
+}
+
+/// What is wrong with the figures over a fault's samples.
+fn figures(fault: &FaultReport, bounds: &Bounds) -> Vec<Failure> {
+    let Summary { p50_ns, p99_ns, .. } = fault.summary;
+    [("p50", p50_ns, bounds.p50), ("p99", p99_ns, bounds.p99)]
+        .into_iter()
+        .filter_map(|(what, figure, limit)| Some((what, figure?, limit?)))
+        .filter(|(_, figure, limit)| figure > limit)
+        .map(|(what, figure, limit)| Failure {
+            fault: Some(fault.fault.clone()),
+            reason: format!("{}: {what} is {figure}, beyond {limit}", fault.fault),
+            replays: Vec::new(),
+        })
+        .collect()
+}
+
+/// The commands of the worst of them.
+fn replays(failing: &[&Sample]) -> Vec<String> {
+    let mut worst_first = failing.to_vec();
+    worst_first.sort_by_key(|sample| std::cmp::Reverse(sample.recovered_ns.unwrap_or(Nanos::MAX)));
+    worst_first
+        .into_iter()
+        .filter(|sample| !sample.replay.is_empty())
+        .map(|sample| sample.replay.clone())
+        .take(REPLAYS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{self, sample};
+    use crate::report::limits::Limits;
+    use crate::report::{FirstSample, NotRun};
+
+    use super::*;
+
+    fn report(times_us: &[Option<i64>]) -> Report {
+        let mut report = fixture::report();
+        report.first = None;
+        report.faults[0].samples = times_us.iter().copied().map(sample).collect();
+        report.faults[0].summary = Summary::of(&report.faults[0].samples);
+        report
+    }
+
+    fn reasons(report: &Report) -> Vec<String> {
+        report.failures().into_iter().map(|f| f.reason).collect()
+    }
+
+    #[test]
+    fn a_run_passes_only_if_all_recovered_in_time_and_all_ran() {
+        let good = report(&[Some(600), Some(50_000)]);
+        assert_eq!(good.verdict(), Verdict::Passed { samples: 2 });
+        let failed = |report: &Report| matches!(report.verdict(), Verdict::Failed { .. });
+        assert!(failed(&report(&[Some(600), Some(50_001)])));
+        assert!(failed(&report(&[Some(600), None])));
+        assert!(failed(&report(&[])));
+
+        let mut cold = good.clone();
+        cold.first = Some(FirstSample {
+            fault: "step:-1h".into(),
+            sample: sample(None),
+        });
+        assert!(failed(&cold));
+        let mut gap = good.clone();
+        gap.not_run.push(NotRun {
+            fault: "step:+1h".into(),
+            reason: "the guest went down".into(),
+        });
+        assert!(failed(&gap));
+        let mut wrong = good;
+        wrong.faults[0].samples[0].violations = vec!["a step to a wrong time".into()];
+        assert!(failed(&wrong));
+    }
+
+    #[test]
+    fn limits_hold_for_figures_and_for_single_samples() {
+        let mut report = report(&[Some(600), Some(700), Some(900)]);
+        let limits = "[family.step]\np50 = \"650us\"\np99 = \"1ms\"\nresidual = \"50ns\"\n";
+        report.limits = Limits::parse(limits).unwrap();
+        assert_eq!(
+            reasons(&report),
+            [
+                "step:-1h: 3 of 3 were left with an error beyond 50 ns",
+                "step:-1h: p50 is 700.000 us, beyond 650.000 us"
+            ]
+        );
+        report.limits = Limits::parse("[default]\nmax_recovery = \"800us\"\n").unwrap();
+        assert_eq!(
+            reasons(&report),
+            ["step:-1h: 1 of 3 took longer than 800.000 us"]
+        );
+    }
+
+    #[test]
+    fn a_slow_recovery_on_a_host_that_had_no_time_for_the_guest_is_told_as_that() {
+        let mut report = report(&[Some(60_000), Some(107_000)]);
+        report.faults[0].samples[0].waited_ns = Some(Nanos::from_millis(90));
+        assert_eq!(
+            reasons(&report),
+            ["step:-1h: 2 of 2 took longer than 50.000 ms"]
+        );
+        report.faults[0].samples[1].waited_ns = Some(Nanos::from_millis(101));
+        assert_eq!(
+            reasons(&report),
+            [
+                "step:-1h: 2 of 2 took longer than 50.000 ms (the slowest 107.000 ms, while QEMU's \
+                 threads waited 101.000 ms for a processor)"
+            ]
+        );
+    }
+
+    #[test]
+    fn so_many_may_stay_wrong_as_the_limits_allow() {
+        let mut report = report(&[Some(600), None]);
+        report.limits = Limits::parse("[fault.\"step:-1h\"]\nunrecovered = 1\n").unwrap();
+        assert_eq!(reasons(&report), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_worst_failing_samples_are_told_with_their_commands() {
+        let mut report = report(&[Some(60_000), Some(80_000), Some(70_000), None, Some(600)]);
+        for (index, sample) in report.faults[0].samples.iter_mut().enumerate() {
+            sample.replay = format!("replay {index}");
+        }
+        let failures = report.failures();
+        assert_eq!(failures[0].replays, ["replay 3"]);
+        assert_eq!(failures[1].replays, ["replay 1", "replay 2", "replay 0"]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Doing an experiment: the plan's faults one after the other, each on the machine that it needs.
+
+mod enter;
+
+use std::thread;
+
+use fastrand::Rng;
+use noonmark_contract::record::Status;
+use noonmark_contract::sample::Source;
+use noonmark_contract::testport::Ask;
+use noonmark_qemu::accel::Decision;
+use noonmark_qemu::vm::config::Config;
+use noonmark_qemu::vm::machine::Machine;
+
+use crate::fault::plan::{self, Plan};
+use crate::fault::{Family, Fault, Setting};
+use crate::report::host::Waiting;
+use crate::report::{FirstSample, Sample};
+
+use super::outcome::{ExperimentError, NicGuest, Outcome, Progress, Trouble};
+use super::recorder::Recorder;
+use super::sample;
+use super::session::{LOAD_WARM_UP, Session};
+
+/// Waits for the machine's first sync, does the plan's faults and measures. One more step, the
+/// first after boot, is done before them and reported on its own. Faults that need another machine
+/// come last: the machine is then started over as that.
+///
+/// Whatever happens, what was measured until then is in the outcome's report, and what was not
+/// done is listed there with the reason.
+pub fn run(
+    machine: &mut Machine,
+    plan: &Plan,
+    nic_guest: &NicGuest,
+    accelerator: &Decision,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Outcome {
+    let mut recorder = Recorder::new(plan, accelerator, progress);
+    let environment = &mut recorder.report.environment;
+    environment.qemu = machine.qemu_version().to_owned();
+    environment.vcpus = machine.config().vcpus;
+    let mut experiment = Experiment {
+        config: machine.config().clone(),
+        session: Session::new(machine, plan),
+        plan,
+        nic_guest,
+        recorder,
+        setting: Some(Setting::Plain),
+        source: None,
+        kernel: None,
+        waiting: None,
+        moved: false,
+    };
+    let error = experiment.run().err();
+    experiment.recorder.finish(error)
+}
+
+struct Experiment<'a> {
+    session: Session<'a>,
+    plan: &'a Plan,
+    nic_guest: &'a NicGuest,
+    recorder: Recorder<'a>,
+    /// What the machine was to begin with, and which of the settings it is in now; none where it
+    /// could not be brought into one.
+    config: Config,
+    setting: Option<Setting>,
+    /// The source that the guest follows, where it is not the report's.
+    source: Option<Source>,
+    /// The guest's kernel, where it is not the report's.
+    kernel: Option<String>,
+    waiting: Option<Waiting>,
+    /// Whether the machine has run in another process before.
+    moved: bool,
+}
+
+impl Experiment<'_> {
+    fn run(&mut self) -> Result<(), ExperimentError> {
+        let status = self.session.wait_ready(self.recorder.progress)?;
+        self.describe(status);
+        self.watch_waiting();
+        let plan = self.plan;
+        // The first fault after boot that a program in the guest does runs cold code.
+        let cold = |fault: &&Fault| fault.family() == Family::Step;
+        if let Some(&fault) = plan.faults.iter().find(cold) {
+            self.first(fault)?;
+        }
+        for setting in Setting::ALL {
+            for &fault in plan.faults.iter().filter(|f| f.setting() == setting) {
+                match self.fault(fault) {
+                    Ok(()) => {}
+                    Err(Trouble::Refused(reason)) => self.recorder.skip(fault, reason),
+                    Err(Trouble::Fatal(error)) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&mut self, status: Status) {
+        let report = &mut self.recorder.report;
+        report.boot = Some(status.boot);
+        report.init = Some(status.init);
+        report.sources = status.sources;
+        let environment = &mut report.environment;
+        environment.kernel = Some(status.kernel);
+        environment.clocksource = Some(status.clocksource);
+        environment.source = status.source;
+        environment.method = status.method;
+    }
+
+    fn first(&mut self, fault: Fault) -> Result<(), ExperimentError> {
+        match self.sample(fault, 0) {
+            Ok(sample) => {
+                self.recorder.tell(fault, &sample);
+                self.recorder.report.first = Some(FirstSample {
+                    fault: fault.to_string(),
+                    sample,
+                });
+                Ok(())
+            }
+            // The samples proper will say so.
+            Err(Trouble::Refused(_)) => Ok(()),
+            Err(Trouble::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) -> Result<(), Trouble> {
+        if self.plan.wanted(fault) == 0 {
+            return Ok(());
+        }
+        self.enter(fault.setting())?;
+        let storm = matches!(fault, Fault::Storm { .. });
+        if storm {
+            self.session.order(Ask::Load)?;
+            thread::sleep(LOAD_WARM_UP);
+        }
+        let done = self.samples(fault);
+        if storm {
+            self.session.order(Ask::EndLoad)?;
+        }
+        done
+    }
+
+    fn samples(&mut self, fault: Fault) -> Result<(), Trouble> {
+        self.recorder.begin(fault);
+        for number in self.plan.numbers(fault) {
+            let sample = self.sample(fault, number)?;
+            self.recorder.add(fault, sample);
+        }
+        Ok(())
+    }
+
+    /// Waits for the sample's moment and takes it.
+    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, Trouble> {
+        let seed = self.plan.sample_seed(fault, number);
+        let mut random = Rng::with_seed(seed);
+        thread::sleep(plan::pause(fault, &mut random));
+        let waiting = Waiting::begin(self.session.machine.pid());
+        let taken = sample::take(&mut self.session, fault, &mut random);
+        // The machine may run in another process now.
+        self.watch_waiting();
+        let mut sample = taken?;
+        self.note_waiting();
+        sample.waited_ns = waiting.waited(self.session.machine.pid());
+        sample.number = number;
+        sample.seed = seed;
+        sample.replay = self.plan.replay(fault, number);
+        sample.source.clone_from(&self.source);
+        if let Some(kernel) = &self.kernel {
+            sample.detail += &format!(", kernel {kernel}");
+        }
+        Ok(sample)
+    }
+
+    /// Writes down how long QEMU had to wait: the worst of the processes that it has run in.
+    fn note_waiting(&mut self) {
+        let waited = self.waiting.as_ref().and_then(Waiting::share);
+        let share = &mut self.recorder.report.host.qemu_waited_share;
+        *share = match (*share, waited) {
+            (Some(before), Some(now)) if self.moved => Some(before.max(now)),
+            (before, now) => now.or(before),
+        };
+    }
+
+    fn watch_waiting(&mut self) {
+        let pid = self.session.machine.pid();
+        if self.waiting.as_ref().is_none_or(|old| old.pid() != pid) {
+            self.moved = self.waiting.is_some();
+            self.waiting = Some(Waiting::begin(pid));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The machine that a fault needs: started over with other devices, another source, another guest.
+
+use std::time::Instant;
+
+use noonmark_contract::record::Status;
+use noonmark_contract::sample::Source;
+use noonmark_qemu::qmp::QmpError;
+use noonmark_qemu::vm::error::MachineError;
+
+use crate::fault::Setting;
+use crate::run::outcome::Trouble;
+use crate::run::setting::{configured, wanted_source};
+
+use super::Experiment;
+
+impl Experiment<'_> {
+    /// Brings the machine into the setting that a fault needs.
+    pub(crate) fn enter(&mut self, setting: Setting) -> Result<(), Trouble> {
+        let follows = self.recorder.report.environment.source.as_ref();
+        let same = setting == Setting::HostSource && follows == Some(&Source::Host);
+        let setting = if same { Setting::Plain } else { setting };
+        if self.setting == Some(setting) {
+            return Ok(());
+        }
+        let config = configured(&self.config, self.nic_guest, setting)?;
+        self.setting = None;
+        match self.session.machine.start_over(config) {
+            Err(MachineError::Refused(cause)) => {
+                return Err(Trouble::Refused(format!(
+                    "this QEMU has no such machine: {cause}"
+                )));
+            }
+            other => other?,
+        }
+        self.session.start_over();
+        let mut status = self.session.wait_ready(self.recorder.progress)?;
+        if let Some(wanted) = wanted_source(setting) {
+            if setting == Setting::Nic {
+                self.plug_nic()?;
+            }
+            status = self.await_source(&wanted, status)?;
+        }
+        let environment = &self.recorder.report.environment;
+        self.kernel =
+            Some(status.kernel).filter(|kernel| environment.kernel.as_ref() != Some(kernel));
+        self.source = status
+            .source
+            .filter(|source| Some(source) != self.recorder.report.environment.source.as_ref());
+        self.setting = Some(setting);
+        self.watch_waiting();
+        Ok(())
+    }
+
+    fn plug_nic(&mut self) -> Result<(), Trouble> {
+        match self.session.machine.plug_nic() {
+            Err(MachineError::Qmp(QmpError::Refused { why, .. })) => Err(Trouble::Refused(
+                format!("this QEMU has no NIC with a PHC to plug in: {why}"),
+            )),
+            other => Ok(other?),
+        }
+    }
+
+    /// Waits until the guest follows `wanted`.
+    fn await_source(&mut self, wanted: &Source, mut status: Status) -> Result<Status, Trouble> {
+        let deadline = Instant::now() + self.session.machine.patience().sync();
+        while status.source.as_ref() != Some(wanted) {
+            if Instant::now() >= deadline {
+                let follows = status
+                    .source
+                    .map_or_else(|| "none".into(), |s| s.to_string());
+                let why = status.sources.into_iter().find(|s| s.source == *wanted);
+                let why = why.and_then(|status| status.last_failure);
+                return Err(Trouble::Refused(format!(
+                    "the guest does not follow {wanted} but {follows} ({})",
+                    why.unwrap_or_else(|| "is it in [clock] sources?".into())
+                )));
+            }
+            status = self.session.next_status(deadline)?;
+        }
+        Ok(status)
+    }
+}

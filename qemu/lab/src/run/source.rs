@@ -1,0 +1,276 @@
+//! Faults of the source that the guest follows: the host's time channel goes away, or lies, or a
+//! NIC is unplugged with its PHC. The guest must let go of it without ever setting its clock wrong, and come back to it later.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use noonmark_contract::record::{Alert, Event};
+use noonmark_contract::sample::Source;
+use noonmark_contract::testport::Ask;
+use noonmark_contract::units::{Nanos, Ppb, Utc};
+use noonmark_qemu::manner::Manner;
+use noonmark_qemu::time_server::host_utc;
+use noonmark_qemu::vm::hotplug::PHC_NAME;
+
+use crate::fault::{Fault, LEAVE_MAX, Lie};
+use crate::report::Sample;
+
+use super::machine::{lost, sample_of};
+use super::outcome::Trouble;
+use super::recovery::{Timeline, judge};
+use super::session::Session;
+
+/// How long it is watched for that.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the clock is watched after it, with the fault going on: a wrong step could come late.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
+/// How long the guest may take to come back to the source once it is well again. A source that
+/// has lied is barred for ten seconds at first.
+const RETURN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two exchanges with the guest.
+const EXCHANGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Exchanges before the fault.
+const EXCHANGES_BEFORE: u32 = 5;
+
+/// How late a late host answers.
+const LATE: Duration = Duration::from_millis(300);
+
+/// How fast a drifting host drifts: 1000 ppm.
+const DRIFT: Ppb = Ppb(1_000_000.0);
+
+/// The source that the guest follows before such a fault.
+pub(crate) fn followed(fault: Fault) -> Source {
+    match fault {
+        Fault::PhcLoss => Source::Phc(PHC_NAME.to_owned()),
+        _ => Source::Host,
+    }
+}
+
+/// What the guest told, with the time since the fault.
+#[derive(Debug)]
+struct Told {
+    /// The source that it followed before.
+    followed: Source,
+    left: Option<(Nanos, Option<Source>)>,
+    alert: Option<(Nanos, Alert)>,
+    back: bool,
+}
+
+/// Does one, if it is one of those.
+pub(crate) fn sample(session: &mut Session<'_>, fault: Fault) -> Result<Sample, Trouble> {
+    session.forget_records();
+    session.order(Ask::Vigil)?;
+    let mut timeline = Timeline::default();
+    for _ in 0..EXCHANGES_BEFORE {
+        timeline.push(&session.exchange()?);
+    }
+    let mut told = Told::new(followed(fault));
+    let since = host_utc();
+    spoil(session, fault, since)?;
+    watch(
+        session,
+        &mut timeline,
+        &mut told,
+        since,
+        LEAVE_DEADLINE,
+        |told| told.left.is_some(),
+    )?;
+    watch(session, &mut timeline, &mut told, since, AFTERMATH, |_| {
+        false
+    })?;
+    let mended = host_utc();
+    mend(session, fault)?;
+    watch(
+        session,
+        &mut timeline,
+        &mut told,
+        since,
+        RETURN_DEADLINE,
+        |told| told.back,
+    )?;
+    let back = told.back.then(|| host_utc() - mended);
+    let vigil = session.end_vigil()?;
+    let judged = judge(&vigil, &timeline, since, session.plan.tolerance)
+        .ok_or_else(|| Trouble::Refused("the guest's clock was not read".to_owned()))?;
+    let mut sample = Sample {
+        violations: lost(vigil.lost),
+        ..sample_of(judged)
+    };
+    let wrong = sample.wrong_reads;
+    if wrong > 0 {
+        let worst = sample.worst_ns;
+        let why = format!("the clock was wrong in {wrong} reads, by up to {worst}");
+        sample.violations.push(why);
+    }
+    conclude(&told, back, &mut sample);
+    Ok(sample)
+}
+
+/// Adds what the guest told to what the vigil saw.
+fn conclude(told: &Told, back: Option<Nanos>, sample: &mut Sample) {
+    // The time that counts is that until the guest no longer relied on the source.
+    sample.recovered_ns = told.left.as_ref().map(|(after, _)| *after);
+    let mut detail = match &told.left {
+        Some((_, Some(next))) => format!("went on with {next}"),
+        Some((_, None)) => "went into holdover".to_owned(),
+        None => "did not let go of the source".to_owned(),
+    };
+    match told.left {
+        Some((after, _)) if after <= LEAVE_MAX => {}
+        Some((after, _)) => sample.violations.push(format!(
+            "the guest let go of the source only after {after}; at most {LEAVE_MAX} is accepted"
+        )),
+        None => {}
+    }
+    match &told.alert {
+        Some((after, alert)) => detail += &format!(", alert {alert:?} after {after}"),
+        None => sample.violations.push("no alert was raised".to_owned()),
+    }
+    match back {
+        Some(after) => detail += &format!(", back after {after}"),
+        None => sample.violations.push(format!(
+            "the guest did not come back to the source within {} s",
+            RETURN_DEADLINE.as_secs()
+        )),
+    }
+    sample.detail = detail;
+}
+
+fn spoil(session: &mut Session<'_>, fault: Fault, since: Utc) -> Result<(), Trouble> {
+    let manner = match fault {
+        Fault::ChannelLoss => {
+            session.machine.close_time_channel();
+            return Ok(());
+        }
+        Fault::PhcLoss => return Ok(session.machine.unplug_nic()?),
+        Fault::Liar(Lie::Hour) => Manner::Ahead(Nanos::from_secs(3600)),
+        Fault::Liar(Lie::Drift) => Manner::Drifting { rate: DRIFT, since },
+        Fault::Liar(Lie::Garbage) => Manner::Garbage,
+        Fault::Liar(Lie::Late) => Manner::Late(LATE),
+        Fault::Liar(Lie::Silent) => Manner::Silent,
+        other => {
+            return Err(Trouble::Refused(format!(
+                "`{other}` is nothing that is done to a source"
+            )));
+        }
+    };
+    session.machine.set_time_manner(manner);
+    Ok(())
+}
+
+fn mend(session: &mut Session<'_>, fault: Fault) -> Result<(), Trouble> {
+    match fault {
+        Fault::ChannelLoss => session.machine.open_time_channel()?,
+        Fault::PhcLoss => {
+            let deadline = Instant::now() + session.machine.patience().answer();
+            session.machine.wait_unplugged(deadline)?;
+            session.machine.plug_nic()?;
+        }
+        _ => session.machine.set_time_manner(Manner::Honest),
+    }
+    Ok(())
+}
+
+/// Keeps exchanging and listening until `enough`, or for `at_most`.
+fn watch(
+    session: &mut Session<'_>,
+    timeline: &mut Timeline,
+    told: &mut Told,
+    since: Utc,
+    at_most: Duration,
+    enough: impl Fn(&Told) -> bool,
+) -> Result<(), Trouble> {
+    let deadline = Instant::now() + at_most;
+    while !enough(told) && Instant::now() < deadline {
+        timeline.push(&session.exchange()?);
+        while let Some(record) = session.event() {
+            told.take(record.event, host_utc() - since);
+        }
+        thread::sleep(EXCHANGE_PAUSE);
+    }
+    Ok(())
+}
+
+impl Told {
+    fn new(followed: Source) -> Self {
+        Self {
+            followed,
+            left: None,
+            alert: None,
+            back: false,
+        }
+    }
+
+    fn take(&mut self, event: Event, after: Nanos) {
+        match event {
+            Event::Source { to, .. } => {
+                self.back = self.left.is_some() && to.as_ref() == Some(&self.followed);
+                self.left.get_or_insert((after, to));
+            }
+            Event::Alert {
+                alert,
+                standing: true,
+                ..
+            } => {
+                self.alert.get_or_insert((after, alert));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(to: Option<Source>) -> Event {
+        Event::Source {
+            from: None,
+            to,
+            why: String::new(),
+        }
+    }
+
+    fn alert() -> Event {
+        Event::Alert {
+            alert: Alert::SourceLost,
+            standing: true,
+            why: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_source_that_was_left_in_time_with_an_alert_and_is_back_is_no_violation() {
+        let mut told = Told::new(Source::Host);
+        told.take(alert(), Nanos::from_millis(90));
+        told.take(source(Some(Source::Rtc)), Nanos::from_millis(100));
+        assert!(!told.back);
+        told.take(source(Some(Source::Host)), Nanos::from_secs(3));
+        assert!(told.back);
+        let mut sample = Sample::default();
+        conclude(&told, Some(Nanos::from_secs(1)), &mut sample);
+        assert_eq!(sample.recovered_ns, Some(Nanos::from_millis(100)));
+        assert_eq!(sample.violations, [""; 0]);
+        assert_eq!(
+            sample.detail,
+            "went on with rtc, alert SourceLost after 90.000 ms, back after 1.000 s"
+        );
+    }
+
+    #[test]
+    fn what_is_late_silent_or_never_back_is_said() {
+        let mut told = Told::new(Source::Host);
+        told.take(source(None), Nanos::from_millis(1_500));
+        let mut sample = Sample::default();
+        conclude(&told, None, &mut sample);
+        assert_eq!(sample.violations.len(), 3, "{:?}", sample.violations);
+        let mut sample = Sample::default();
+        conclude(&Told::new(Source::Host), None, &mut sample);
+        assert_eq!(sample.recovered_ns, None);
+        assert!(sample.detail.starts_with("did not let go"));
+    }
+}
