@@ -42,14 +42,14 @@ pub struct Decision {
 
 /// What a decision rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+struct Facts {
     /// Whether the processor virtualizes: `vmx` or `svm` among x86's flags; taken for granted on
     /// other architectures, where the kernel offers `/dev/kvm` only if it does.
-    pub processor: bool,
+    processor: bool,
     /// Whether `/dev/kvm` opens for reading and writing, or why not.
-    pub device: Result<(), String>,
+    device: Result<(), String>,
     /// Whether this QEMU was built with KVM.
-    pub qemu: bool,
+    qemu: bool,
 }
 
 /// KVM was demanded and cannot work.
@@ -80,10 +80,7 @@ pub fn choose(choice: Choice, qemu: &Qemu) -> Result<Decision, AccelError> {
 }
 
 /// The decision as a pure function of the facts.
-///
-/// # Errors
-/// Where KVM was demanded and cannot be used.
-pub fn decide(choice: Choice, facts: &Facts) -> Result<Decision, AccelError> {
+fn decide(choice: Choice, facts: &Facts) -> Result<Decision, AccelError> {
     let usable = facts.kvm();
     let (accelerator, reason) = match (choice, usable) {
         (Choice::Tcg, _) => (Accelerator::Tcg, "it was asked for".to_owned()),

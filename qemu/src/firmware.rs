@@ -2,10 +2,12 @@
 //! `ovmf-prebuilt` carries, so that a machine without network and without OVMF boots all the same.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+
+use crate::file_error::FileError;
 
 /// Where Debian, Ubuntu, Fedora and Arch put code and variables, without Secure Boot.
 const DISTRIBUTIONS: &[(&str, &str)] = &[
@@ -40,15 +42,8 @@ pub struct Firmware {
 #[derive(Debug, thiserror::Error)]
 pub enum FirmwareError {
     /// A file or folder can't be read or written.
-    #[error("cannot {deed} {}: {source}", path.display())]
-    Io {
-        /// What was being done.
-        deed: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file is something else.
     #[error(
         "firmware {}: expected a whole OVMF flash image (OVMF.fd), variables and code in one: it \
@@ -87,11 +82,11 @@ pub fn find(named: Option<&Path>, cache: &Path) -> Result<Firmware, FirmwareErro
 
 /// Cuts a whole flash image in two, and puts the parts into the cache.
 fn unpack(file: &Path, cache: &Path) -> Result<Firmware, FirmwareError> {
-    let flash = fs::read(file).map_err(failed("read", file))?;
+    let flash = fs::read(file).map_err(FileError::of("read", file))?;
     let (vars, code) = split(&flash).ok_or_else(|| FirmwareError::NoFlashImage {
         path: file.to_owned(),
     })?;
-    fs::create_dir_all(cache).map_err(failed("create", cache))?;
+    fs::create_dir_all(cache).map_err(FileError::of("create", cache))?;
     let firmware = Firmware {
         code: cache.join("OVMF_CODE.fd"),
         vars: cache.join("OVMF_VARS.fd"),
@@ -106,14 +101,9 @@ fn unpack(file: &Path, cache: &Path) -> Result<Firmware, FirmwareError> {
                 whole.write_all(part)?;
                 Ok(whole.persist(path)?)
             })
-            .map_err(failed("write", path))?;
+            .map_err(FileError::of("write", path))?;
     }
     Ok(firmware)
-}
-
-fn failed(deed: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FirmwareError {
-    let path = path.to_owned();
-    move |source| FirmwareError::Io { deed, path, source }
 }
 
 /// The variables, which are a flash image's first firmware volume, and the code behind it (UEFI

@@ -28,8 +28,8 @@ const COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// Subscribers at once.
 const SUBSCRIBERS_MAX: usize = 64;
 
-/// Records that may wait in a feed; beyond it new ones are dropped.
-const FEED_RECORDS_MAX: usize = 4096;
+/// Records that may wait in a subscription; beyond it new ones are dropped.
+const SUBSCRIPTION_RECORDS_MAX: usize = 4096;
 
 /// The running hub of one machine.
 #[derive(Debug)]
@@ -40,11 +40,11 @@ pub struct Hub {
 
 /// One program-internal subscription: records as they come.
 #[derive(Debug)]
-pub struct Feed(Receiver<Record>);
+pub struct Subscription(Receiver<Record>);
 
-/// Why a feed has no record.
+/// Why a subscription has no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FeedError {
+pub enum SubscriptionError {
     /// None came before the deadline.
     #[error("no record came before the deadline")]
     Timeout,
@@ -53,16 +53,16 @@ pub enum FeedError {
     Closed,
 }
 
-impl Feed {
+impl Subscription {
     /// The next record.
     ///
     /// # Errors
     /// At the deadline, and once the port is closed and everything was taken.
-    pub fn next(&self, deadline: Instant) -> Result<Record, FeedError> {
+    pub fn next(&self, deadline: Instant) -> Result<Record, SubscriptionError> {
         let left = deadline.saturating_duration_since(Instant::now());
         self.0.recv_timeout(left).map_err(|error| match error {
-            RecvTimeoutError::Timeout => FeedError::Timeout,
-            RecvTimeoutError::Disconnected => FeedError::Closed,
+            RecvTimeoutError::Timeout => SubscriptionError::Timeout,
+            RecvTimeoutError::Disconnected => SubscriptionError::Closed,
         })
     }
 }
@@ -77,7 +77,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Control {
     commands: Vec<Vec<u8>>,
-    feeds: Vec<SyncSender<Record>>,
+    subscriptions: Vec<SyncSender<Record>>,
     closed: bool,
     stop: bool,
     /// The port's end is no end of the machine: another port will come.
@@ -131,13 +131,13 @@ impl Hub {
 
     /// A new subscription, from the next record on.
     #[must_use]
-    pub fn feed(&self) -> Feed {
-        let (sender, receiver) = mpsc::sync_channel(FEED_RECORDS_MAX);
+    pub fn subscribe(&self) -> Subscription {
+        let (sender, receiver) = mpsc::sync_channel(SUBSCRIPTION_RECORDS_MAX);
         let mut control = self.shared.lock();
         if !control.closed {
-            control.feeds.push(sender);
+            control.subscriptions.push(sender);
         }
-        Feed(receiver)
+        Subscription(receiver)
     }
 
     /// Sends a command to the guest; it goes out when the guest reads.
@@ -151,7 +151,7 @@ impl Hub {
         Ok(())
     }
 
-    /// From now on the port's end is no end of the machine: it moves to another QEMU, whose port
+    /// From now on the port's end is no end of the machine: it is migrated to another QEMU, whose port
     /// comes by [`Hub::replace`]. Until then commands wait.
     pub fn hold(&self) {
         self.shared.lock().held = true;
@@ -190,7 +190,7 @@ struct Subscriber {
     stream: UnixStream,
     from: LineBuffer,
     to: Outbox,
-    doomed: bool,
+    dropped: bool,
 }
 
 struct Server {
@@ -206,18 +206,18 @@ struct Server {
 
 impl Server {
     fn run(mut self) {
-        while self.take_orders() {
-            if self.turn().is_err() && !self.let_go() {
+        while self.take_requests() {
+            if self.serve_once().is_err() && !self.close_port() {
                 break;
             }
         }
         let mut control = self.shared.lock();
         control.closed = true;
-        control.feeds.clear();
+        control.subscriptions.clear();
     }
 
     /// Takes over what the program wants; false where it wants an end.
-    fn take_orders(&mut self) -> bool {
+    fn take_requests(&mut self) -> bool {
         let mut control = self.shared.lock();
         for command in control.commands.drain(..) {
             self.to_guest.push(&command);
@@ -229,22 +229,22 @@ impl Server {
         }
         drop(control);
         if let Some(next) = next {
-            // What the guest said before it moved comes first; half a line is gone on with.
+            // What the guest said before it was migrated comes first; half a line is gone on with.
             while matches!(self.read_port(), Ok(true)) {}
             self.port = Some(next);
         }
         !stop
     }
 
-    /// Lets go of a port that has ended; false where that is the machine's end.
-    fn let_go(&mut self) -> bool {
+    /// Closes a port that has ended; false where that is the machine's end.
+    fn close_port(&mut self) -> bool {
         self.port = None;
         let control = self.shared.lock();
         control.held || control.next_port.is_some()
     }
 
     /// Waits for something to do and does it. An error ends the hub: the port is closed.
-    fn turn(&mut self) -> io::Result<()> {
+    fn serve_once(&mut self) -> io::Result<()> {
         let ready = self.wait()?;
         let mut drain = [0; 8];
         // Nothing to read only means that nobody woke us.
@@ -261,7 +261,7 @@ impl Server {
             }
             subscriber.flush();
         }
-        self.subscribers.retain(|subscriber| !subscriber.doomed);
+        self.subscribers.retain(|subscriber| !subscriber.dropped);
         if ready.listener {
             self.accept();
         }
@@ -324,14 +324,14 @@ impl Server {
             line.push(b'\n');
             for subscriber in &mut self.subscribers {
                 // Half a record would spoil the stream, so whoever cannot take one is dropped.
-                subscriber.doomed |= !subscriber.to.push(&line);
+                subscriber.dropped |= !subscriber.to.push(&line);
             }
             if matches!(record, Record::Status(_)) {
                 self.last_status = Some(line);
             }
-            self.shared.lock().feeds.retain(|feed| {
+            self.shared.lock().subscriptions.retain(|subscription| {
                 !matches!(
-                    feed.try_send(record.clone()),
+                    subscription.try_send(record.clone()),
                     Err(mpsc::TrySendError::Disconnected(_))
                 )
             });
@@ -356,7 +356,7 @@ impl Server {
             stream,
             from: LineBuffer::default(),
             to: Outbox::new(SUBSCRIBER_BYTES_MAX),
-            doomed: false,
+            dropped: false,
         };
         if let Some(status) = &self.last_status {
             subscriber.to.push(status);
@@ -379,7 +379,7 @@ impl Subscriber {
             read_into(&mut self.stream, &mut self.from),
             Ok(Read::End) | Err(_)
         ) {
-            self.doomed = true;
+            self.dropped = true;
         }
         while let Some(mut line) = self.from.pop() {
             if serde_json::from_slice::<Command>(&line).is_ok() {
@@ -390,7 +390,7 @@ impl Subscriber {
     }
 
     fn flush(&mut self) {
-        self.doomed |= self.to.flush(&mut self.stream).is_err();
+        self.dropped |= self.to.flush(&mut self.stream).is_err();
     }
 }
 

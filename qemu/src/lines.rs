@@ -6,14 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// The longest line that is kept; PID 1's records are a few KiB.
-pub const LINE_BYTES_MAX: usize = 64 * 1024;
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes taken from a socket at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Bytes in, lines out, with nothing else of a stream known.
 #[derive(Debug, Default)]
-pub struct LineBuffer {
+pub(crate) struct LineBuffer {
     partial: Vec<u8>,
     lines: VecDeque<Vec<u8>>,
     /// Inside a line that is already too long, up to its end.
@@ -23,7 +23,7 @@ pub struct LineBuffer {
 
 impl LineBuffer {
     /// Takes in what was read.
-    pub fn push(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             self.append(&bytes[..end]);
             let line = std::mem::take(&mut self.partial);
@@ -36,13 +36,12 @@ impl LineBuffer {
     }
 
     /// The next whole line, without its end.
-    pub fn pop(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
         self.lines.pop_front()
     }
 
     /// Lines that were dropped because they were too long.
-    #[must_use]
-    pub fn oversized(&self) -> u64 {
+    pub(crate) fn oversized(&self) -> u64 {
         self.oversized
     }
 

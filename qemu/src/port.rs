@@ -23,7 +23,7 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 pub enum PortError {
     /// There is nothing.
     #[error("there is no socket at {}; is the machine still running?", .0.display())]
-    Absent(PathBuf),
+    NotFound(PathBuf),
     /// There is something else.
     #[error(
         "{} is not a socket; name the Unix socket of QEMU's `-chardev socket,server=on,path=…`",
@@ -59,7 +59,7 @@ pub enum PortError {
 ///
 /// # Errors
 /// Each in words that name the path.
-pub fn connect(path: &Path) -> Result<UnixStream, PortError> {
+pub(crate) fn connect(path: &Path) -> Result<UnixStream, PortError> {
     let other = |source: io::Error| PortError::Connect {
         path: path.to_owned(),
         source,
@@ -68,7 +68,7 @@ pub fn connect(path: &Path) -> Result<UnixStream, PortError> {
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => return Err(PortError::NotASocket(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(PortError::Absent(path.to_owned()));
+            return Err(PortError::NotFound(path.to_owned()));
         }
         Err(error) => return Err(other(error)),
     }
@@ -231,7 +231,7 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
 
         let error = StatusPort::connect(&at("absent")).unwrap_err();
-        assert!(matches!(error, PortError::Absent(_)), "{error}");
+        assert!(matches!(error, PortError::NotFound(_)), "{error}");
         fs::write(at("file"), b"").unwrap();
         let error = StatusPort::connect(&at("file")).unwrap_err();
         assert!(matches!(error, PortError::NotASocket(_)), "{error}");

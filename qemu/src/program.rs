@@ -23,13 +23,13 @@ pub enum QemuError {
         "there is no QEMU at `{}`; install one with `cargo xtask setup`, or name one with --qemu \
          PATH or NOONMARK_QEMU", path.display()
     )]
-    Absent {
+    NotFound {
         /// What was looked for.
         path: PathBuf,
     },
     /// It is there but did not run.
     #[error("cannot run QEMU `{}`: {source}", path.display())]
-    Unrunnable {
+    CannotRun {
         /// The program.
         path: PathBuf,
         /// What the system said.
@@ -40,7 +40,7 @@ pub enum QemuError {
         "`{} {argument}` did not answer as QEMU does: {answer}; name a QEMU with --qemu PATH or \
          NOONMARK_QEMU", path.display()
     )]
-    Strange {
+    NotQemu {
         /// The program.
         path: PathBuf,
         /// What it was asked.
@@ -58,7 +58,7 @@ impl Qemu {
     pub fn find(explicit: Option<&Path>) -> Result<Self, QemuError> {
         let name = explicit.unwrap_or(Path::new(DEFAULT_PROGRAM));
         let path = resolve(name, std::env::var_os("PATH").as_deref()).ok_or_else(|| {
-            QemuError::Absent {
+            QemuError::NotFound {
                 path: name.to_owned(),
             }
         })?;
@@ -67,7 +67,7 @@ impl Qemu {
             .lines()
             .next()
             .and_then(|line| line.strip_prefix("QEMU emulator version "))
-            .ok_or_else(|| QemuError::Strange {
+            .ok_or_else(|| QemuError::NotQemu {
                 path: path.clone(),
                 argument: "--version",
                 answer: answer.lines().next().unwrap_or("nothing").to_owned(),
@@ -122,7 +122,7 @@ fn ask(path: &Path, argument: &'static str, words: &[&str]) -> Result<String, Qe
         .args(words)
         .stdin(Stdio::null())
         .output()
-        .map_err(|source| QemuError::Unrunnable {
+        .map_err(|source| QemuError::CannotRun {
             path: path.to_owned(),
             source,
         })?;
@@ -131,7 +131,7 @@ fn ask(path: &Path, argument: &'static str, words: &[&str]) -> Result<String, Qe
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(QemuError::Strange {
+    Err(QemuError::NotQemu {
         path: path.to_owned(),
         argument,
         answer: format!("{status}: {}", complaint.trim()),
@@ -153,9 +153,9 @@ mod tests {
     #[test]
     fn a_program_that_is_no_qemu_is_not_taken_for_one() {
         let error = Qemu::find(Some(Path::new("/bin/true"))).unwrap_err();
-        assert!(matches!(error, QemuError::Strange { .. }), "{error}");
+        assert!(matches!(error, QemuError::NotQemu { .. }), "{error}");
         let error = Qemu::find(Some(Path::new("/bin/false"))).unwrap_err();
-        assert!(matches!(error, QemuError::Strange { .. }), "{error}");
+        assert!(matches!(error, QemuError::NotQemu { .. }), "{error}");
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub enum QmpError {
     },
     /// Something that is no QMP.
     #[error("QEMU's monitor said something that is not QMP: {0}")]
-    Strange(String),
+    Malformed(String),
 }
 
 #[derive(Deserialize)]
@@ -140,7 +140,7 @@ impl Qmp {
             awaited: "the greeting".to_owned(),
             source,
         })?;
-        let greeting: Greeting = serde_json::from_slice(&line).map_err(|_| strange(&line))?;
+        let greeting: Greeting = serde_json::from_slice(&line).map_err(|_| malformed(&line))?;
         let mut qmp = Self {
             lines,
             version: greeting.qmp.version.words(),
@@ -237,7 +237,7 @@ impl Qmp {
     /// As [`Qmp::execute`].
     pub fn query_status(&mut self, deadline: Instant) -> Result<RunState, QmpError> {
         let answer = self.execute("query-status", json!({}), deadline)?;
-        serde_json::from_value(answer).map_err(|error| QmpError::Strange(error.to_string()))
+        serde_json::from_value(answer).map_err(|error| QmpError::Malformed(error.to_string()))
     }
 
     /// Drops the kept events of this name, so that the next one is one to come.
@@ -265,9 +265,9 @@ impl Qmp {
             awaited: awaited.to_owned(),
             source,
         })?;
-        let message: Value = serde_json::from_slice(&line).map_err(|_| strange(&line))?;
+        let message: Value = serde_json::from_slice(&line).map_err(|_| malformed(&line))?;
         if message.get("event").is_some() {
-            let event = serde_json::from_value(message.clone()).map_err(|_| strange(&line))?;
+            let event = serde_json::from_value(message.clone()).map_err(|_| malformed(&line))?;
             if self.events.len() == EVENTS_MAX {
                 self.events.pop_front();
             }
@@ -291,9 +291,9 @@ impl Version {
     }
 }
 
-fn strange(line: &[u8]) -> QmpError {
+fn malformed(line: &[u8]) -> QmpError {
     let text = String::from_utf8_lossy(line);
-    QmpError::Strange(text.chars().take(200).collect())
+    QmpError::Malformed(text.chars().take(200).collect())
 }
 
 #[cfg(test)]
@@ -354,7 +354,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         writeln!(&theirs, "220 mail ready").unwrap();
         let error = Qmp::connect(ours, soon()).unwrap_err();
-        assert!(matches!(error, QmpError::Strange(_)), "{error}");
+        assert!(matches!(error, QmpError::Malformed(_)), "{error}");
 
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let error = Qmp::connect(ours, Instant::now() + Duration::from_millis(10)).unwrap_err();

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use noonmark_contract::units::Utc;
 use serde::{Deserialize, Serialize};
 
-use crate::vm::rundir::{self, DESCRIPTION};
+use crate::runtime_dir::{self, DESCRIPTION};
 
-/// The subscribers' socket in a run directory.
-pub const STATUS_SOCKET: &str = "status.sock";
+/// The subscribers' socket in a runtime directory.
+pub(crate) const STATUS_SOCKET: &str = "status.sock";
 
-/// What a run directory says of its machine, in the file `vm.json`.
+/// What a runtime directory says of its machine, in the file `vm.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// Format version: 1.
@@ -31,7 +31,7 @@ pub struct Description {
 pub struct RunningVm {
     /// What its owner says of it.
     pub description: Description,
-    /// Its run directory.
+    /// Its runtime directory.
     pub directory: PathBuf,
 }
 
@@ -46,12 +46,12 @@ impl RunningVm {
 /// This user's running machines, the oldest first.
 #[must_use]
 pub fn running() -> Vec<RunningVm> {
-    let mut found: Vec<RunningVm> = rundir::live().iter().filter_map(|d| read(d)).collect();
+    let mut found: Vec<RunningVm> = runtime_dir::live().iter().filter_map(|d| read(d)).collect();
     found.sort_by_key(|vm| (vm.description.started_ns, vm.description.pid));
     found
 }
 
-/// The machine of a run directory; none while it starts or ends.
+/// The machine of a runtime directory; none while it starts or ends.
 fn read(directory: &Path) -> Option<RunningVm> {
     let text = fs::read(directory.join(DESCRIPTION)).ok()?;
     Some(RunningVm {

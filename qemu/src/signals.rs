@@ -16,16 +16,16 @@ use signal_hook::iterator::Signals;
 type Cleanup = Box<dyn FnOnce() + Send>;
 
 /// What a signal would run.
-struct Registry {
+struct Cleanups {
     next: u64,
-    cleanups: BTreeMap<u64, Cleanup>,
-    softener: Option<(u64, Cleanup)>,
+    by_id: BTreeMap<u64, Cleanup>,
+    on_first: Option<(u64, Cleanup)>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+static CLEANUPS: Mutex<Cleanups> = Mutex::new(Cleanups {
     next: 0,
-    cleanups: BTreeMap::new(),
-    softener: None,
+    by_id: BTreeMap::new(),
+    on_first: None,
 });
 
 /// Signals cannot be caught.
@@ -50,14 +50,14 @@ pub fn install() -> Result<(), SignalError> {
 }
 
 fn handle(signal: i32) {
-    let mut registry = lock();
-    if let Some((_, soften)) = registry.softener.take() {
-        drop(registry);
-        soften();
+    let mut cleanups = lock();
+    if let Some((_, act)) = cleanups.on_first.take() {
+        drop(cleanups);
+        act();
         return;
     }
-    let cleanups = std::mem::take(&mut registry.cleanups);
-    for (_, cleanup) in cleanups.into_iter().rev() {
+    let registered = std::mem::take(&mut cleanups.by_id);
+    for (_, cleanup) in registered.into_iter().rev() {
         cleanup();
     }
     // The lock is still held: no other thread can start a machine before the process is gone.
@@ -73,23 +73,23 @@ fn handle(signal: i32) {
 pub fn register_with<T, E>(
     make: impl FnOnce() -> Result<(T, Box<dyn FnOnce() + Send>), E>,
 ) -> Result<(T, CleanupGuard), E> {
-    let mut registry = lock();
+    let mut cleanups = lock();
     let (made, cleanup) = make()?;
-    let id = registry.next;
-    registry.next += 1;
-    registry.cleanups.insert(id, cleanup);
+    let id = cleanups.next;
+    cleanups.next += 1;
+    cleanups.by_id.insert(id, cleanup);
     Ok((made, CleanupGuard { id }))
 }
 
-/// Lets the first signal from now on only call `soften`, e.g. to power a guest off in order; the
-/// second one is final. The latest caller wins.
+/// Lets the first signal from now on only call `act`, e.g. to shut a guest down gracefully; the
+/// second one ends the program. The latest caller wins.
 #[must_use]
-pub fn soften(soften: impl FnOnce() + Send + 'static) -> SoftenGuard {
-    let mut registry = lock();
-    let id = registry.next;
-    registry.next += 1;
-    registry.softener = Some((id, Box::new(soften)));
-    SoftenGuard { id }
+pub fn on_first_signal(act: impl FnOnce() + Send + 'static) -> FirstSignalGuard {
+    let mut cleanups = lock();
+    let id = cleanups.next;
+    cleanups.next += 1;
+    cleanups.on_first = Some((id, Box::new(act)));
+    FirstSignalGuard { id }
 }
 
 /// Keeps a removal registered; dropping it takes the removal off the list without running it.
@@ -102,8 +102,8 @@ pub struct CleanupGuard {
 impl CleanupGuard {
     /// Runs the removal now, whole: a signal in the middle of it waits until it is done.
     pub fn run(&self) {
-        let mut registry = lock();
-        if let Some(cleanup) = registry.cleanups.remove(&self.id) {
+        let mut cleanups = lock();
+        if let Some(cleanup) = cleanups.by_id.remove(&self.id) {
             cleanup();
         }
     }
@@ -111,32 +111,32 @@ impl CleanupGuard {
 
 impl Drop for CleanupGuard {
     fn drop(&mut self) {
-        let cleanup = lock().cleanups.remove(&self.id);
+        let cleanup = lock().by_id.remove(&self.id);
         drop(cleanup);
     }
 }
 
-/// Keeps the first signal soft.
+/// Keeps the action for the first signal; dropping it takes that back.
 #[derive(Debug)]
-pub struct SoftenGuard {
+pub struct FirstSignalGuard {
     id: u64,
 }
 
-impl Drop for SoftenGuard {
+impl Drop for FirstSignalGuard {
     fn drop(&mut self) {
-        let softener = {
-            let mut registry = lock();
-            match &registry.softener {
-                Some((id, _)) if *id == self.id => registry.softener.take(),
+        let on_first = {
+            let mut cleanups = lock();
+            match &cleanups.on_first {
+                Some((id, _)) if *id == self.id => cleanups.on_first.take(),
                 _ => None,
             }
         };
-        drop(softener);
+        drop(on_first);
     }
 }
 
 /// A panic elsewhere must not keep a signal from cleaning up, so poison is passed over: the list
 /// is whole between any two statements that change it.
-fn lock() -> MutexGuard<'static, Registry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Cleanups> {
+    CLEANUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,8 +12,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use noonmark_contract::channel::{self, Decoder, Request};
 use noonmark_contract::units::Utc;
 
-use crate::manner::{Manner, Said};
 use crate::port::{self, PortError};
+
+pub use behaviour::Behaviour;
+
+mod behaviour;
 
 /// How often a server looks whether it is to stop.
 const STOP_CHECK: Duration = Duration::from_millis(200);
@@ -36,11 +39,11 @@ pub struct Counts {
     pub garbage_bytes: AtomicU64,
 }
 
-/// What [`serve`] tells while it runs.
+/// What [`serve`] tells of its connection while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum Connection {
     /// It is connected and answers.
-    Connected,
+    Made,
     /// The connection ended; it will be tried again.
     Lost,
 }
@@ -59,12 +62,12 @@ pub fn host_utc() -> Utc {
 pub struct TimeServer {
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
-    manner: Arc<Mutex<Manner>>,
+    behaviour: Arc<Mutex<Behaviour>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TimeServer {
-    /// Starts to answer on `stream` by the host's clock, honestly.
+    /// Starts to answer on `stream` as a truechimer.
     ///
     /// # Errors
     /// Where the system refuses a thread or a deadline.
@@ -79,23 +82,26 @@ impl TimeServer {
         prepare(&stream)?;
         let counts = Arc::new(Counts::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let manner = Arc::new(Mutex::new(Manner::Honest));
+        let behaviour = Arc::new(Mutex::new(Behaviour::Truechimer));
         let (counted, stopped) = (Arc::clone(&counts), Arc::clone(&stop));
-        let asked = Arc::clone(&manner);
+        let chosen = Arc::clone(&behaviour);
         let thread = thread::Builder::new()
             .name("time-server".to_owned())
-            .spawn(move || answer_all(&stream, &mut clock, &asked, &stopped, &counted))?;
+            .spawn(move || answer_all(&stream, &mut clock, &chosen, &stopped, &counted))?;
         Ok(Self {
             counts,
             stop,
-            manner,
+            behaviour,
             thread: Some(thread),
         })
     }
 
-    /// Answers in this manner from the next request on.
-    pub fn set_manner(&self, manner: Manner) {
-        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
+    /// Answers in this way from the next request on.
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        *self
+            .behaviour
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = behaviour;
     }
 
     /// What it has done so far.
@@ -125,18 +131,18 @@ pub fn serve(
     mut clock: impl FnMut() -> Utc,
     stop: &AtomicBool,
     counts: &Counts,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Connection),
 ) -> Result<(), PortError> {
     let mut stream = port::connect(path)?;
-    let manner = Mutex::new(Manner::Honest);
+    let behaviour = Mutex::new(Behaviour::Truechimer);
     loop {
         prepare(&stream).map_err(PortError::Write)?;
-        progress(Progress::Connected);
-        answer_all(&stream, &mut clock, &manner, stop, counts);
+        progress(Connection::Made);
+        answer_all(&stream, &mut clock, &behaviour, stop, counts);
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        progress(Progress::Lost);
+        progress(Connection::Lost);
         drop(stream);
         match reconnect(path, stop)? {
             Some(again) => stream = again,
@@ -169,7 +175,7 @@ fn prepare(stream: &UnixStream) -> io::Result<()> {
 fn answer_all(
     mut stream: &UnixStream,
     clock: &mut impl FnMut() -> Utc,
-    manner: &Mutex<Manner>,
+    behaviour: &Mutex<Behaviour>,
     stop: &AtomicBool,
     counts: &Counts,
 ) {
@@ -196,13 +202,10 @@ fn answer_all(
             let Some(request) = request else {
                 break;
             };
-            let manner = *manner.lock().unwrap_or_else(PoisonError::into_inner);
-            let said = manner.answer(&request, t2, clock);
-            let written = match said {
-                Said::Frame(frame) => stream.write_all(&frame),
-                Said::Nothing => Ok(()),
-            };
-            if written.is_err() {
+            let behaviour = *behaviour.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(frame) = behaviour.answer(&request, t2, clock)
+                && stream.write_all(&frame).is_err()
+            {
                 return;
             }
             counts.answered.fetch_add(1, Ordering::Relaxed);
@@ -302,11 +305,8 @@ mod tests {
         }
         stop.store(true, Ordering::Relaxed);
         server.join().unwrap().unwrap();
-        let seen: Vec<Progress> = progress.try_iter().take(3).collect();
-        assert_eq!(
-            seen,
-            [Progress::Connected, Progress::Lost, Progress::Connected]
-        );
+        let seen: Vec<Connection> = progress.try_iter().take(3).collect();
+        assert_eq!(seen, [Connection::Made, Connection::Lost, Connection::Made]);
     }
 
     #[test]

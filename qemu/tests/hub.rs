@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use noonmark_contract::record::{Command, Event, EventRecord, Record, Topic};
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_qemu::hub::{Feed, FeedError, Hub};
 use noonmark_qemu::port::StatusPort;
+use noonmark_qemu::{Hub, Subscription, SubscriptionError};
 use tempfile::TempDir;
 
 /// A hub with the guest's end of its port.
-struct House {
+struct Fixture {
     hub: Hub,
     guest: UnixStream,
     socket: PathBuf,
@@ -24,12 +24,12 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
-fn house() -> House {
+fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("status.sock");
     let (guest, port) = UnixStream::pair().unwrap();
     let hub = Hub::start(port, UnixListener::bind(&socket).unwrap()).unwrap();
-    House {
+    Fixture {
         hub,
         guest,
         socket,
@@ -55,7 +55,7 @@ fn number(record: &Record) -> u64 {
     }
 }
 
-impl House {
+impl Fixture {
     fn guest_says(&self, record: &Record) {
         let mut line = serde_json::to_vec(record).unwrap();
         line.push(b'\n');
@@ -82,7 +82,7 @@ impl House {
     }
 }
 
-/// The next number that is not one of [`House::joined`]'s.
+/// The next number that is not one of [`Fixture::joined`]'s.
 fn next_number(mut next: impl FnMut() -> Record) -> u64 {
     loop {
         match number(&next()) {
@@ -92,8 +92,8 @@ fn next_number(mut next: impl FnMut() -> Record) -> u64 {
     }
 }
 
-fn next_in(feed: &Feed) -> u64 {
-    next_number(|| feed.next(soon()).unwrap())
+fn next_in(records: &Subscription) -> u64 {
+    next_number(|| records.next(soon()).unwrap())
 }
 
 fn next_at(port: &mut StatusPort) -> u64 {
@@ -102,14 +102,14 @@ fn next_at(port: &mut StatusPort) -> u64 {
 
 #[test]
 fn a_feed_and_all_subscribers_get_every_record() {
-    let house = house();
-    let feed = house.hub.feed();
-    let (mut one, mut two) = (house.joined(), house.joined());
+    let fixture = fixture();
+    let records = fixture.hub.subscribe();
+    let (mut one, mut two) = (fixture.joined(), fixture.joined());
     for seq in 1..=100 {
-        house.guest_says(&record(seq, "x"));
+        fixture.guest_says(&record(seq, "x"));
     }
     for seq in 1..=100 {
-        assert_eq!(next_in(&feed), seq);
+        assert_eq!(next_in(&records), seq);
         assert_eq!(next_at(&mut one), seq);
         assert_eq!(next_at(&mut two), seq);
     }
@@ -117,28 +117,28 @@ fn a_feed_and_all_subscribers_get_every_record() {
 
 #[test]
 fn what_is_no_record_is_counted_and_goes_to_nobody() {
-    let house = house();
-    let feed = house.hub.feed();
-    (&house.guest)
+    let fixture = fixture();
+    let records = fixture.hub.subscribe();
+    (&fixture.guest)
         .write_all(b"\xff\x00garbage\n{\"v\":1}\n")
         .unwrap();
-    (&house.guest).write_all(&vec![b'x'; 300_000]).unwrap();
-    (&house.guest).write_all(b"\n").unwrap();
-    house.guest_says(&record(7, "after it"));
-    assert_eq!(next_in(&feed), 7);
-    house.guest_says(&record(8, "counted by now"));
-    assert_eq!(next_in(&feed), 8);
-    assert_eq!(house.hub.garbage(), 3);
+    (&fixture.guest).write_all(&vec![b'x'; 300_000]).unwrap();
+    (&fixture.guest).write_all(b"\n").unwrap();
+    fixture.guest_says(&record(7, "after it"));
+    assert_eq!(next_in(&records), 7);
+    fixture.guest_says(&record(8, "counted by now"));
+    assert_eq!(next_in(&records), 8);
+    assert_eq!(fixture.hub.garbage(), 3);
 }
 
 #[test]
 fn a_subscriber_that_never_reads_is_dropped_and_the_others_miss_nothing() {
-    let house = house();
-    let sleeper = house.joined();
-    let mut reader = house.joined();
+    let fixture = fixture();
+    let sleeper = fixture.joined();
+    let mut reader = fixture.joined();
     let long = "x".repeat(10_000);
     for seq in 1..=200 {
-        house.guest_says(&record(seq, &long));
+        fixture.guest_says(&record(seq, &long));
         assert_eq!(next_at(&mut reader), seq);
     }
     // Two megabytes are more than the hub and the kernel keep for one who does not read.
@@ -149,15 +149,15 @@ fn a_subscriber_that_never_reads_is_dropped_and_the_others_miss_nothing() {
 
 #[test]
 fn commands_reach_the_guest_and_garbage_from_subscribers_does_not() {
-    let house = house();
-    let mut rude = UnixStream::connect(&house.socket).unwrap();
+    let fixture = fixture();
+    let mut rude = UnixStream::connect(&fixture.socket).unwrap();
     rude.write_all(b"\x00\x01\x02\nshut down!\n{\"get\":\"status\"}\n")
         .unwrap();
-    let mut from_host = BufReader::new(&house.guest);
+    let mut from_host = BufReader::new(&fixture.guest);
     let mut line = String::new();
     from_host.read_line(&mut line).unwrap();
     assert_eq!(line, "{\"get\":\"status\"}\n");
-    house.hub.send(&Command::Kick(true)).unwrap();
+    fixture.hub.send(&Command::Kick(true)).unwrap();
     line.clear();
     from_host.read_line(&mut line).unwrap();
     assert_eq!(line, "{\"kick\":true}\n");
@@ -165,34 +165,37 @@ fn commands_reach_the_guest_and_garbage_from_subscribers_does_not() {
 
 #[test]
 fn a_guest_that_never_reads_holds_nobody() {
-    let house = house();
-    let feed = house.hub.feed();
+    let fixture = fixture();
+    let records = fixture.hub.subscribe();
     for _ in 0..100_000 {
-        house.hub.send(&Command::Get(Topic::Status)).unwrap();
+        fixture.hub.send(&Command::Get(Topic::Status)).unwrap();
     }
-    house.guest_says(&record(5, "still here"));
-    assert_eq!(next_in(&feed), 5);
+    fixture.guest_says(&record(5, "still here"));
+    assert_eq!(next_in(&records), 5);
 }
 
 #[test]
 fn the_end_of_the_port_ends_feeds_and_subscribers_after_the_last_record() {
-    let house = house();
-    let feed = house.hub.feed();
-    let mut subscriber = house.joined();
-    house.guest_says(&record(9, "last words"));
-    drop(house.guest);
-    assert_eq!(next_in(&feed), 9);
-    assert_eq!(feed.next(soon()), Err(FeedError::Closed));
+    let fixture = fixture();
+    let records = fixture.hub.subscribe();
+    let mut subscriber = fixture.joined();
+    fixture.guest_says(&record(9, "last words"));
+    drop(fixture.guest);
+    assert_eq!(next_in(&records), 9);
+    assert_eq!(records.next(soon()), Err(SubscriptionError::Closed));
     assert_eq!(next_at(&mut subscriber), 9);
     assert!(subscriber.next(soon()).is_err());
-    assert_eq!(house.hub.feed().next(soon()), Err(FeedError::Closed));
+    assert_eq!(
+        fixture.hub.subscribe().next(soon()),
+        Err(SubscriptionError::Closed)
+    );
 }
 
 #[test]
 fn a_dropped_hub_closes_its_end_at_once() {
-    let house = house();
-    let mut guest = house.guest;
+    let fixture = fixture();
+    let mut guest = fixture.guest;
     let waiting = thread::spawn(move || guest.read(&mut [0; 1]).unwrap());
-    drop(house.hub);
+    drop(fixture.hub);
     assert_eq!(waiting.join().unwrap(), 0);
 }

@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 use guest::Ending;
 use libtest_mimic::{Arguments, Failed, Trial};
-use noonmark_qemu::vm::machine::Machine;
-use noonmark_qemu::{program::Qemu, signals};
+use noonmark_qemu::{Machine, Qemu, signals};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How often each signal is sent; more for a soak: `NOONMARK_ROUNDS=500`.

@@ -9,11 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use guest::{Ending, config, qemu};
-use noonmark_qemu::registry;
-use noonmark_qemu::vm::config::{Boot, Config};
-use noonmark_qemu::vm::death::Cause;
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Boot, Config, ExitCause, Machine, MachineError, registry};
 use tempfile::TempDir;
 
 /// Machines run one at a time: several would only slow each other down.
@@ -47,27 +43,43 @@ fn await_console(machine: &Machine, text: &str) {
     }
 }
 
-/// Runs a guest to its end and returns what it died of.
-fn death_of(text: &str, ending: Ending) -> Option<(Cause, String)> {
-    let qemu = qemu("a machine's end")?;
+/// A running machine with what must outlive it.
+struct Running {
+    machine: Machine,
+    _directory: TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Starts a guest that prints `text`; none where there is no QEMU to run it.
+fn start(test: &str, text: &str, ending: Ending) -> Option<Running> {
+    let qemu = qemu(test)?;
+    let alone = alone();
     let directory = scratch();
-    let mut machine = Machine::start(&qemu, config(directory.path(), text, ending)).unwrap();
-    let feed = machine.feed();
-    match machine.record(&feed, "a record", soon()) {
-        Err(MachineError::Died(death)) => Some((death.cause.clone(), death.to_string())),
-        other => panic!("expected a death, got {other:?}"),
+    let machine = Machine::start(&qemu, config(directory.path(), text, ending)).unwrap();
+    Some(Running {
+        machine,
+        _directory: directory,
+        _alone: alone,
+    })
+}
+
+/// Runs a guest to its end and returns why it ended.
+fn exit_of(text: &str, ending: Ending) -> Option<(ExitCause, String)> {
+    let mut running = start("a machine's end", text, ending)?;
+    let records = running.machine.subscribe();
+    match running.machine.record(&records, "a record", soon()) {
+        Err(MachineError::Exited(exit)) => Some((exit.cause.clone(), exit.to_string())),
+        other => panic!("expected an exit, got {other:?}"),
     }
 }
 
 #[test]
 fn a_machine_is_listed_while_it_runs_and_leaves_nothing_when_dropped() {
-    let Some(qemu) = qemu("a machine leaves nothing when dropped") else {
+    let test = "a machine leaves nothing when dropped";
+    let Some(running) = start(test, "hello from the guest\n", Ending::Halt) else {
         return;
     };
-    let _alone = alone();
-    let directory = scratch();
-    let config = config(directory.path(), "hello from the guest\n", Ending::Halt);
-    let mut machine = Machine::start(&qemu, config).unwrap();
+    let mut machine = running.machine;
     assert!(machine.qmp().query_status(soon()).unwrap().running);
     await_console(&machine, "hello from the guest");
 
@@ -85,14 +97,10 @@ fn a_machine_is_listed_while_it_runs_and_leaves_nothing_when_dropped() {
 
 #[test]
 fn a_machine_stops_and_runs_on_at_the_monitor_s_word() {
-    let Some(qemu) = qemu("stop and cont") else {
+    let Some(mut running) = start("stop and cont", "", Ending::Halt) else {
         return;
     };
-    let _alone = alone();
-    let directory = scratch();
-    let config = config(directory.path(), "", Ending::Halt);
-    let mut machine = Machine::start(&qemu, config).unwrap();
-    let qmp = machine.qmp();
+    let qmp = running.machine.qmp();
     qmp.stop(soon()).unwrap();
     assert_eq!(qmp.query_status(soon()).unwrap().status, "paused");
     qmp.cont(soon()).unwrap();
@@ -103,42 +111,37 @@ fn a_machine_stops_and_runs_on_at_the_monitor_s_word() {
 
 #[test]
 fn a_guest_that_turns_itself_off_is_told_from_one_that_resets() {
-    let _alone = alone();
-    let Some((cause, text)) = death_of("PID 1 is out of options\n", Ending::PowerOff) else {
+    let Some((cause, text)) = exit_of("PID 1 is out of options\n", Ending::PowerOff) else {
         return;
     };
-    assert_eq!(cause, Cause::PoweredOff);
+    assert_eq!(cause, ExitCause::PoweredOff);
     assert!(text.contains("| PID 1 is out of options"), "{text}");
-    let (cause, _) = death_of("", Ending::Reset).unwrap();
-    assert_eq!(cause, Cause::Rebooted);
+    let (cause, _) = exit_of("", Ending::Reset).unwrap();
+    assert_eq!(cause, ExitCause::Rebooted);
 }
 
 #[test]
 fn a_kernel_s_panic_is_noticed_whether_or_not_it_ends_the_machine() {
-    let _alone = alone();
     let panic = "Kernel panic - not syncing: Attempted to kill init!\n";
-    let Some((cause, text)) = death_of(panic, Ending::Reset) else {
+    let Some((cause, text)) = exit_of(panic, Ending::Reset) else {
         return;
     };
-    assert_eq!(cause, Cause::KernelPanic);
+    assert_eq!(cause, ExitCause::KernelPanic);
     assert!(text.contains("Attempted to kill init"), "{text}");
-    let (cause, _) = death_of(panic, Ending::Halt).unwrap();
-    assert_eq!(cause, Cause::KernelPanic);
+    let (cause, _) = exit_of(panic, Ending::Halt).unwrap();
+    assert_eq!(cause, ExitCause::KernelPanic);
 }
 
 #[test]
 fn a_silent_guest_ends_in_a_deadline_that_says_what_did_not_come() {
-    let Some(qemu) = qemu("a silent guest") else {
+    let Some(running) = start("a silent guest", "stuck here\n", Ending::Halt) else {
         return;
     };
-    let _alone = alone();
-    let directory = scratch();
-    let config = config(directory.path(), "stuck here\n", Ending::Halt);
-    let mut machine = Machine::start(&qemu, config).unwrap();
+    let mut machine = running.machine;
     await_console(&machine, "stuck here");
-    let feed = machine.feed();
+    let records = machine.subscribe();
     let error = machine
-        .record(&feed, "the first record", Instant::now())
+        .record(&records, "the first record", Instant::now())
         .unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, MachineError::Deadline { .. }), "{text}");

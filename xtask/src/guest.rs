@@ -15,13 +15,7 @@ use noonmark_contract::record::{Record, Status};
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL, MANIFEST};
 use noonmark_image::hash::Sha256Hex;
 use noonmark_lab::report::evidence::Evidence;
-use noonmark_qemu::hub::Feed;
-use noonmark_qemu::program::Qemu;
-use noonmark_qemu::signals;
-use noonmark_qemu::vm::config::Boot;
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::Machine;
-use noonmark_qemu::vm::power::PowerOff;
+use noonmark_qemu::{Boot, Machine, MachineError, PowerOff, Qemu, Subscription, signals};
 
 use crate::status::text;
 
@@ -34,15 +28,8 @@ const POLL: Duration = Duration::from_millis(250);
 ///
 /// The image has no readable command line.
 pub fn direct_boot(image: &Image) -> Result<Boot> {
-    let cmdline = image.folder.join(CMDLINE);
-    Ok(Boot::Direct {
-        kernel: image.folder.join(KERNEL),
-        initrd: image.folder.join(INITRD),
-        cmdline: fs::read_to_string(&cmdline)
-            .with_context(|| format!("cannot read {}", cmdline.display()))?
-            .trim_end()
-            .to_owned(),
-    })
+    let file = |name: &str| image.folder.join(name);
+    Ok(Boot::direct(file(KERNEL), file(INITRD), &file(CMDLINE))?)
 }
 
 /// Hashes the QEMU that runs and the image that it boots directly, for a report.
@@ -67,8 +54,8 @@ pub fn evidence(qemu: &Qemu, image: &Image) -> Result<Evidence> {
 /// # Errors
 ///
 /// The guest or its QEMU died, or the guest's clock is not right in time.
-pub fn wait_synced(machine: &mut Machine, feed: &Feed) -> Result<Status> {
-    let status = machine.wait_synced(feed, |record| {
+pub fn wait_synced(machine: &mut Machine, records: &Subscription) -> Result<Status> {
+    let status = machine.wait_synced(records, |record| {
         if let Record::Event(event) = record {
             progress::note(event.event.to_string());
         }
@@ -81,15 +68,15 @@ pub fn wait_synced(machine: &mut Machine, feed: &Feed) -> Result<Status> {
 /// # Errors
 ///
 /// The guest or its QEMU died.
-pub fn watch(machine: &mut Machine, feed: &Feed, first: &Status) -> Result<()> {
+pub fn watch(machine: &mut Machine, records: &Subscription, first: &Status) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
-    let _soft = signals::soften(move || asked.store(true, Ordering::Relaxed));
+    let _soft = signals::on_first_signal(move || asked.store(true, Ordering::Relaxed));
     progress::note("Ctrl-C powers the guest off");
     let live = progress::live(text::line(first, None));
     let mut last = None;
     while !stop.load(Ordering::Relaxed) {
-        match machine.record(feed, "the next status record", Instant::now() + POLL) {
+        match machine.record(records, "the next status record", Instant::now() + POLL) {
             Ok(Record::Status(status)) => live.update(text::line(&status, last.as_deref())),
             Ok(Record::Event(event)) => {
                 let event = event.event.to_string();

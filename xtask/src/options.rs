@@ -14,8 +14,7 @@ use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
 use noonmark_image::spec::VmSpec;
 use noonmark_qemu::accel::{self, Choice, Decision};
-use noonmark_qemu::program::Qemu;
-use noonmark_qemu::vm::config::{Boot, Config, Rtc};
+use noonmark_qemu::{Boot, Config, Qemu};
 
 /// The image's description.
 #[derive(Clone, Debug, Args)]
@@ -74,15 +73,9 @@ impl Host {
     /// A machine with the time channel and no further device, whose RTC is right.
     pub fn machine(&self, name: &str, size: &VmSpec, boot: Boot) -> Config {
         Config {
-            name: name.to_owned(),
-            accelerator: self.decision.accelerator,
             vcpus: size.vcpus,
             memory_mib: size.memory_mib,
-            boot,
-            rtc: Rtc::HostUtc,
-            time_channel: true,
-            test_port: false,
-            devices: Vec::new(),
+            ..Config::new(name, self.decision.accelerator, boot)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -12,35 +12,49 @@ use noonmark_contract::{channel, record, testport};
 use crate::accel::Accelerator;
 
 use super::config::{Boot, Config, Device, Forward, Rtc};
-use super::hotplug;
+use super::nic;
 
 /// The sockets that QEMU connects to, and the files that belong to one run.
-#[derive(Clone, Copy, Debug)]
-pub struct Endpoints<'a> {
+#[derive(Clone, Debug)]
+pub struct Endpoints {
     /// The monitor.
-    pub qmp: &'a Path,
+    pub qmp: PathBuf,
     /// The status port.
-    pub status: &'a Path,
+    pub status: PathBuf,
     /// The time channel.
-    pub time: &'a Path,
+    pub time: PathBuf,
     /// The test port.
-    pub test: &'a Path,
+    pub test: PathBuf,
     /// The firmware's variables, a copy that QEMU may write to.
-    pub vars: &'a Path,
+    pub vars: PathBuf,
+}
+
+impl Endpoints {
+    /// Those in `folder`, by names that a runtime directory's sockets may have.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        Self {
+            qmp: folder.join("qemu-qmp"),
+            status: folder.join("qemu-status"),
+            time: folder.join("qemu-time"),
+            test: folder.join("qemu-test"),
+            vars: folder.join("vars.fd"),
+        }
+    }
 }
 
 /// The time channel's name among QEMU's character devices.
-pub const TIME_CHARDEV: &str = "time";
+pub(super) const TIME_CHARDEV: &str = "time";
 
 /// Everything after the program's name.
 #[must_use]
-pub fn argv(config: &Config, endpoints: &Endpoints<'_>) -> Vec<OsString> {
+pub fn argv(config: &Config, endpoints: &Endpoints) -> Vec<OsString> {
     let mut argv = Argv::default();
     machine(&mut argv, config);
     console(&mut argv);
-    monitor(&mut argv, endpoints.qmp);
+    monitor(&mut argv, &endpoints.qmp);
     ports(&mut argv, config, endpoints);
-    boot(&mut argv, &config.boot, endpoints.vars);
+    boot(&mut argv, &config.boot, &endpoints.vars);
     for (index, device) in config.devices.iter().enumerate() {
         extra_device(&mut argv, device, index);
     }
@@ -49,7 +63,7 @@ pub fn argv(config: &Config, endpoints: &Endpoints<'_>) -> Vec<OsString> {
 
 /// What is added for a QEMU that takes over a machine: it waits to be told where its state comes
 /// from, by which time it listens, and nobody has to poll for a socket's file.
-pub fn incoming() -> [OsString; 2] {
+pub(super) fn incoming() -> [OsString; 2] {
     ["-incoming".into(), "defer".into()]
 }
 
@@ -104,14 +118,14 @@ fn monitor(argv: &mut Argv, qmp: &Path) {
     argv.pair("-mon", "chardev=qmp,mode=control");
 }
 
-fn ports(argv: &mut Argv, config: &Config, endpoints: &Endpoints<'_>) {
+fn ports(argv: &mut Argv, config: &Config, endpoints: &Endpoints) {
     argv.pair("-device", "virtio-serial-pci,id=ports");
-    argv.port("status", endpoints.status, record::PORT, 1);
+    argv.port("status", &endpoints.status, record::PORT, 1);
     if config.time_channel {
-        argv.port(TIME_CHARDEV, endpoints.time, channel::PORT, 2);
+        argv.port(TIME_CHARDEV, &endpoints.time, channel::PORT, 2);
     }
     if config.test_port {
-        argv.port("test", endpoints.test, testport::PORT, 3);
+        argv.port("test", &endpoints.test, testport::PORT, 3);
     }
 }
 
@@ -142,7 +156,7 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
         // A root port of its own, since what sits on the root complex cannot be unplugged.
         Device::NicSlot => argv.pair(
             "-device",
-            format!("pcie-root-port,id={},chassis={}", hotplug::SLOT, index + 1),
+            format!("pcie-root-port,id={},chassis={}", nic::SLOT, index + 1),
         ),
         Device::Net { forwards } => {
             let mut network = format!("user,id=net{index},ipv6=off");
@@ -243,31 +257,25 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
+        let boot = Boot::Direct {
+            kernel: "/i/kernel".into(),
+            initrd: "/i/initrd".into(),
+            cmdline: "console=ttyS0 panic=-1".into(),
+        };
         Config {
-            name: "test".into(),
-            accelerator: Accelerator::Tcg,
-            vcpus: 2,
-            memory_mib: 256,
-            boot: Boot::Direct {
-                kernel: "/i/kernel".into(),
-                initrd: "/i/initrd".into(),
-                cmdline: "console=ttyS0 panic=-1".into(),
-            },
-            rtc: Rtc::HostUtc,
-            time_channel: true,
             test_port: true,
-            devices: vec![],
+            ..Config::new("test", Accelerator::Tcg, boot)
         }
     }
 
     /// One line for each flag with its value.
     fn dump(config: &Config) -> String {
         let endpoints = Endpoints {
-            qmp: Path::new("/r/qmp"),
-            status: Path::new("/r/status"),
-            time: Path::new("/r/time"),
-            test: Path::new("/r/test"),
-            vars: Path::new("/r/vars"),
+            qmp: "/r/qmp".into(),
+            status: "/r/status".into(),
+            time: "/r/time".into(),
+            test: "/r/test".into(),
+            vars: "/r/vars".into(),
         };
         let mut text = String::new();
         for word in argv(config, &endpoints) {

@@ -1,13 +1,14 @@
-//! What a machine is made of: the input of [`crate::vm::argv`].
+//! What a machine is made of.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use noonmark_contract::units::Utc;
 use thiserror::Error;
 
 use crate::accel::Accelerator;
+use crate::file_error::FileError;
 
 /// One virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,25 @@ pub struct Config {
     pub test_port: bool,
     /// Further devices.
     pub devices: Vec<Device>,
+}
+
+impl Config {
+    /// A machine that boots an image: two processors, 256 MiB, the host's UTC in its battery-backed
+    /// clock, an answer on the time channel, and nothing else.
+    #[must_use]
+    pub fn new(name: impl Into<String>, accelerator: Accelerator, boot: Boot) -> Self {
+        Self {
+            name: name.into(),
+            accelerator,
+            vcpus: 2,
+            memory_mib: 256,
+            boot,
+            rtc: Rtc::HostUtc,
+            time_channel: true,
+            test_port: false,
+            devices: Vec::new(),
+        }
+    }
 }
 
 /// What a machine boots.
@@ -55,6 +75,21 @@ pub enum Boot {
     },
 }
 
+impl Boot {
+    /// Has QEMU load kernel and initrd, with the command line that is in the file `cmdline`.
+    ///
+    /// # Errors
+    /// Where that file can't be read.
+    pub fn direct(kernel: PathBuf, initrd: PathBuf, cmdline: &Path) -> Result<Self, FileError> {
+        let text = fs::read_to_string(cmdline).map_err(FileError::of("read", cmdline))?;
+        Ok(Self::Direct {
+            kernel,
+            initrd,
+            cmdline: text.trim_end().to_owned(),
+        })
+    }
+}
+
 /// What the machine's battery-backed clock says at power-on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rtc {
@@ -75,7 +110,7 @@ pub enum Device {
     },
     /// A VMClock page, whose disruption marker moves when the machine is restored.
     VmClock,
-    /// An empty slot that a NIC with a PHC of its own can be plugged into: [`super::hotplug`].
+    /// An empty slot that a NIC with a PHC of its own can be plugged into: [`Machine::plug_nic`](crate::Machine::plug_nic).
     NicSlot,
     /// A virtio NIC in a network of QEMU's own, in which the host is 10.0.2.2 and hands out
     /// addresses; nothing outside reaches the guest but what is forwarded.
@@ -129,60 +164,5 @@ impl FromStr for Forward {
             (Some(host), Some(guest)) => Ok(Self { host, guest }),
             _ => Err(BadForward),
         }
-    }
-}
-
-/// How long to wait for what; emulation gets more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    factor: u32,
-}
-
-impl Patience {
-    /// The patience that suits an accelerator.
-    #[must_use]
-    pub fn new(accelerator: Accelerator) -> Self {
-        Self {
-            factor: match accelerator {
-                Accelerator::Kvm => 1,
-                Accelerator::Tcg => 4,
-            },
-        }
-    }
-
-    /// From QEMU's start to its QMP greeting.
-    #[must_use]
-    pub fn start(self) -> Duration {
-        Duration::from_secs(10) * self.factor
-    }
-
-    /// From QEMU's start to the first record on the status port.
-    #[must_use]
-    pub fn boot(self) -> Duration {
-        Duration::from_secs(30) * self.factor
-    }
-
-    /// From the first record to the first sync.
-    #[must_use]
-    pub fn sync(self) -> Duration {
-        Duration::from_secs(10) * self.factor
-    }
-
-    /// For one answer to a command.
-    #[must_use]
-    pub fn answer(self) -> Duration {
-        Duration::from_secs(5) * self.factor
-    }
-
-    /// From a fault to the clock's being right again, as seen in the guest.
-    #[must_use]
-    pub fn recovery(self) -> Duration {
-        Duration::from_secs(5) * self.factor
-    }
-
-    /// From a power-off's request to QEMU's end.
-    #[must_use]
-    pub fn shutdown(self) -> Duration {
-        Duration::from_secs(5) * self.factor
     }
 }

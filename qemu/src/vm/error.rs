@@ -2,41 +2,34 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::accel::Accelerator;
+use crate::file_error::FileError;
 use crate::port::PortError;
 use crate::qmp::QmpError;
+use crate::runtime_dir::RuntimeDirError;
 
-use super::death::{Cause, Death, write_tail};
-use super::rundir::RunDirError;
+use super::exit::{Exit, ExitCause, write_tail};
 
 /// Why a machine did not start, did not answer, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// There is no place for its sockets.
     #[error(transparent)]
-    RunDir(#[from] RunDirError),
+    RuntimeDir(#[from] RuntimeDirError),
     /// One of its files.
-    #[error("cannot {deed} {}: {source}", path.display())]
-    File {
-        /// What was being done.
-        deed: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The process could not be started at all.
     #[error("cannot start QEMU through `setpriv` (package util-linux): {0}")]
     Spawn(io::Error),
     /// This host refused a thread, a pipe, a socket.
     #[error("the host is out of something that a machine needs: {0}")]
     Host(io::Error),
-    /// QEMU ended before it had connected.
+    /// QEMU exited before it had connected.
     #[error("QEMU did not start: {0}")]
-    Refused(Cause),
+    Refused(ExitCause),
     /// QEMU did not connect in time.
     #[error(
         "QEMU was started but its monitor did not connect in time; is the host overloaded? QEMU \
@@ -52,11 +45,11 @@ pub enum MachineError {
     /// A port.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// It could not be moved to another QEMU.
-    #[error("cannot {deed}: {why}")]
-    Moving {
+    /// It could not be migrated to another QEMU.
+    #[error("cannot {action}: {why}")]
+    Migration {
         /// What was being done.
-        deed: &'static str,
+        action: &'static str,
         /// Why not.
         why: String,
     },
@@ -77,7 +70,7 @@ pub enum MachineError {
     },
     /// The machine ended, or can't go on.
     #[error("{0}")]
-    Died(Box<Death>),
+    Exited(Box<Exit>),
 }
 
 struct DeadlineText<'a> {

@@ -7,22 +7,22 @@ use noonmark_contract::record::{Command, Record, State, Status};
 use noonmark_contract::testport::{Answer, Query, Request};
 use noonmark_contract::units::Utc;
 
-use crate::hub::{Feed, FeedError, Hub};
+use crate::console::Sink;
+use crate::hub::{Hub, Subscription, SubscriptionError};
 use crate::lines::ReadError;
-use crate::manner::Manner;
 use crate::port::{PortError, TestPort};
 use crate::program::Qemu;
 use crate::qmp::Qmp;
 use crate::registry::STATUS_SOCKET;
-use crate::time_server::TimeServer;
+use crate::runtime_dir::RuntimeDir;
+use crate::time_server::{Behaviour, TimeServer};
 
-use super::birth::{self, Begin, Running};
-use super::config::{Config, Patience};
-use super::console::Follower;
-use super::death::{Cause, Death, Evidence, KERNEL_PANIC, TAIL_LINES};
+use super::config::Config;
 use super::error::MachineError;
-use super::moving;
-use super::rundir::RunDir;
+use super::exit::TAIL_LINES;
+use super::instance::Instance;
+use super::spawn::{self, Ports, Spawned, Start};
+use super::timeouts::Timeouts;
 
 /// How often a wait looks whether the machine is still well.
 const HEALTH_CHECK: Duration = Duration::from_millis(200);
@@ -31,14 +31,15 @@ const HEALTH_CHECK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Machine {
     // Fields are dropped in this order: QEMU first, which ends what reads from it.
-    pub(super) running: Running,
+    pub(super) instance: Instance,
+    pub(super) ports: Ports,
     pub(super) hub: Hub,
     pub(super) program: Qemu,
     config: Config,
-    patience: Patience,
-    /// How many QEMUs it has run in.
-    pub(super) moves: u32,
-    pub(super) directory: RunDir,
+    timeouts: Timeouts,
+    /// How often it was migrated to another QEMU.
+    pub(super) migrations: u32,
+    pub(super) directory: RuntimeDir,
 }
 
 /// Whether PID 1 is told that the machine has been resumed.
@@ -56,18 +57,23 @@ impl Machine {
     /// # Errors
     /// Where a file is missing, QEMU refuses to start, or it does not connect in time.
     pub fn start(qemu: &Qemu, config: Config) -> Result<Self, MachineError> {
-        let patience = Patience::new(config.accelerator);
-        let directory = RunDir::create()?;
-        let subscribers = birth::listen(&directory.join(STATUS_SOCKET))?;
-        let (running, status) = birth::bear(qemu, &config, patience, &directory, Begin::Boot)?;
+        let timeouts = Timeouts::new(config.accelerator);
+        let directory = RuntimeDir::create()?;
+        let subscribers = spawn::listen(&directory.join(STATUS_SOCKET))?;
+        let Spawned {
+            instance,
+            ports,
+            status,
+        } = spawn::spawn(qemu, &config, timeouts, &directory, Start::Boot)?;
         let hub = Hub::start(status, subscribers).map_err(MachineError::Host)?;
         Ok(Self {
-            running,
+            instance,
+            ports,
             hub,
             program: qemu.clone(),
             config,
-            patience,
-            moves: 0,
+            timeouts,
+            migrations: 0,
             directory,
         })
     }
@@ -76,9 +82,9 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::start`].
-    pub fn start_over(&mut self, config: Config) -> Result<(), MachineError> {
+    pub fn restart_with(&mut self, config: Config) -> Result<(), MachineError> {
         // Two machines at once would starve each other.
-        self.running.process.kill();
+        self.instance.process.kill();
         *self = Self::start(&self.program.clone(), config)?;
         Ok(())
     }
@@ -91,14 +97,14 @@ impl Machine {
 
     /// How long to wait for what.
     #[must_use]
-    pub fn patience(&self) -> Patience {
-        self.patience
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
     }
 
     /// When QEMU was started.
     #[must_use]
     pub fn started(&self) -> Instant {
-        self.running.started
+        self.instance.started
     }
 
     /// Its run directory.
@@ -110,35 +116,35 @@ impl Machine {
     /// QEMU's process number.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.running.process.pid()
+        self.instance.process.pid()
     }
 
     /// Its monitor.
     pub fn qmp(&mut self) -> &mut Qmp {
-        &mut self.running.qmp
+        &mut self.instance.qmp
     }
 
     /// QEMU's version, as its monitor says it.
     #[must_use]
     pub fn qemu_version(&self) -> &str {
-        self.running.qmp.version()
+        self.instance.qmp.version()
     }
 
     /// The console's last lines, at most `count`.
     #[must_use]
     pub fn console_tail(&self, count: usize) -> Vec<String> {
-        self.running.console.tail(count)
+        self.instance.console.tail(count)
     }
 
-    /// Hands `follower` the console's output, what there was so far first.
-    pub fn follow_console(&self, follower: Follower) {
-        self.running.console.follow(follower);
+    /// Hands `sink` the console's output, what there was so far first.
+    pub fn follow_console(&self, sink: Sink) {
+        self.instance.console.follow(sink);
     }
 
     /// A subscription of the status port, from the next record on.
     #[must_use]
-    pub fn feed(&self) -> Feed {
-        self.hub.feed()
+    pub fn subscribe(&self) -> Subscription {
+        self.hub.subscribe()
     }
 
     /// Sends a command to PID 1.
@@ -154,8 +160,8 @@ impl Machine {
     /// # Errors
     /// Where QEMU refuses, or does not answer in time.
     pub fn pause(&mut self) -> Result<(), MachineError> {
-        let deadline = Instant::now() + self.patience.answer();
-        Ok(self.running.qmp.stop(deadline)?)
+        let deadline = Instant::now() + self.timeouts.answer();
+        Ok(self.instance.qmp.stop(deadline)?)
     }
 
     /// Lets the machine's processors run on. Gives the instant at which QEMU says that it did that,
@@ -171,27 +177,27 @@ impl Machine {
         if kick == Kick::Sent {
             self.send(&Command::Kick(true))?;
         }
-        let deadline = Instant::now() + self.patience.answer();
-        self.running.qmp.forget("RESUME");
-        self.running.qmp.cont(deadline)?;
-        moving::resumed(&mut self.running.qmp, deadline)
+        let deadline = Instant::now() + self.timeouts.answer();
+        self.instance.qmp.forget("RESUME");
+        self.instance.qmp.cont(deadline)?;
+        self.instance.wait_resumed(deadline)
     }
 
-    /// The next record of `feed`.
+    /// The next record of `subscription`.
     ///
     /// # Errors
-    /// [`MachineError::Deadline`], and [`MachineError::Died`] as soon as the machine is not well.
+    /// [`MachineError::Deadline`], and [`MachineError::Exited`] as soon as the machine is not well.
     pub fn record(
         &mut self,
-        feed: &Feed,
+        subscription: &Subscription,
         awaited: &'static str,
         deadline: Instant,
     ) -> Result<Record, MachineError> {
         loop {
-            match feed.next(deadline.min(Instant::now() + HEALTH_CHECK)) {
+            match subscription.next(deadline.min(Instant::now() + HEALTH_CHECK)) {
                 Ok(record) => return Ok(record),
-                Err(FeedError::Closed) => return Err(self.ended()),
-                Err(FeedError::Timeout) => self.check(awaited, deadline)?,
+                Err(SubscriptionError::Closed) => return Err(self.instance.exit_error()),
+                Err(SubscriptionError::Timeout) => self.check(awaited, deadline)?,
             }
         }
     }
@@ -199,21 +205,21 @@ impl Machine {
     /// Waits for the first status record whose clock is synced, passing each record to `each`.
     ///
     /// # Errors
-    /// As [`Machine::record`]; the deadlines are those of [`Patience`].
+    /// As [`Machine::record`]; the deadlines are those of [`Timeouts`].
     pub fn wait_synced(
         &mut self,
-        feed: &Feed,
+        subscription: &Subscription,
         mut each: impl FnMut(&Record),
     ) -> Result<Status, MachineError> {
         let mut awaited = "the first record on the status port";
-        let mut deadline = self.running.started + self.patience.boot();
+        let mut deadline = self.instance.started + self.timeouts.boot();
         let mut seen = false;
         loop {
-            let record = self.record(feed, awaited, deadline)?;
+            let record = self.record(subscription, awaited, deadline)?;
             if !seen {
                 seen = true;
                 awaited = "the first sync of the guest's clock";
-                deadline = Instant::now() + self.patience.sync();
+                deadline = Instant::now() + self.timeouts.sync();
             }
             each(&record);
             match record {
@@ -241,7 +247,7 @@ impl Machine {
 
     /// Closes the time channel, as a host does that stops serving it.
     pub fn close_time_channel(&mut self) {
-        self.running.time = None;
+        self.ports.time = None;
     }
 
     /// Connects the time channel again after [`Machine::close_time_channel`].
@@ -249,16 +255,16 @@ impl Machine {
     /// # Errors
     /// Where QEMU does not connect.
     pub fn open_time_channel(&mut self) -> Result<(), MachineError> {
-        let deadline = Instant::now() + self.patience.answer();
-        let stream = birth::connect_time(&mut self.running, &self.directory, deadline)?;
-        self.running.time = Some(TimeServer::start(stream).map_err(MachineError::Host)?);
+        let deadline = Instant::now() + self.timeouts.answer();
+        let stream = spawn::connect_time(&mut self.instance, &self.directory, deadline)?;
+        self.ports.time = Some(TimeServer::start(stream).map_err(MachineError::Host)?);
         Ok(())
     }
 
-    /// Makes the host answer on the time channel in this manner.
-    pub fn set_time_manner(&mut self, manner: Manner) {
-        if let Some(time) = &self.running.time {
-            time.set_manner(manner);
+    /// Makes the host answer on the time channel in this way from the next request on.
+    pub fn set_time_server_behaviour(&mut self, behaviour: Behaviour) {
+        if let Some(time) = &self.ports.time {
+            time.set_behaviour(behaviour);
         }
     }
 
@@ -276,71 +282,29 @@ impl Machine {
             match self.test_port()?.next(slice) {
                 Ok(answer) => return Ok(answer),
                 Err(PortError::Read(ReadError::Timeout)) => self.check(awaited, deadline)?,
-                Err(PortError::Read(ReadError::Closed)) => return Err(self.ended()),
+                Err(PortError::Read(ReadError::Closed)) => return Err(self.instance.exit_error()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
     fn test_port(&mut self) -> Result<&mut TestPort, MachineError> {
-        self.running.test.as_mut().ok_or(MachineError::NoTestPort)
+        self.ports.test.as_mut().ok_or(MachineError::NoTestPort)
     }
 
     /// Fails where the machine is not well, or the deadline for `awaited` has passed.
     fn check(&mut self, awaited: &'static str, deadline: Instant) -> Result<(), MachineError> {
-        if let Some(death) = self.death() {
-            return Err(MachineError::Died(Box::new(death)));
+        if let Some(exit) = self.instance.exit() {
+            return Err(MachineError::Exited(Box::new(exit)));
         }
         if Instant::now() < deadline {
             return Ok(());
         }
         Err(MachineError::Deadline {
             awaited,
-            after: self.running.started.elapsed(),
+            after: self.instance.started.elapsed(),
             accelerator: self.config.accelerator,
-            console: self.running.console.tail(TAIL_LINES),
-        })
-    }
-
-    /// The error for a machine whose ports are closed.
-    pub(super) fn ended(&mut self) -> MachineError {
-        // The ports close a moment before the process is reaped.
-        let _ = self
-            .running
-            .process
-            .wait(Instant::now() + Duration::from_secs(5));
-        let death = self.death().unwrap_or_else(|| Death {
-            cause: Cause::Ended,
-            console: self.running.console.tail(TAIL_LINES),
-        });
-        MachineError::Died(Box::new(death))
-    }
-
-    /// Why the machine is not well; none where it seems to be.
-    fn death(&mut self) -> Option<Death> {
-        let exit = self.running.process.exit();
-        let mut shutdown = None;
-        if exit.is_some() {
-            self.running.console.finish();
-            self.running.stderr.finish();
-            let event = self
-                .running
-                .qmp
-                .wait_event("SHUTDOWN", Instant::now() + HEALTH_CHECK);
-            shutdown = event
-                .ok()
-                .and_then(|event| event.data["reason"].as_str().map(str::to_owned));
-        }
-        let cause = Evidence {
-            exit,
-            shutdown: shutdown.as_deref(),
-            stderr: &self.running.stderr.tail(TAIL_LINES).join("\n"),
-            panicked: self.running.console.contains(KERNEL_PANIC),
-        }
-        .cause()?;
-        Some(Death {
-            cause,
-            console: self.running.console.tail(TAIL_LINES),
+            console: self.instance.console.tail(TAIL_LINES),
         })
     }
 }

@@ -6,8 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use noonmark_qemu::accel::Accelerator;
-use noonmark_qemu::program::Qemu;
-use noonmark_qemu::vm::config::{Boot, Config, Rtc};
+use noonmark_qemu::{Boot, Config, Qemu};
 
 /// What the guest does after it has printed.
 #[derive(Clone, Copy, Debug)]
@@ -69,20 +68,16 @@ pub fn config(directory: &Path, text: &str, ending: Ending) -> Config {
     let initrd = directory.join("initrd");
     fs::write(&kernel_path, kernel(text, ending)).unwrap();
     fs::write(&initrd, b"nothing").unwrap();
+    let boot = Boot::Direct {
+        kernel: kernel_path,
+        initrd,
+        cmdline: String::new(),
+    };
     Config {
-        name: "smallest".to_owned(),
-        accelerator: Accelerator::Tcg,
         vcpus: 1,
         memory_mib: 32,
-        boot: Boot::Direct {
-            kernel: kernel_path,
-            initrd,
-            cmdline: String::new(),
-        },
-        rtc: Rtc::HostUtc,
-        time_channel: true,
         test_port: true,
-        devices: Vec::new(),
+        ..Config::new("smallest", Accelerator::Tcg, boot)
     }
 }
 

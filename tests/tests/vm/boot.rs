@@ -7,8 +7,7 @@ use noonmark_contract::record::{Cause, State};
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_image::build::{DISK, INITRD};
-use noonmark_qemu::firmware;
-use noonmark_qemu::vm::config::{Boot, Rtc};
+use noonmark_qemu::{Boot, Rtc, firmware};
 use noonmark_tests::workspace_root;
 
 use crate::platform::{Images, Platform};

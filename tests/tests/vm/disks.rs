@@ -11,10 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Alert, DiskState, Event, Record, ServiceStatus, Status};
 use noonmark_image::fat;
 use noonmark_image::spec::DEFAULT_SOURCE_DATE;
-use noonmark_qemu::vm::config::{Config, Device};
-use noonmark_qemu::vm::death::Cause;
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Config, Device, ExitCause, Machine, MachineError};
 use noonmark_tests::{build_image, guest_program, not_run, workspace_root};
 
 use crate::platform::{Guest, Images, Platform};
@@ -78,7 +75,7 @@ pub fn mounted_by_label_and_taken_down_clean(platform: &Platform, _: &Images) ->
         ensure!(status.alerts == [Alert::DiskMissing], "{:?}", status.alerts);
         Ok(())
     })?;
-    let deadline = Instant::now() + guest.machine.patience().shutdown();
+    let deadline = Instant::now() + guest.machine.timeouts().shutdown();
     guest.machine.press_power_button()?;
     ensure!(guest.machine.wait_off(deadline)?, "it is still on");
     drop(guest);
@@ -91,8 +88,8 @@ pub fn mounted_by_label_and_taken_down_clean(platform: &Platform, _: &Images) ->
 /// A disk that the image requires is PID 1's own failure, which ends as the image says.
 pub fn without_a_required_disk(platform: &Platform, _: &Images) -> Result<()> {
     for (action, expected) in [
-        ("power-off", Some(Cause::PoweredOff)),
-        ("reboot", Some(Cause::Rebooted)),
+        ("power-off", Some(ExitCause::PoweredOff)),
+        ("reboot", Some(ExitCause::Rebooted)),
         ("halt", None),
     ] {
         let spec = format!("[image]\non_failure = \"{action}\"\n{SPEC}");
@@ -106,12 +103,12 @@ pub fn without_a_required_disk(platform: &Platform, _: &Images) -> Result<()> {
 
 /// Boots a guest that must fail, and checks its last words and its end; none is a machine that stands
 /// still.
-fn failed(platform: &Platform, config: Config, expected: Option<Cause>) -> Result<()> {
+fn failed(platform: &Platform, config: Config, expected: Option<ExitCause>) -> Result<()> {
     let mut machine = Machine::start(&platform.qemu, config)?;
-    let feed = machine.feed();
-    let deadline = Instant::now() + machine.patience().boot() + machine.patience().shutdown();
+    let records = machine.subscribe();
+    let deadline = Instant::now() + machine.timeouts().boot() + machine.timeouts().shutdown();
     let why = loop {
-        let record = machine.record(&feed, "PID 1's last words", deadline)?;
+        let record = machine.record(&records, "PID 1's last words", deadline)?;
         if let Record::Event(record) = record
             && let Event::Shutdown { why } = record.event
         {
@@ -123,8 +120,8 @@ fn failed(platform: &Platform, config: Config, expected: Option<Cause>) -> Resul
         return halts(&mut machine, deadline);
     };
     match machine.wait_off(deadline) {
-        Ok(true) if expected == Cause::PoweredOff => Ok(()),
-        Err(MachineError::Died(death)) if death.cause == expected => Ok(()),
+        Ok(true) if expected == ExitCause::PoweredOff => Ok(()),
+        Err(MachineError::Exited(exit)) if exit.cause == expected => Ok(()),
         outcome => bail!("it ended with {outcome:?}, expected {expected:?}"),
     }
 }
@@ -176,11 +173,11 @@ fn disk(path: &Path, writable: bool) -> Device {
 
 /// The first status record in which the service has found everything.
 fn looked_around(guest: &mut Guest) -> Result<Status> {
-    let deadline = Instant::now() + guest.machine.patience().answer();
+    let deadline = Instant::now() + guest.machine.timeouts().answer();
     loop {
         let next = guest
             .machine
-            .record(&guest.feed, "the service's look around", deadline)?;
+            .record(&guest.records, "the service's look around", deadline)?;
         if let Record::Status(status) = next
             && let [
                 ServiceStatus {

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_qemu::vm::config::Rtc;
-use noonmark_qemu::vm::machine::Machine;
-use noonmark_qemu::vm::power::PowerOff;
+use noonmark_qemu::{Machine, PowerOff, Rtc};
 use noonmark_tests::{build_image, guest_program, workspace_root};
 
 use crate::platform::{Images, Platform};
@@ -80,7 +78,7 @@ fn first_read(machine: &mut Machine) -> Result<Utc> {
         // Once the reading is known, nobody listens any more.
         let _ = send.send(bytes.to_vec());
     }));
-    let deadline = machine.started() + machine.patience().boot() + machine.patience().sync();
+    let deadline = machine.started() + machine.timeouts().boot() + machine.timeouts().sync();
     reading(&console, deadline)
         .with_context(|| format!("no reading\n{}", machine.console_tail(30).join("\n")))
 }

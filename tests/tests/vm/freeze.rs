@@ -10,8 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Event, Record, ServiceStatus};
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_qemu::vm::config::Device;
-use noonmark_qemu::vm::machine::Kick;
+use noonmark_qemu::{Device, Kick};
 use noonmark_tests::{build_image, guest_program, workspace_root};
 
 use crate::platform::{Guest, Images, Platform};
@@ -172,12 +171,12 @@ fn text() -> Result<String> {
 
 /// Waits until every service runs.
 fn started(guest: &mut Guest) -> Result<()> {
-    let deadline = Instant::now() + guest.machine.patience().answer();
+    let deadline = Instant::now() + guest.machine.timeouts().answer();
     let mut missing = READERS.len() + 1;
     while missing > 0 {
         let next = guest
             .machine
-            .record(&guest.feed, "every service's start", deadline)?;
+            .record(&guest.records, "every service's start", deadline)?;
         if let Record::Status(status) = next {
             let runs = |service: &&ServiceStatus| service.pid.is_some();
             missing = READERS.len() + 1 - status.services.iter().filter(runs).count();
@@ -188,11 +187,11 @@ fn started(guest: &mut Guest) -> Result<()> {
 
 /// Waits for the repair, and for the end of the service that is told of it.
 fn repaired(guest: &mut Guest) -> Result<Repair> {
-    let deadline = Instant::now() + guest.machine.patience().recovery();
+    let deadline = Instant::now() + guest.machine.timeouts().recovery();
     let (mut repair, mut told) = (None, false);
     loop {
         let awaited = "the repair, and the service that is told of it";
-        let next = guest.machine.record(&guest.feed, awaited, deadline)?;
+        let next = guest.machine.record(&guest.records, awaited, deadline)?;
         let Record::Event(record) = next else {
             continue;
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use noonmark_contract::record::{Cause, Record, State, Status};
 use noonmark_contract::sample::Source;
 use noonmark_contract::testport::{Answer, Fault, Observation, Outcome, Request};
 use noonmark_contract::units::Nanos;
+use noonmark_qemu::argv::{Endpoints, argv};
+use noonmark_qemu::console::Console;
 use noonmark_qemu::lines::LineReader;
-use noonmark_qemu::vm::argv::{Endpoints, argv};
-use noonmark_qemu::vm::config::{Config, Patience};
-use noonmark_qemu::vm::console::Console;
-use noonmark_qemu::vm::process::Process;
+use noonmark_qemu::process::Process;
+use noonmark_qemu::{Config, Timeouts};
 use tempfile::TempDir;
 
 use crate::platform::{Images, Platform};
@@ -31,7 +31,7 @@ const GARBAGE_SECONDS: &str = "NOONMARK_GARBAGE_SECONDS";
 struct Bare {
     process: Process,
     console: Console,
-    patience: Patience,
+    timeouts: Timeouts,
     status: UnixStream,
     time: UnixStream,
     test: UnixStream,
@@ -65,26 +65,17 @@ pub fn needs_no_listener(platform: &Platform, images: &Images) -> Result<()> {
 impl Bare {
     fn start(platform: &Platform, config: Config) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let path = |name: &str| -> PathBuf { folder.path().join(name) };
-        let (monitor, status) = (path("qmp"), path("status"));
-        let (time, test, vars) = (path("time"), path("test"), path("vars"));
+        let endpoints = Endpoints::in_folder(folder.path());
         let listen = |path: &Path| UnixListener::bind(path).context("a port's socket");
         let listeners = [
-            listen(&monitor)?,
-            listen(&status)?,
-            listen(&time)?,
-            listen(&test)?,
+            listen(&endpoints.qmp)?,
+            listen(&endpoints.status)?,
+            listen(&endpoints.time)?,
+            listen(&endpoints.test)?,
         ];
-        let endpoints = Endpoints {
-            qmp: &monitor,
-            status: &status,
-            time: &time,
-            test: &test,
-            vars: &vars,
-        };
         let (process, output) = Process::spawn(platform.qemu.path(), &argv(&config, &endpoints))?;
-        let patience = Patience::new(config.accelerator);
-        let deadline = Instant::now() + patience.start();
+        let timeouts = Timeouts::new(config.accelerator);
+        let deadline = Instant::now() + timeouts.start();
         let mut streams = Vec::new();
         for listener in &listeners {
             streams.push(accept(listener, deadline)?);
@@ -94,7 +85,7 @@ impl Bare {
         Ok(Self {
             process,
             console: Console::capture(output.stdout, None)?,
-            patience,
+            timeouts,
             status,
             time,
             test,
@@ -109,7 +100,7 @@ impl Bare {
             let console = self.console.tail(30).join("\n");
             anyhow::anyhow!(
                 "{error:#}\nQEMU: {:?}\nthe guest's console:\n{console}",
-                self.process.exit()
+                self.process.exit_status()
             )
         })
     }
@@ -133,7 +124,7 @@ impl Bare {
         }
         // An end of line, after which PID 1 and the fault program understand again.
         for mut port in [&self.status, &self.test] {
-            port.set_write_timeout(Some(self.patience.answer()))?;
+            port.set_write_timeout(Some(self.timeouts.answer()))?;
             port.write_all(b"\n")
                 .context("the port takes nothing any more")?;
         }
@@ -158,10 +149,10 @@ impl Bare {
 
     /// The fault program's greeting.
     fn wait_ready(&mut self) -> Result<()> {
-        let answer = self.answer(Instant::now() + self.patience.boot())?;
+        let answer = self.answer(Instant::now() + self.timeouts.boot())?;
         ensure!(answer.outcome == Outcome::Ready, "{answer:?}");
         // It starts before the clock is right; the first correction is no recovery.
-        thread::sleep(self.patience.sync() / 8);
+        thread::sleep(self.timeouts.sync() / 8);
         Ok(())
     }
 
@@ -173,12 +164,12 @@ impl Bare {
             fault: Fault::Shift(Nanos::from_secs(-3600)),
             tolerance_ns: Nanos::from_millis(1),
             settle_ns: Nanos::from_millis(50),
-            deadline_ms: u64::try_from(self.patience.recovery().as_millis())?,
+            deadline_ms: u64::try_from(self.timeouts.recovery().as_millis())?,
         };
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
         self.test.write_all(&line)?;
-        let deadline = Instant::now() + self.patience.recovery() + self.patience.answer();
+        let deadline = Instant::now() + self.timeouts.recovery() + self.timeouts.answer();
         loop {
             match self.answer(deadline)?.outcome {
                 Outcome::Observed(observation) => return Ok(observation),
@@ -197,7 +188,7 @@ impl Bare {
     /// lie in the port because nobody has read it.
     fn ask_status(&mut self) -> Result<Status> {
         self.status.write_all(b"{\"get\":\"status\"}\n")?;
-        let deadline = Instant::now() + self.patience.answer();
+        let deadline = Instant::now() + self.timeouts.answer();
         let mut lines = LineReader::new(self.status.try_clone()?);
         loop {
             let line = lines

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{self, Command, Event, Record, Shutdown};
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
-use noonmark_qemu::vm::machine::Machine;
-use noonmark_qemu::vm::rundir;
+use noonmark_qemu::{Machine, runtime_dir};
 use noonmark_tests::xtask;
 
-use crate::platform::{Images, Platform, direct};
+use crate::platform::{Images, Platform};
 
 /// How long `recover` may take to start its machine, the image being there.
 const STARTED: Duration = Duration::from_secs(60);
@@ -25,11 +24,11 @@ pub fn restarts_when_told(platform: &Platform, images: &Images) -> Result<()> {
     let mut guest = platform.boot(&images.base)?;
     guest.check(|guest| {
         guest.machine.send(&Command::Shutdown(Shutdown::Reboot))?;
-        let deadline = Instant::now() + guest.machine.patience().shutdown();
+        let deadline = Instant::now() + guest.machine.timeouts().shutdown();
         loop {
             let record = guest
                 .machine
-                .record(&guest.feed, "the shutdown record", deadline)?;
+                .record(&guest.records, "the shutdown record", deadline)?;
             if let Record::Event(record) = record
                 && let Event::Shutdown { .. } = record.event
             {
@@ -47,11 +46,9 @@ pub fn a_dead_guest_is_told(platform: &Platform, images: &Images) -> Result<()> 
     // Half an initrd has no /init that the kernel could start.
     let initrd = fs::read(images.base.join(INITRD))?;
     fs::write(folder.path().join(INITRD), &initrd[..initrd.len() / 2])?;
-    let mut config = platform.config(folder.path())?;
-    config.boot = direct(folder.path())?;
-    let mut machine = Machine::start(&platform.qemu, config)?;
-    let feed = machine.feed();
-    let error = match machine.wait_synced(&feed, |_| {}) {
+    let mut machine = Machine::start(&platform.qemu, platform.config(folder.path())?)?;
+    let records = machine.subscribe();
+    let error = match machine.wait_synced(&records, |_| {}) {
         Ok(_) => bail!("a guest without a whole initrd came up"),
         Err(error) => error.to_string(),
     };
@@ -62,7 +59,7 @@ pub fn a_dead_guest_is_told(platform: &Platform, images: &Images) -> Result<()> 
 pub fn interrupted_leaves_nothing(platform: &Platform, _: &Images) -> Result<()> {
     // From before the image is looked at to well into the experiment.
     for after in [0.05, 0.6, 1.5, 4.0, 8.0] {
-        let before = (rundir::live(), machines()?);
+        let before = (runtime_dir::live(), machines()?);
         let mut child = recover(platform)?;
         thread::sleep(Duration::from_secs_f64(after));
         signal(&child, "INT")?;
@@ -71,7 +68,7 @@ pub fn interrupted_leaves_nothing(platform: &Platform, _: &Images) -> Result<()>
             !status.success(),
             "interrupted after {after} s, it ended with {status}"
         );
-        let left = (rundir::live(), machines()?);
+        let left = (runtime_dir::live(), machines()?);
         ensure!(
             left == before,
             "interrupted after {after} s, it left {left:?}, not {before:?}"

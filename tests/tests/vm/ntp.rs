@@ -13,7 +13,7 @@ use noonmark_contract::record::{Origin, Record, State};
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_image::seed::{self, Seed};
-use noonmark_qemu::vm::config::{Device, Rtc};
+use noonmark_qemu::{Device, Rtc};
 use noonmark_tests::{build_image, workspace_root};
 
 use crate::platform::{Images, Platform};
@@ -79,10 +79,10 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
     ];
     let mut guest = platform.boot_config(config)?;
     guest.check(|guest| {
-        let deadline = Instant::now() + guest.machine.patience().answer();
+        let deadline = Instant::now() + guest.machine.timeouts().answer();
         let next = guest
             .machine
-            .record(&guest.feed, "a status record", deadline)?;
+            .record(&guest.records, "a status record", deadline)?;
         if let Record::Status(status) = next {
             guest.status = status;
         }

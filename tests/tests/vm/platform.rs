@@ -8,10 +8,7 @@ use noonmark_contract::record::{Record, Status};
 use noonmark_contract::sample::{Method, Source};
 use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
 use noonmark_qemu::accel::{self, Choice, Decision};
-use noonmark_qemu::hub::Feed;
-use noonmark_qemu::program::{DEFAULT_PROGRAM, Qemu};
-use noonmark_qemu::vm::config::{Boot, Config, Rtc};
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Boot, Config, DEFAULT_PROGRAM, Machine, Qemu, Subscription};
 use noonmark_tests::{build_image, workspace_root};
 
 /// Lines of the console that a failure shows.
@@ -39,7 +36,7 @@ pub struct Images {
 /// A running guest whose clock is synced.
 pub struct Guest {
     pub machine: Machine,
-    pub feed: Feed,
+    pub records: Subscription,
     /// The first status record of a synced clock.
     pub status: Status,
 }
@@ -56,18 +53,6 @@ impl Images {
         build_image(&images.test, &["--test"])?;
         Ok(images)
     }
-}
-
-/// Boots a folder's kernel and initrd directly.
-pub fn direct(folder: &Path) -> Result<Boot> {
-    let cmdline = folder.join(CMDLINE);
-    let text = std::fs::read_to_string(&cmdline)
-        .with_context(|| format!("cannot read {}", cmdline.display()))?;
-    Ok(Boot::Direct {
-        kernel: folder.join(KERNEL),
-        initrd: folder.join(INITRD),
-        cmdline: text.trim_end().to_owned(),
-    })
 }
 
 impl Platform {
@@ -134,16 +119,15 @@ impl Platform {
 
     /// A machine of two processors that boots `folder`'s image directly.
     pub fn config(&self, folder: &Path) -> Result<Config> {
+        let boot = Boot::direct(
+            folder.join(KERNEL),
+            folder.join(INITRD),
+            &folder.join(CMDLINE),
+        )?;
+        let name = format!("test-{}", self.name);
         Ok(Config {
-            name: format!("test-{}", self.name),
-            accelerator: self.decision.accelerator,
-            vcpus: 2,
-            memory_mib: 256,
-            boot: direct(folder)?,
-            rtc: Rtc::HostUtc,
-            time_channel: true,
             test_port: true,
-            devices: Vec::new(),
+            ..Config::new(name, self.decision.accelerator, boot)
         })
     }
 
@@ -155,11 +139,11 @@ impl Platform {
     /// Boots any machine and waits for its first sync.
     pub fn boot_config(&self, config: Config) -> Result<Guest> {
         let mut machine = Machine::start(&self.qemu, config)?;
-        let feed = machine.feed();
-        let status = machine.wait_synced(&feed, |_| {})?;
+        let records = machine.subscribe();
+        let status = machine.wait_synced(&records, |_| {})?;
         Ok(Guest {
             machine,
-            feed,
+            records,
             status,
         })
     }
@@ -168,13 +152,13 @@ impl Platform {
 impl Guest {
     /// The status once the guest has had time to climb to its best source.
     fn settled(&mut self) -> Result<Status> {
-        let until = Instant::now() + self.machine.patience().sync() / 8;
+        let until = Instant::now() + self.machine.timeouts().sync() / 8;
         let mut last = self.status.clone();
         while Instant::now() < until && last.source == Some(Source::Rtc) {
-            let deadline = Instant::now() + self.machine.patience().answer();
+            let deadline = Instant::now() + self.machine.timeouts().answer();
             if let Record::Status(status) =
                 self.machine
-                    .record(&self.feed, "a status record", deadline)?
+                    .record(&self.records, "a status record", deadline)?
             {
                 last = status;
             }

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Command, Event, Record, Shutdown};
-use noonmark_qemu::hub::Feed;
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Machine, Subscription};
 use noonmark_tests::{build_image, guest_program, workspace_root};
 
 use crate::platform::{Guest, Images, Platform};
@@ -42,11 +41,13 @@ pub fn off_in_each_way(platform: &Platform, images: &Images) -> Result<()> {
         let mut config = platform.config(&images.base)?;
         config.test_port = false;
         let Guest {
-            mut machine, feed, ..
+            mut machine,
+            records,
+            ..
         } = platform.boot_config(config)?;
         let asked = Instant::now();
         ask(&mut machine).context(way)?;
-        let told = off(&mut machine, &feed, word).context(way)?;
+        let told = off(&mut machine, &records, word).context(way)?;
         eprintln!("{way}: off {:.2} s later", asked.elapsed().as_secs_f64());
         ensure!(told.is_empty(), "{way}: services of a base image: {told:?}");
     }
@@ -65,8 +66,8 @@ pub fn off_by_signal_services_first(platform: &Platform, _: &Images) -> Result<(
     let mut config = platform.config(&image)?;
     config.test_port = false;
     let mut machine = Machine::start(&platform.qemu, config)?;
-    let feed = machine.feed();
-    let ended = off(&mut machine, &feed, "a program asked")?;
+    let records = machine.subscribe();
+    let ended = off(&mut machine, &records, "a program asked")?;
     let names: Vec<&str> = ended.iter().map(|(name, _)| name.as_str()).collect();
     ensure!(names == ["second", "first"], "{ended:?}");
     ensure!(
@@ -78,13 +79,13 @@ pub fn off_by_signal_services_first(platform: &Platform, _: &Images) -> Result<(
 
 /// Waits until the machine is off, and checks why, as PID 1 tells it. Gives the services that ended,
 /// in their order, and how.
-fn off(machine: &mut Machine, feed: &Feed, word: &str) -> Result<Vec<(String, String)>> {
-    let deadline = Instant::now() + machine.patience().boot() + machine.patience().shutdown();
+fn off(machine: &mut Machine, records: &Subscription, word: &str) -> Result<Vec<(String, String)>> {
+    let deadline = Instant::now() + machine.timeouts().boot() + machine.timeouts().shutdown();
     if !machine.wait_off(deadline)? {
         bail!("it is still on\n{}", machine.console_tail(30).join("\n"));
     }
     let (mut why, mut ended) = (None, Vec::new());
-    while let Ok(record) = feed.next(deadline) {
+    while let Ok(record) = records.next(deadline) {
         match record {
             Record::Event(record) => match record.event {
                 Event::Shutdown { why: told } => why = Some(told),

@@ -10,7 +10,7 @@ use noonmark_contract::units::Nanos;
 use noonmark_lab::fault::{Fault, Plan};
 use noonmark_lab::report::{Report, Sample};
 use noonmark_lab::run::run;
-use noonmark_qemu::vm::machine::Kick;
+use noonmark_qemu::Kick;
 
 use crate::platform::{Guest, Images, Platform};
 
@@ -183,11 +183,11 @@ fn pause_for(guest: &mut Guest, pause: Duration) -> Result<Nanos> {
 
 /// The next disruption and its repair.
 fn disruption(guest: &mut Guest) -> Result<(Event, Event)> {
-    let deadline = Instant::now() + guest.machine.patience().recovery();
+    let deadline = Instant::now() + guest.machine.timeouts().recovery();
     let mut disrupted = None;
     loop {
         let awaited = "a disruption and its repair";
-        let Record::Event(record) = guest.machine.record(&guest.feed, awaited, deadline)? else {
+        let Record::Event(record) = guest.machine.record(&guest.records, awaited, deadline)? else {
             continue;
         };
         match record.event {
@@ -201,12 +201,12 @@ fn disruption(guest: &mut Guest) -> Result<(Event, Event)> {
 }
 
 fn next_status(guest: &mut Guest) -> Result<noonmark_contract::record::Status> {
-    let deadline = Instant::now() + guest.machine.patience().answer();
+    let deadline = Instant::now() + guest.machine.timeouts().answer();
     loop {
         if let Record::Status(status) =
             guest
                 .machine
-                .record(&guest.feed, "a status record", deadline)?
+                .record(&guest.records, "a status record", deadline)?
         {
             return Ok(status);
         }

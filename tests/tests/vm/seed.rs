@@ -6,8 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Event, Origin, Record, SeedState, Status};
 use noonmark_image::seed::{self, Seed};
-use noonmark_qemu::vm::config::{Boot, Device};
-use noonmark_qemu::vm::error::MachineError;
+use noonmark_qemu::{Boot, Device, MachineError};
 use noonmark_tests::{build_image, workspace_root};
 use tempfile::TempDir;
 
@@ -138,7 +137,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Waits until the seed is dealt with and an event with this text has come; gives the events so far.
 fn set_up(guest: &mut Guest, wanted: &str) -> Result<(Status, Vec<String>)> {
-    let deadline = Instant::now() + guest.machine.patience().sync();
+    let deadline = Instant::now() + guest.machine.timeouts().sync();
     let mut events: Vec<String> = Vec::new();
     let mut last = guest.status.clone();
     loop {
@@ -149,7 +148,7 @@ fn set_up(guest: &mut Guest, wanted: &str) -> Result<(Status, Vec<String>)> {
         }
         match guest
             .machine
-            .record(&guest.feed, "the seed's end", deadline)
+            .record(&guest.records, "the seed's end", deadline)
         {
             Ok(Record::Status(status)) => last = status,
             Ok(Record::Event(record)) => events.push(match record.event {

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use noonmark_contract::record::{Event, Record, ServiceState, ServiceStatus, State, Status};
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_qemu::hub::Feed;
-use noonmark_qemu::vm::config::Device;
-use noonmark_qemu::vm::power::PowerOff;
+use noonmark_qemu::{Device, PowerOff, Subscription};
 use noonmark_tests::{build_image, guest_program, workspace_root};
 
 use crate::platform::{Guest, Images, Platform};
@@ -46,7 +44,7 @@ const BOUND: Nanos = Nanos::from_millis(100);
 /// The most memory that PID 1 may have resident, with all these services to remember.
 const RSS_KIB_MAX: u64 = 2048;
 
-/// How long the trouble may take to come up, per unit of patience for an answer.
+/// How long the trouble may take to come up, in times that an answer may take.
 const TROUBLE_ANSWERS: u32 = 4;
 
 pub fn troubled_by_none(platform: &Platform, _: &Images) -> Result<()> {
@@ -70,10 +68,12 @@ pub fn troubled_by_none(platform: &Platform, _: &Images) -> Result<()> {
         undisturbed(&status)?;
         hears_the_last_words(&socket)
     })?;
-    let Guest { machine, feed, .. } = guest;
+    let Guest {
+        machine, records, ..
+    } = guest;
     let how = machine.power_off()?;
     ensure!(how == PowerOff::Guest, "{how:?}");
-    let told = service_events(&feed);
+    let told = service_events(&records);
     ensure!(
         told.iter()
             .any(|(name, what)| name == "ignore-term" && what.contains("within 1 s of SIGTERM")),
@@ -112,13 +112,13 @@ fn troubled_spec() -> Result<String> {
 /// The first status record in which every trouble shows; SIGTERM from a service has been refused
 /// by then, too.
 fn all_seen(guest: &mut Guest) -> Result<Status> {
-    let deadline = Instant::now() + guest.machine.patience().answer() * TROUBLE_ANSWERS;
+    let deadline = Instant::now() + guest.machine.timeouts().answer() * TROUBLE_ANSWERS;
     let mut refused = false;
     let mut missing = BTreeSet::from(["any status record".to_owned()]);
     loop {
         let next = guest
             .machine
-            .record(&guest.feed, "trouble from every service", deadline)
+            .record(&guest.records, "trouble from every service", deadline)
             .with_context(|| format!("not seen: {missing:?}"))?;
         match next {
             Record::Event(record) => {
@@ -213,10 +213,10 @@ fn hears_the_last_words(socket: &Path) -> Result<()> {
 }
 
 /// What was told of services, of the records that nobody has taken yet.
-fn service_events(feed: &Feed) -> Vec<(String, String)> {
+fn service_events(records: &Subscription) -> Vec<(String, String)> {
     let mut told = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while let Ok(record) = feed.next(deadline) {
+    while let Ok(record) = records.next(deadline) {
         if let Record::Event(record) = record
             && let Event::Service { name, what } = record.event
         {

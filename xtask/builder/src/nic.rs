@@ -3,7 +3,7 @@
 
 use noonmark_contract::sample::Source;
 use noonmark_image::spec::{Budget, DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
-use noonmark_qemu::vm::hotplug::{DRIVER, PHC_NAME};
+use noonmark_qemu::nic::{DRIVER, PHC_NAME};
 
 use crate::kernel;
 

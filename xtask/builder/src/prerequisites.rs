@@ -6,7 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use noonmark_qemu::program::{Qemu, QemuError};
+use noonmark_qemu::{Qemu, QemuError};
 use xshell::{Shell, cmd};
 
 use crate::exec;
@@ -79,7 +79,7 @@ impl Prerequisite {
                     qemu.version()
                 ))),
                 // What was named can't be installed; only the distribution's own can.
-                Err(QemuError::Absent { .. }) if named.is_none() => Ok(Presence::Missing(
+                Err(QemuError::NotFound { .. }) if named.is_none() => Ok(Presence::Missing(
                     "apt-get install qemu-system-x86".to_owned(),
                 )),
                 Err(error) => Err(error.into()),

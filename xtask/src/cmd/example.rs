@@ -18,8 +18,7 @@ use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_image::build::DISK;
-use noonmark_qemu::vm::config::{Config, Device, Forward};
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Config, Device, Forward, Machine};
 use serde::Deserialize;
 
 use crate::guest;
@@ -102,15 +101,15 @@ impl ExampleCommand {
                 ..host.machine("example", &size, guest::direct_boot(&image)?)
             },
         )?;
-        let feed = machine.feed();
-        let status = guest::wait_synced(&mut machine, &feed)?;
-        ask_until(port, Instant::now() + machine.patience().sync())?;
+        let records = machine.subscribe();
+        let status = guest::wait_synced(&mut machine, &records)?;
+        ask_until(port, Instant::now() + machine.timeouts().sync())?;
         let asked = quickest(port)?;
         step.vanish();
         println!("$ curl localhost:{port}\n{}", asked.body.trim_end());
         println!("{}", asked.verdict()?);
         if !self.check {
-            guest::watch(&mut machine, &feed, &status)?;
+            guest::watch(&mut machine, &records, &status)?;
         }
         guest::power_off(machine)?;
         Ok(ExitCode::SUCCESS)

@@ -12,9 +12,7 @@ use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::build::DISK;
 use noonmark_image::spec::Spec;
-use noonmark_qemu::firmware;
-use noonmark_qemu::vm::config::{Boot, Config, Device, Forward};
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Boot, Config, Device, Forward, Machine, firmware};
 
 use crate::guest;
 use crate::options::{MachineOptions, SpecFile};
@@ -109,15 +107,15 @@ impl RunCommand {
                     .and_then(|()| io::stdout().flush());
             }));
         }
-        let feed = machine.feed();
-        let status = guest::wait_synced(&mut machine, &feed)?;
+        let records = machine.subscribe();
+        let status = guest::wait_synced(&mut machine, &records)?;
         step.vanish();
         progress::note(format!(
             "synced {:.2} s after QEMU's start",
             machine.started().elapsed().as_secs_f64()
         ));
         if !self.until_synced {
-            guest::watch(&mut machine, &feed, &status)?;
+            guest::watch(&mut machine, &records, &status)?;
         }
         guest::power_off(machine)?;
         Ok(ExitCode::SUCCESS)

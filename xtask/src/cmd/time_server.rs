@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use clap::Args;
 use noonmark_builder::progress;
-use noonmark_qemu::time_server::{self, Counts, Progress};
+use noonmark_qemu::time_server::{self, Connection, Counts};
 
 /// Answers a guest's questions for the time on a virtio-serial port of any QEMU, until Ctrl-C.
 ///
@@ -36,8 +36,8 @@ impl TimeServerCommand {
             &stop,
             &counts,
             &mut |event| match event {
-                Progress::Connected => progress::note(format!("answering on {port}")),
-                Progress::Lost => progress::note(format!(
+                Connection::Made => progress::note(format!("answering on {port}")),
+                Connection::Lost => progress::note(format!(
                     "{port} was closed after {} answers; connecting again",
                     counts.answered.load(Ordering::Relaxed)
                 )),

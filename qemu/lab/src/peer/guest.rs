@@ -7,9 +7,7 @@ use fastrand::Rng;
 use noonmark_contract::record::{Event, Record, Status};
 use noonmark_contract::testport::{self, Ask, Outcome as Answered};
 use noonmark_contract::units::Nanos;
-use noonmark_qemu::hub::Feed;
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Machine, MachineError, Subscription};
 
 use crate::fault::plan::{self, Plan};
 use crate::fault::{Fault, Setting};
@@ -63,7 +61,7 @@ pub type Boot<'a> = dyn FnMut() -> Result<Machine, MachineError> + 'a;
 /// A booted machine with the peer in it.
 pub(crate) struct Guest<'a> {
     pub(crate) machine: Machine,
-    feed: Feed,
+    records: Subscription,
     peer: &'a Peer,
     setting: Setting,
     /// When the fault program was ready.
@@ -89,25 +87,25 @@ impl<'a> Guest<'a> {
         if setting != Setting::Plain {
             let no_nic = Err("a peer's guest follows no NIC".to_owned());
             let config = configured(machine.config(), &no_nic, setting)?;
-            machine.start_over(config)?;
+            machine.restart_with(config)?;
         }
-        let feed = machine.feed();
-        let deadline = machine.started() + machine.patience().boot();
+        let records = machine.subscribe();
+        let deadline = machine.started() + machine.timeouts().boot();
         let mut ended = None;
         let status = loop {
             let awaited = "the first status record";
-            match machine.record(&feed, awaited, deadline)? {
+            match machine.record(&records, awaited, deadline)? {
                 Record::Status(status) => break status,
                 Record::Event(event) => ended = ended.or(end_of(peer, &event.event)),
             }
         };
-        let deadline = Instant::now() + machine.patience().sync();
+        let deadline = Instant::now() + machine.timeouts().sync();
         let awaited = "the fault program's greeting";
         while machine.test_answer(awaited, deadline)?.outcome != Answered::Ready {}
         let pid = machine.pid();
         Ok(Self {
             machine,
-            feed,
+            records,
             peer,
             setting,
             greeted: Instant::now(),
@@ -152,7 +150,7 @@ impl<'a> Guest<'a> {
     }
 
     fn listen(&mut self) {
-        while let Ok(record) = self.feed.next(Instant::now()) {
+        while let Ok(record) = self.records.next(Instant::now()) {
             match record {
                 Record::Status(status) => self.heard.push(status),
                 Record::Event(event) => {

@@ -9,8 +9,7 @@ use noonmark_contract::record::Status;
 use noonmark_contract::sample::Source;
 use noonmark_contract::testport::Ask;
 use noonmark_qemu::accel::Decision;
-use noonmark_qemu::vm::config::Config;
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Config, Machine};
 
 use crate::fault::plan::{self, Plan};
 use crate::fault::{Family, Fault, Setting};

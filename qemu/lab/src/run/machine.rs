@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use noonmark_contract::testport::Ask;
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::{Kick, Machine};
+use noonmark_qemu::{Kick, Machine, MachineError};
 
 use crate::fault::Fault;
 use crate::report::{MeasuredBy, Sample};

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use noonmark_contract::record::{Record, Status};
 use noonmark_contract::units::Nanos;
-use noonmark_qemu::vm::config::Boot;
-use noonmark_qemu::vm::error::MachineError;
+use noonmark_qemu::{Boot, MachineError};
 
 use crate::fault::Fault;
 use crate::report::{Report, Sample};
@@ -96,7 +95,7 @@ pub enum ExperimentError {
 }
 
 /// The guest for the faults that need another one than the machine's own: it has a NIC's driver, and
-/// prefers the PHC that `vm::hotplug` names to the host's time channel. Or why there is none.
+/// prefers the PHC that `noonmark_qemu::nic` names to the host's time channel. Or why there is none.
 pub type NicGuest = Result<Boot, String>;
 
 /// Why a sample was not taken.

@@ -7,10 +7,8 @@ use noonmark_contract::testport::{
     self, Answer, Ask, Observation, Outcome, Query, Request, Steady, Watch,
 };
 use noonmark_contract::units::{Nanos, Raw, Utc};
-use noonmark_qemu::hub::Feed;
 use noonmark_qemu::time_server::host_utc;
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Machine, MachineError, Subscription};
 
 use crate::fault::Plan;
 
@@ -52,7 +50,7 @@ pub(crate) struct Session<'a> {
     /// How long a clock is watched after a fault.
     pub(crate) recovery: Duration,
     keeper: Keeper,
-    feed: Feed,
+    records: Subscription,
     requests: u64,
 }
 
@@ -68,8 +66,8 @@ pub(crate) enum Keeper {
 impl<'a> Session<'a> {
     pub(crate) fn new(machine: &'a mut Machine, plan: &'a Plan) -> Self {
         Self {
-            feed: machine.feed(),
-            recovery: machine.patience().recovery(),
+            records: machine.subscribe(),
+            recovery: machine.timeouts().recovery(),
             machine,
             plan,
             keeper: Keeper::Init,
@@ -100,7 +98,7 @@ impl<'a> Session<'a> {
 
     /// Forgets a machine that another has taken the place of.
     pub(crate) fn start_over(&mut self) {
-        self.feed = self.machine.feed();
+        self.records = self.machine.subscribe();
     }
 
     /// Waits for the first sync, the fault program, and a quiet moment.
@@ -110,9 +108,9 @@ impl<'a> Session<'a> {
     ) -> Result<Status, ExperimentError> {
         let mut status = self
             .machine
-            .wait_synced(&self.feed, |record| progress(Progress::Booting(record)))?;
+            .wait_synced(&self.records, |record| progress(Progress::Booting(record)))?;
         progress(Progress::Synced(&status));
-        let deadline = Instant::now() + self.machine.patience().sync();
+        let deadline = Instant::now() + self.machine.timeouts().sync();
         let awaited = "the fault program's greeting";
         while self.machine.test_answer(awaited, deadline)?.outcome != Outcome::Ready {}
         for _ in 0..IDLE_RECORDS {
@@ -124,7 +122,7 @@ impl<'a> Session<'a> {
     pub(crate) fn next_status(&mut self, deadline: Instant) -> Result<Status, MachineError> {
         loop {
             let awaited = "the next status record";
-            match self.machine.record(&self.feed, awaited, deadline)? {
+            match self.machine.record(&self.records, awaited, deadline)? {
                 Record::Status(status) => return Ok(status),
                 Record::Event(_) => {}
             }
@@ -133,12 +131,12 @@ impl<'a> Session<'a> {
 
     /// Forgets the records that have come so far: they belong to no sample.
     pub(crate) fn forget_records(&mut self) {
-        while self.feed.next(Instant::now()).is_ok() {}
+        while self.records.next(Instant::now()).is_ok() {}
     }
 
     /// An event that has come, if there is one.
     pub(crate) fn event(&mut self) -> Option<EventRecord> {
-        while let Ok(record) = self.feed.next(Instant::now()) {
+        while let Ok(record) = self.records.next(Instant::now()) {
             if let Record::Event(event) = record {
                 return Some(event);
             }
@@ -154,7 +152,10 @@ impl<'a> Session<'a> {
         }
         let deadline = Instant::now() + RECORDS_DEADLINE;
         while !account.is_complete() {
-            let record = match self.machine.record(&self.feed, "PID 1's record", deadline) {
+            let record = match self
+                .machine
+                .record(&self.records, "PID 1's record", deadline)
+            {
                 // That there is no record is a finding, not a failure.
                 Err(MachineError::Deadline { .. }) => break,
                 other => other?,
@@ -254,7 +255,7 @@ impl<'a> Session<'a> {
 
     /// The answer to the last request, which takes `at_least` so long.
     fn answer(&mut self, awaited: &'static str, at_least: Duration) -> Result<Outcome, Trouble> {
-        let deadline = Instant::now() + at_least + self.machine.patience().answer();
+        let deadline = Instant::now() + at_least + self.machine.timeouts().answer();
         let Answer { id, outcome, .. } = self.machine.test_answer(awaited, deadline)?;
         if id != self.requests {
             return Err(ExperimentError::WrongAnswer {

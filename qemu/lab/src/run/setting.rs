@@ -1,8 +1,8 @@
 //! The machine that a fault needs.
 
 use noonmark_contract::sample::Source;
-use noonmark_qemu::vm::config::{Boot, Config, Device};
-use noonmark_qemu::vm::hotplug::PHC_NAME;
+use noonmark_qemu::nic::PHC_NAME;
+use noonmark_qemu::{Boot, Config, Device};
 
 use crate::fault::Setting;
 

@@ -8,9 +8,8 @@ use noonmark_contract::record::{Alert, Event};
 use noonmark_contract::sample::Source;
 use noonmark_contract::testport::Ask;
 use noonmark_contract::units::{Nanos, Ppb, Utc};
-use noonmark_qemu::manner::Manner;
-use noonmark_qemu::time_server::host_utc;
-use noonmark_qemu::vm::hotplug::PHC_NAME;
+use noonmark_qemu::nic::PHC_NAME;
+use noonmark_qemu::time_server::{Behaviour, host_utc};
 
 use crate::fault::{Fault, LEAVE_MAX, Lie};
 use crate::report::Sample;
@@ -141,24 +140,24 @@ fn conclude(told: &Told, back: Option<Nanos>, sample: &mut Sample) {
 }
 
 fn spoil(session: &mut Session<'_>, fault: Fault, since: Utc) -> Result<(), Trouble> {
-    let manner = match fault {
+    let behaviour = match fault {
         Fault::ChannelLoss => {
             session.machine.close_time_channel();
             return Ok(());
         }
         Fault::PhcLoss => return Ok(session.machine.unplug_nic()?),
-        Fault::Liar(Lie::Hour) => Manner::Ahead(Nanos::from_secs(3600)),
-        Fault::Liar(Lie::Drift) => Manner::Drifting { rate: DRIFT, since },
-        Fault::Liar(Lie::Garbage) => Manner::Garbage,
-        Fault::Liar(Lie::Late) => Manner::Late(LATE),
-        Fault::Liar(Lie::Silent) => Manner::Silent,
+        Fault::Liar(Lie::Hour) => Behaviour::Offset(Nanos::from_secs(3600)),
+        Fault::Liar(Lie::Drift) => Behaviour::Drift { rate: DRIFT, since },
+        Fault::Liar(Lie::Garbage) => Behaviour::Garbage,
+        Fault::Liar(Lie::Late) => Behaviour::Delay(LATE),
+        Fault::Liar(Lie::Silent) => Behaviour::Silent,
         other => {
             return Err(Trouble::Refused(format!(
                 "`{other}` is nothing that is done to a source"
             )));
         }
     };
-    session.machine.set_time_manner(manner);
+    session.machine.set_time_server_behaviour(behaviour);
     Ok(())
 }
 
@@ -166,11 +165,13 @@ fn mend(session: &mut Session<'_>, fault: Fault) -> Result<(), Trouble> {
     match fault {
         Fault::ChannelLoss => session.machine.open_time_channel()?,
         Fault::PhcLoss => {
-            let deadline = Instant::now() + session.machine.patience().answer();
+            let deadline = Instant::now() + session.machine.timeouts().answer();
             session.machine.wait_unplugged(deadline)?;
             session.machine.plug_nic()?;
         }
-        _ => session.machine.set_time_manner(Manner::Honest),
+        _ => session
+            .machine
+            .set_time_server_behaviour(Behaviour::Truechimer),
     }
     Ok(())
 }

@@ -13,9 +13,7 @@ use noonmark_lab::report::bench::{Package, PeerRun};
 use noonmark_lab::report::evidence::Evidence;
 use noonmark_lab::report::steady::SteadyState;
 use noonmark_lab::run::{self, Outcome, Progress};
-use noonmark_qemu::vm::config::{Boot, Config, Rtc};
-use noonmark_qemu::vm::error::MachineError;
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Boot, Config, Machine, MachineError, Rtc};
 
 use crate::options::Host;
 use crate::status::text;

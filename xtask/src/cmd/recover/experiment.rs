@@ -7,8 +7,7 @@ use noonmark_lab::fault::Plan;
 use noonmark_lab::report::Report;
 use noonmark_lab::report::evidence::Evidence;
 use noonmark_lab::run::{self, ExperimentError, NicGuest, Progress};
-use noonmark_qemu::vm::config::{Boot, Config};
-use noonmark_qemu::vm::machine::Machine;
+use noonmark_qemu::{Boot, Config, Machine};
 
 use crate::options::Host;
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use noonmark_contract::record::Status;
 use noonmark_contract::sample::Source;
+use noonmark_qemu::MachineError;
 use noonmark_qemu::qmp::QmpError;
-use noonmark_qemu::vm::error::MachineError;
 
 use crate::fault::Setting;
 use crate::run::outcome::Trouble;
@@ -24,7 +24,7 @@ impl Experiment<'_> {
         }
         let config = configured(&self.config, self.nic_guest, setting)?;
         self.setting = None;
-        match self.session.machine.start_over(config) {
+        match self.session.machine.restart_with(config) {
             Err(MachineError::Refused(cause)) => {
                 return Err(Trouble::Refused(format!(
                     "this QEMU has no such machine: {cause}"
@@ -62,7 +62,7 @@ impl Experiment<'_> {
 
     /// Waits until the guest follows `wanted`.
     fn await_source(&mut self, wanted: &Source, mut status: Status) -> Result<Status, Trouble> {
-        let deadline = Instant::now() + self.session.machine.patience().sync();
+        let deadline = Instant::now() + self.session.machine.timeouts().sync();
         while status.source.as_ref() != Some(wanted) {
             if Instant::now() >= deadline {
                 let follows = status

@@ -1,4 +1,4 @@
-//! From a configuration to a QEMU that has connected to all its sockets.
+//! Spawning QEMU: from a configuration to a process that has connected to all its sockets.
 
 use std::fs;
 use std::io;
@@ -10,50 +10,56 @@ use noonmark_contract::units::Utc;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::json;
 
+use crate::console::Console;
+use crate::file_error::FileError;
 use crate::port::TestPort;
+use crate::process::Process;
 use crate::program::Qemu;
 use crate::qmp::Qmp;
 use crate::registry::Description;
+use crate::runtime_dir::{DESCRIPTION, RuntimeDir};
 use crate::time_server::{TimeServer, host_utc};
 
 use super::argv::{Endpoints, TIME_CHARDEV, argv, incoming};
-use super::config::{Boot, Config, Patience};
-use super::console::Console;
-use super::death::{Evidence, TAIL_LINES};
+use super::config::{Boot, Config};
 use super::error::MachineError;
-use super::process::Process;
-use super::rundir::{DESCRIPTION, RunDir};
+use super::exit::{Symptoms, TAIL_LINES};
+use super::instance::Instance;
+use super::timeouts::Timeouts;
 
 /// How often a wait for QEMU looks whether it still runs.
-const LIFE_CHECK: Duration = Duration::from_millis(50);
+const RUN_CHECK: Duration = Duration::from_millis(50);
 
-/// How long QEMU may take to end after it has closed its monitor.
-const END_DEADLINE: Duration = Duration::from_secs(1);
+/// How long QEMU may take to exit after it has closed its monitor.
+const EXIT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How a QEMU begins.
+/// What a QEMU does first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
+pub(super) enum Start {
     /// It boots its guest.
     Boot,
     /// It waits for the state of a machine that ran in another QEMU; so many came before it.
     Incoming(u32),
 }
 
-/// A QEMU with everything that ends with it. Its process comes first, so that it is dropped first,
-/// which ends what reads from it.
+/// A QEMU that has connected to all its sockets.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) process: Process,
-    pub(super) console: Console,
-    pub(super) stderr: Console,
-    pub(super) qmp: Qmp,
-    pub(super) test: Option<TestPort>,
-    pub(super) time: Option<TimeServer>,
-    pub(super) started: Instant,
+pub(super) struct Spawned {
+    pub(super) instance: Instance,
+    pub(super) ports: Ports,
+    /// The host's end of the status port.
+    pub(super) status: UnixStream,
 }
 
-/// A QEMU that has just been started.
-struct Newborn {
+/// The host's ends of the other ports, which end with their QEMU.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) test: Option<TestPort>,
+    pub(super) time: Option<TimeServer>,
+}
+
+/// A QEMU that has not connected everywhere yet.
+struct Starting {
     process: Process,
     console: Console,
     stderr: Console,
@@ -68,31 +74,31 @@ struct Listeners {
     test: Option<UnixListener>,
 }
 
-/// Starts QEMU and waits until it has connected everywhere. Gives it and its end of the status
-/// port.
-pub(super) fn bear(
+/// Starts QEMU and waits until it has connected everywhere.
+pub(super) fn spawn(
     qemu: &Qemu,
     config: &Config,
-    patience: Patience,
-    directory: &RunDir,
-    begin: Begin,
-) -> Result<(Running, UnixStream), MachineError> {
+    timeouts: Timeouts,
+    directory: &RuntimeDir,
+    start: Start,
+) -> Result<Spawned, MachineError> {
     check_files(&config.boot)?;
-    let paths = Paths::in_dir(directory);
+    let endpoints = Endpoints::in_folder(directory.path());
     if let Boot::Uefi { vars, .. } = &config.boot {
-        copy(vars, &paths.vars)?;
+        let copied = fs::copy(vars, &endpoints.vars);
+        copied.map_err(FileError::of("copy the firmware's variables from", vars))?;
     }
     let wanted = |wanted: bool, path: &Path| wanted.then(|| listen(path)).transpose();
     let listeners = Listeners {
-        qmp: listen(&paths.qmp)?,
-        status: listen(&paths.status)?,
-        time: wanted(config.time_channel, &paths.time)?,
-        test: wanted(config.test_port, &paths.test)?,
+        qmp: listen(&endpoints.qmp)?,
+        status: listen(&endpoints.status)?,
+        time: wanted(config.time_channel, &endpoints.time)?,
+        test: wanted(config.test_port, &endpoints.test)?,
     };
-    let mut arguments = argv(config, &paths.endpoints());
-    let log = match begin {
-        Begin::Boot => directory.join("console.log"),
-        Begin::Incoming(before) => {
+    let mut arguments = argv(config, &endpoints);
+    let log = match start {
+        Start::Boot => directory.join("console.log"),
+        Start::Incoming(before) => {
             arguments.extend(incoming());
             directory.join(&format!("console-{before}.log"))
         }
@@ -100,66 +106,70 @@ pub(super) fn bear(
 
     let (started, started_utc) = (Instant::now(), host_utc());
     let (process, output) = Process::spawn(qemu.path(), &arguments).map_err(MachineError::Spawn)?;
-    let mut newborn = Newborn {
+    let mut starting = Starting {
         process,
         console: Console::capture(output.stdout, Some(&log)).map_err(MachineError::Host)?,
         stderr: Console::capture(output.stderr, None).map_err(MachineError::Host)?,
-        deadline: started + patience.start(),
+        deadline: started + timeouts.start(),
     };
-    let qmp = newborn.monitor(&listeners.qmp)?;
-    let status = newborn.accept(&listeners.status)?;
-    let time = newborn.accept_any(listeners.time.as_ref())?;
-    let test = newborn.accept_any(listeners.test.as_ref())?;
-    paths.remove_sockets();
-    describe(&newborn, directory, &config.name, started_utc)?;
-    let running = Running {
-        process: newborn.process,
-        console: newborn.console,
-        stderr: newborn.stderr,
-        qmp,
-        test: test.map(TestPort::new).transpose()?,
-        time: time
-            .map(TimeServer::start)
-            .transpose()
-            .map_err(MachineError::Host)?,
-        started,
-    };
-    Ok((running, status))
+    let qmp = starting.monitor(&listeners.qmp)?;
+    let status = starting.accept(&listeners.status)?;
+    let time = starting.accept_any(listeners.time.as_ref())?;
+    let test = starting.accept_any(listeners.test.as_ref())?;
+    remove_sockets(&endpoints);
+    describe(&starting.process, directory, &config.name, started_utc)?;
+    Ok(Spawned {
+        instance: Instance {
+            process: starting.process,
+            console: starting.console,
+            stderr: starting.stderr,
+            qmp,
+            started,
+        },
+        ports: Ports {
+            test: test.map(TestPort::new).transpose()?,
+            time: time
+                .map(TimeServer::start)
+                .transpose()
+                .map_err(MachineError::Host)?,
+        },
+        status,
+    })
 }
 
 /// Has a running QEMU connect its time channel once more.
 pub(super) fn connect_time(
-    running: &mut Running,
-    directory: &RunDir,
+    instance: &mut Instance,
+    directory: &RuntimeDir,
     deadline: Instant,
 ) -> Result<UnixStream, MachineError> {
-    let paths = Paths::in_dir(directory);
-    let listener = listen(&paths.time)?;
+    let endpoints = Endpoints::in_folder(directory.path());
+    let listener = listen(&endpoints.time)?;
     let socket = json!({
-        "addr": {"type": "unix", "data": {"path": paths.time}},
+        "addr": {"type": "unix", "data": {"path": endpoints.time}},
         "server": false,
     });
     let backend = json!({"id": TIME_CHARDEV, "backend": {"type": "socket", "data": socket}});
-    let changed = running.qmp.execute("chardev-change", backend, deadline);
+    let changed = instance.qmp.execute("chardev-change", backend, deadline);
     // QEMU connects before it answers, so nothing is left to wait for.
     let accepted = listener
         .set_nonblocking(true)
         .and_then(|()| listener.accept());
-    paths.remove_sockets();
+    remove_sockets(&endpoints);
     changed?;
     let (stream, _) = accepted.map_err(MachineError::Host)?;
     stream.set_nonblocking(false).map_err(MachineError::Host)?;
     Ok(stream)
 }
 
-impl Newborn {
+impl Starting {
     fn monitor(&mut self, listener: &UnixListener) -> Result<Qmp, MachineError> {
         let stream = self.accept(listener)?;
         Qmp::connect(stream, self.deadline).map_err(|error| {
             // QEMU connects before it looks at the rest of its arguments, so a refusal shows as a
             // connection that closes.
-            let _ = self.process.wait(Instant::now() + END_DEADLINE);
-            self.stillborn().unwrap_or_else(|| error.into())
+            let _ = self.process.wait(Instant::now() + EXIT_DEADLINE);
+            self.failure().unwrap_or_else(|| error.into())
         })
     }
 
@@ -170,7 +180,7 @@ impl Newborn {
         listener.map(|listener| self.accept(listener)).transpose()
     }
 
-    /// Waits for QEMU to connect; an end of QEMU ends the wait.
+    /// Waits for QEMU to connect; its exit ends the wait.
     fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream, MachineError> {
         listener.set_nonblocking(true).map_err(MachineError::Host)?;
         loop {
@@ -182,21 +192,22 @@ impl Newborn {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(MachineError::Host(error)),
             }
-            if let Some(error) = self.stillborn() {
+            if let Some(error) = self.failure() {
                 return Err(error);
             }
             wait_readable(listener).map_err(MachineError::Host)?;
         }
     }
 
-    fn stillborn(&mut self) -> Option<MachineError> {
-        if let Some(exit) = self.process.exit() {
+    /// Why QEMU will not connect any more; none while it may.
+    fn failure(&mut self) -> Option<MachineError> {
+        if let Some(status) = self.process.exit_status() {
             self.stderr.finish();
             self.console.finish();
-            let cause = Evidence {
-                exit: Some(exit),
+            let cause = Symptoms {
+                status: Some(status),
                 stderr: &self.stderr.tail(TAIL_LINES).join("\n"),
-                ..Evidence::default()
+                ..Symptoms::default()
             }
             .cause()?;
             return Some(MachineError::Refused(cause));
@@ -209,55 +220,31 @@ impl Newborn {
 
 fn wait_readable(listener: &UnixListener) -> io::Result<()> {
     let mut fds = [PollFd::new(listener, PollFlags::IN)];
-    let slice = Timespec::try_from(LIFE_CHECK).map_err(io::Error::other)?;
+    let slice = Timespec::try_from(RUN_CHECK).map_err(io::Error::other)?;
     match rustix::event::poll(&mut fds, Some(&slice)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Paths in a run directory; no name is longer than [`super::rundir::SOCKET_NAME_MAX`].
-struct Paths {
-    qmp: PathBuf,
-    status: PathBuf,
-    time: PathBuf,
-    test: PathBuf,
-    vars: PathBuf,
-}
-
-impl Paths {
-    fn in_dir(directory: &RunDir) -> Self {
-        Self {
-            qmp: directory.join("qemu-qmp"),
-            status: directory.join("qemu-status"),
-            time: directory.join("qemu-time"),
-            test: directory.join("qemu-test"),
-            vars: directory.join("vars.fd"),
-        }
-    }
-
-    fn endpoints(&self) -> Endpoints<'_> {
-        Endpoints {
-            qmp: &self.qmp,
-            status: &self.status,
-            time: &self.time,
-            test: &self.test,
-            vars: &self.vars,
-        }
-    }
-
-    /// Connected sockets need no name any more.
-    fn remove_sockets(&self) {
-        for path in [&self.qmp, &self.status, &self.time, &self.test] {
-            // What is left goes with the directory.
-            let _ = fs::remove_file(path);
-        }
+/// Connected sockets need no name any more.
+fn remove_sockets(endpoints: &Endpoints) {
+    let Endpoints {
+        qmp,
+        status,
+        time,
+        test,
+        ..
+    } = endpoints;
+    for path in [qmp, status, time, test] {
+        // What is left goes with the directory.
+        let _ = fs::remove_file(path);
     }
 }
 
 fn describe(
-    newborn: &Newborn,
-    directory: &RunDir,
+    process: &Process,
+    directory: &RuntimeDir,
     name: &str,
     started_ns: Utc,
 ) -> Result<(), MachineError> {
@@ -265,44 +252,26 @@ fn describe(
         v: 1,
         name: name.to_owned(),
         pid: std::process::id(),
-        qemu_pid: newborn.process.pid(),
+        qemu_pid: process.pid(),
         started_ns,
     };
     let json = serde_json::to_vec(&description).map_err(|e| MachineError::Host(e.into()))?;
     Ok(directory.write(DESCRIPTION, &json)?)
 }
 
-/// Listens on a socket in a run directory.
-pub(super) fn listen(path: &Path) -> Result<UnixListener, MachineError> {
-    UnixListener::bind(path).map_err(|source| MachineError::File {
-        deed: "listen on",
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), MachineError> {
-    fs::copy(from, to)
-        .map(drop)
-        .map_err(|source| MachineError::File {
-            deed: "copy the firmware's variables from",
-            path: from.to_owned(),
-            source,
-        })
+/// Listens on a socket in a runtime directory.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, FileError> {
+    UnixListener::bind(path).map_err(FileError::of("listen on", path))
 }
 
 /// QEMU would say it too, in words of its own and after it was started.
-fn check_files(boot: &Boot) -> Result<(), MachineError> {
+fn check_files(boot: &Boot) -> Result<(), FileError> {
     let files: &[&PathBuf] = match boot {
         Boot::Direct { kernel, initrd, .. } => &[kernel, initrd],
         Boot::Uefi { disk, code, vars } => &[disk, code, vars],
     };
     for path in files {
-        fs::File::open(path).map_err(|source| MachineError::File {
-            deed: "open",
-            path: (*path).clone(),
-            source,
-        })?;
+        fs::File::open(path).map_err(FileError::of("open", path))?;
     }
     Ok(())
 }

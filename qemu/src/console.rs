@@ -14,7 +14,7 @@ const TAIL_BYTES_MAX: usize = 64 * 1024;
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Takes the output as it comes.
-pub type Follower = Box<dyn FnMut(&[u8]) + Send>;
+pub type Sink = Box<dyn FnMut(&[u8]) + Send>;
 
 /// One output stream, read by a thread of its own so that its writer never waits.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     tail: VecDeque<u8>,
-    follower: Option<Follower>,
+    sink: Option<Sink>,
 }
 
 impl Console {
@@ -67,14 +67,14 @@ impl Console {
         self.text().contains(what)
     }
 
-    /// Hands `follower` what is remembered, then all that comes, in place of an earlier one. It
+    /// Hands `sink` what is remembered, then all that comes, in place of an earlier one. It
     /// runs on the reading thread and must not block for long.
-    pub fn follow(&self, mut follower: Follower) {
+    pub fn follow(&self, mut sink: Sink) {
         let mut state = self.shared.lock();
         let (front, back) = state.tail.as_slices();
-        follower(front);
-        follower(back);
-        state.follower = Some(follower);
+        sink(front);
+        sink(back);
+        state.sink = Some(sink);
     }
 
     /// Waits for the stream's end; to be called once its writer is gone.
@@ -117,8 +117,8 @@ impl Shared {
             state.tail.extend(bytes);
             let excess = state.tail.len().saturating_sub(TAIL_BYTES_MAX);
             state.tail.drain(..excess);
-            if let Some(follower) = &mut state.follower {
-                follower(bytes);
+            if let Some(sink) = &mut state.sink {
+                sink(bytes);
             }
         }
     }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_goes_to_the_log_and_to_a_follower() {
+    fn all_of_it_goes_to_the_log_and_to_a_sink() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("console.log");
         let console = captured(b"hello\n".to_vec(), Some(&log));

@@ -1,4 +1,4 @@
-//! The directory of one run: sockets and small files that live as long as their machine.
+//! The runtime directory of one machine: sockets and small files that live as long as their machine.
 //!
 //! It is named `noonmark-PID-N` after its owner, is readable by its user alone, and stays locked
 //! (`flock`) while its owner lives. A lock ends with its process, however that ends, so an unlocked
@@ -14,40 +14,41 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
+use crate::file_error::FileError;
 use crate::signals::{self, CleanupGuard};
 
-/// What every run directory's name starts with.
+/// What every runtime directory's name starts with.
 const PREFIX: &str = "noonmark-";
 
 /// A directory that is being removed has this at the end of its name.
 const GONE: &str = ".gone";
 
 /// The file that describes the machine, there once the machine runs.
-pub const DESCRIPTION: &str = "vm.json";
+pub(crate) const DESCRIPTION: &str = "vm.json";
 
 /// A Unix socket's path must fit `sun_path`, which is 108 bytes with its NUL (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 
-/// The longest name that a socket in a run directory has.
-pub const SOCKET_NAME_MAX: usize = 16;
+/// The longest name that a socket in a runtime directory has.
+const SOCKET_NAME_MAX: usize = 16;
 
-/// Runs of one process that can exist at once; far more than any use.
-const RUNS_MAX: u32 = 10_000;
+/// Directories of one process that can exist at once; far more than any use.
+const DIRECTORIES_MAX: u32 = 10_000;
 
-/// How long a sweep elsewhere may hold a new directory's lock.
+/// How long a clean-up elsewhere may hold a new directory's lock.
 const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A run's directory; removed when dropped.
+/// A machine's runtime directory; removed when dropped.
 #[derive(Debug)]
-pub struct RunDir {
+pub struct RuntimeDir {
     path: PathBuf,
     _lock: File,
     removal: CleanupGuard,
 }
 
-/// Why there is no run directory.
+/// Why there is no runtime directory.
 #[derive(Debug, thiserror::Error)]
-pub enum RunDirError {
+pub enum RuntimeDirError {
     /// No candidate is both there and short enough for a socket's path.
     #[error(
         "no directory for sockets: {} is too long for a socket's path ({SOCKET_PATH_MAX} bytes), \
@@ -59,15 +60,8 @@ pub enum RunDirError {
         tried: Vec<PathBuf>,
     },
     /// The system refused.
-    #[error("cannot {deed} {}: {source}", path.display())]
-    Io {
-        /// What was being done.
-        deed: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 fn listed(paths: &[PathBuf]) -> String {
@@ -75,20 +69,20 @@ fn listed(paths: &[PathBuf]) -> String {
     names.join(", ")
 }
 
-impl RunDir {
-    /// Removes what dead runs left behind, then makes a new directory.
+impl RuntimeDir {
+    /// Removes what dead owners left behind, then makes a new directory.
     ///
     /// # Errors
     /// Where no directory can be made or locked, or every candidate's path is too long.
-    pub fn create() -> Result<Self, RunDirError> {
+    pub fn create() -> Result<Self, RuntimeDirError> {
         let bases = bases();
         for base in &bases {
-            sweep(base);
+            remove_stale(base);
         }
         let base = bases
             .iter()
             .find(|base| fits(base))
-            .ok_or(RunDirError::NoBase {
+            .ok_or(RuntimeDirError::NoBase {
                 tried: bases.clone(),
             })?;
         let ((path, lock), removal) = signals::register_with(|| {
@@ -99,7 +93,7 @@ impl RunDir {
                 Ok(lock) => Ok(((path, lock), cleanup)),
                 Err(source) => {
                     remove(&path);
-                    Err(failure("lock", &path, source))
+                    Err(FileError::of("lock", &path)(source))
                 }
             }
         })?;
@@ -126,34 +120,34 @@ impl RunDir {
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirError> {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let (partial, path) = (self.join(&format!("{name}.new")), self.join(name));
-        fs::write(&partial, bytes).map_err(|source| failure("write", &partial, source))?;
-        fs::rename(&partial, &path).map_err(|source| failure("write", &path, source))
+        fs::write(&partial, bytes).map_err(FileError::of("write", &partial))?;
+        fs::rename(&partial, &path).map_err(FileError::of("write", &path))
     }
 }
 
-impl Drop for RunDir {
+impl Drop for RuntimeDir {
     fn drop(&mut self) {
         self.removal.run();
     }
 }
 
-/// The run directories of machines whose owners live.
+/// The runtime directories of machines whose owners live.
 #[must_use]
 pub fn live() -> Vec<PathBuf> {
-    let mut found = Vec::new();
+    let mut live = Vec::new();
     for base in bases() {
-        for run in runs_in(&base) {
-            if !run.gone && matches!(try_lock(&run.path), Ok(None)) {
-                found.push(run.path);
+        for found in directories_in(&base) {
+            if !found.gone && matches!(try_lock(&found.path), Ok(None)) {
+                live.push(found.path);
             }
         }
     }
-    found
+    live
 }
 
-/// Where run directories may be: the user's own runtime directory first.
+/// Where runtime directories may be: the user's own runtime directory first.
 fn bases() -> Vec<PathBuf> {
     let mut bases = Vec::new();
     let candidates = [
@@ -169,13 +163,13 @@ fn bases() -> Vec<PathBuf> {
     bases
 }
 
-/// Whether a socket in a run directory below `base` has a path that is short enough.
+/// Whether a socket in a runtime directory below `base` has a path that is short enough.
 fn fits(base: &Path) -> bool {
-    let longest = format!("/{PREFIX}{}-{RUNS_MAX}/", u32::MAX).len() + SOCKET_NAME_MAX;
+    let longest = format!("/{PREFIX}{}-{DIRECTORIES_MAX}/", u32::MAX).len() + SOCKET_NAME_MAX;
     base.as_os_str().len() + longest <= SOCKET_PATH_MAX
 }
 
-fn make_in(base: &Path) -> Result<PathBuf, RunDirError> {
+fn make_in(base: &Path) -> Result<PathBuf, FileError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let pid = std::process::id();
     loop {
@@ -184,8 +178,9 @@ fn make_in(base: &Path) -> Result<PathBuf, RunDirError> {
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => return Ok(path),
             // Left by a process of the same number that another user or namespace owns.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < RUNS_MAX => {}
-            Err(source) => return Err(failure("make directory", &path, source)),
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && number < DIRECTORIES_MAX => {}
+            Err(error) => return Err(FileError::of("make directory", &path)(error)),
         }
     }
 }
@@ -213,14 +208,14 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-struct Run {
+struct Found {
     path: PathBuf,
     pid: u32,
     gone: bool,
 }
 
-/// This user's run directories below `base`, dead or alive.
-fn runs_in(base: &Path) -> Vec<Run> {
+/// This user's runtime directories below `base`, dead or alive.
+fn directories_in(base: &Path) -> Vec<Found> {
     let own = rustix::process::getuid().as_raw();
     let Ok(entries) = fs::read_dir(base) else {
         return Vec::new();
@@ -230,7 +225,7 @@ fn runs_in(base: &Path) -> Vec<Run> {
         .filter_map(|entry| {
             let (pid, gone) = parse_name(entry.file_name().to_str()?)?;
             let metadata = entry.metadata().ok()?;
-            (metadata.is_dir() && metadata.uid() == own).then(|| Run {
+            (metadata.is_dir() && metadata.uid() == own).then(|| Found {
                 path: entry.path(),
                 pid,
                 gone,
@@ -251,22 +246,22 @@ fn parse_name(name: &str) -> Option<(u32, bool)> {
 }
 
 /// Removes the directories of owners that died without a chance to do it.
-fn sweep(base: &Path) {
-    for run in runs_in(base) {
-        let Ok(Some(_lock)) = try_lock(&run.path) else {
+fn remove_stale(base: &Path) {
+    for found in directories_in(base) {
+        let Ok(Some(_lock)) = try_lock(&found.path) else {
             continue;
         };
         // An owner that has made its directory and not locked it yet is alive and has no
         // description in it.
-        let owner_lives = Path::new(&format!("/proc/{}", run.pid)).exists();
-        if !owner_lives || run.path.join(DESCRIPTION).exists() {
-            remove(&run.path);
+        let owner_lives = Path::new(&format!("/proc/{}", found.pid)).exists();
+        if !owner_lives || found.path.join(DESCRIPTION).exists() {
+            remove(&found.path);
         }
     }
 }
 
 /// Removes a directory under another name, so that nobody can add a file to it on the way. What
-/// cannot be removed now is left to the next sweep.
+/// cannot be removed now is left to the next start.
 fn remove(path: &Path) {
     let mut doomed = path.to_owned();
     if !path.to_string_lossy().ends_with(GONE) {
@@ -278,21 +273,13 @@ fn remove(path: &Path) {
     let _ = fs::remove_dir_all(&doomed);
 }
 
-fn failure(deed: &'static str, path: &Path, source: io::Error) -> RunDirError {
-    RunDirError::Io {
-        deed,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_directory_is_private_lives_with_its_owner_and_goes_with_it() {
-        let run = RunDir::create().unwrap();
+        let run = RuntimeDir::create().unwrap();
         let path = run.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         assert!(live().contains(&path));
@@ -304,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_takes_what_dead_owners_left_and_nothing_else() {
+    fn a_start_removes_what_dead_owners_left_and_nothing_else() {
         let base = tempfile::tempdir().unwrap();
         let make = |name: &str| {
             let path = base.path().join(name);
@@ -316,18 +303,18 @@ mod tests {
         fs::write(dead.join("status.sock"), b"").unwrap();
         let half_gone = make("noonmark-4194305-1.gone");
         let own = std::process::id();
-        let newborn = make(&format!("noonmark-{own}-0"));
+        let starting = make(&format!("noonmark-{own}-0"));
         let reused = make(&format!("noonmark-{own}-1"));
         fs::write(reused.join(DESCRIPTION), b"{}").unwrap();
         let held = make("noonmark-4194305-2");
         let lock = try_lock(&held).unwrap().unwrap();
         let foreign = make("noonmark-build");
 
-        sweep(base.path());
+        remove_stale(base.path());
         assert!(!dead.exists() && !half_gone.exists() && !reused.exists());
-        assert!(newborn.exists() && held.exists() && foreign.exists());
+        assert!(starting.exists() && held.exists() && foreign.exists());
         drop(lock);
-        sweep(base.path());
+        remove_stale(base.path());
         assert!(!held.exists());
     }
 

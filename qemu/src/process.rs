@@ -1,4 +1,4 @@
-//! One QEMU process: it ends when its owner does, however that ends.
+//! A child process, such as QEMU, that ends when its owner does, however that ends.
 //!
 //! Three things see to it. Dropping a [`Process`] kills its whole process group and waits for it. A
 //! signal to this program does the same, through [`crate::signals`]. And where this program is
@@ -39,12 +39,12 @@ pub struct Output {
     pub stderr: ChildStderr,
 }
 
-/// What the keeper thread and the owners share.
+/// What the thread that waits for the process and its owners share.
 #[derive(Debug)]
 struct Shared {
     pid: Pid,
-    exit: Mutex<Option<ExitStatus>>,
-    ended: Condvar,
+    status: Mutex<Option<ExitStatus>>,
+    exited: Condvar,
 }
 
 impl Process {
@@ -63,9 +63,9 @@ impl Process {
             .stderr(Stdio::piped())
             .process_group(0);
         let ((shared, output), on_signal) = signals::register_with(|| {
-            let (shared, output) = start_keeper(command)?;
-            let kept = Arc::clone(&shared);
-            let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || kept.kill_and_wait());
+            let (shared, output) = start_waiter(command)?;
+            let shared_too = Arc::clone(&shared);
+            let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || shared_too.kill_and_wait());
             Ok::<_, io::Error>(((shared, output), cleanup))
         })?;
         let process = Self {
@@ -86,9 +86,9 @@ impl Process {
         self.shared.kill_and_wait();
     }
 
-    /// How it ended; none while it runs.
+    /// How it exited; none while it runs.
     #[must_use]
-    pub fn exit(&self) -> Option<ExitStatus> {
+    pub fn exit_status(&self) -> Option<ExitStatus> {
         *self.shared.lock()
     }
 
@@ -107,33 +107,33 @@ impl Drop for Process {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<ExitStatus>> {
-        self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait(&self, deadline: Instant) -> Option<ExitStatus> {
-        let mut exit = self.lock();
-        while exit.is_none() {
+        let mut status = self.lock();
+        while status.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            exit = self
-                .ended
-                .wait_timeout(exit, left)
+            status = self
+                .exited
+                .wait_timeout(status, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        *exit
+        *status
     }
 
     fn kill_and_wait(&self) {
-        let exit = self.lock();
-        if exit.is_none() {
-            // The keeper reaps only under this lock, so the number is still this process's.
+        let status = self.lock();
+        if status.is_none() {
+            // The waiting thread reaps only under this lock, so the number is still this process's.
             // ESRCH, the only failure possible here, means that it is gone already.
             let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
         }
-        drop(exit);
+        drop(status);
         let _ = self.wait(Instant::now() + KILL_DEADLINE);
     }
 }
@@ -142,10 +142,10 @@ impl Shared {
 ///
 /// The kernel sends the parent-death signal when the *thread* that started a child ends, so a
 /// short-lived one would take QEMU with it.
-fn start_keeper(mut command: Command) -> io::Result<(Arc<Shared>, Output)> {
+fn start_waiter(mut command: Command) -> io::Result<(Arc<Shared>, Output)> {
     let (sender, receiver) = mpsc::sync_channel(1);
     thread::Builder::new()
-        .name("qemu-keeper".to_owned())
+        .name("qemu-waiter".to_owned())
         .spawn(move || {
             let started = command.spawn().and_then(|mut child| {
                 let output = take_output(&mut child)?;
@@ -155,15 +155,15 @@ fn start_keeper(mut command: Command) -> io::Result<(Arc<Shared>, Output)> {
                     .ok_or_else(|| io::Error::other("the system gave an impossible process id"))?;
                 let shared = Arc::new(Shared {
                     pid,
-                    exit: Mutex::new(None),
-                    ended: Condvar::new(),
+                    status: Mutex::new(None),
+                    exited: Condvar::new(),
                 });
                 Ok((child, shared, output))
             });
             match started {
                 Ok((child, shared, output)) => {
                     let _ = sender.send(Ok((Arc::clone(&shared), output)));
-                    keep(child, &shared);
+                    wait_and_reap(child, &shared);
                 }
                 Err(error) => {
                     let _ = sender.send(Err(error));
@@ -183,20 +183,20 @@ fn take_output(child: &mut Child) -> io::Result<Output> {
 }
 
 /// Waits for the process's end, then reaps it together with what is left of its group.
-fn keep(mut child: Child, shared: &Shared) {
+fn wait_and_reap(mut child: Child, shared: &Shared) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     let waited = || rustix::process::waitid(WaitId::Pid(shared.pid), options);
     while matches!(waited(), Err(rustix::io::Errno::INTR)) {}
-    let mut exit = shared.lock();
+    let mut status = shared.lock();
     // A wrapper script may have left the real QEMU behind.
     let _ = rustix::process::kill_process_group(shared.pid, Signal::KILL);
-    *exit = Some(
+    *status = Some(
         child
             .wait()
             // Reaped by somebody else: it is gone, and how it ended is not known.
             .unwrap_or_else(|_| ExitStatus::from_raw(0)),
     );
-    shared.ended.notify_all();
+    shared.exited.notify_all();
 }
 
 #[cfg(test)]
@@ -238,7 +238,7 @@ mod tests {
     fn an_end_is_noticed_with_its_status() {
         let (process, _output) = shell("exit 7");
         assert_eq!(process.wait(soon()).and_then(|e| e.code()), Some(7));
-        assert_eq!(process.exit().and_then(|e| e.code()), Some(7));
+        assert_eq!(process.exit_status().and_then(|e| e.code()), Some(7));
     }
 
     #[test]

@@ -1,0 +1,18 @@
+//! A virtual machine: its configuration, its QEMU process, and what can be done with it.
+//!
+//! From the bottom up: what a machine is made of (`config`, `nic`), QEMU's arguments for it
+//! (`argv`), one QEMU process (`instance`) and how it is started (`spawn`), the machine (`machine`),
+//! and what further can be done with one (`hotplug`, `migrate`, `power`).
+
+pub mod argv;
+pub(crate) mod config;
+pub(crate) mod error;
+pub(crate) mod exit;
+mod hotplug;
+mod instance;
+pub(crate) mod machine;
+mod migrate;
+pub mod nic;
+pub(crate) mod power;
+mod spawn;
+pub(crate) mod timeouts;
