@@ -1,6 +1,6 @@
 //! PID 1 of a noonmark guest.
 
-use noonmark_init::boot::Started;
+use noonmark_init::boot::early::Started;
 use noonmark_init::pid1;
 
 fn main() {

@@ -1,10 +1,12 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
 mod configure;
+mod events;
 mod ntp;
+mod reporting;
 mod services;
-mod telling;
 
+use events::{Event, EventQueue, Watched};
 use noonmark_contract::config::BootConfig;
 use noonmark_contract::config::values::SysctlName;
 use noonmark_contract::record::{DetectedBy, Event as Told, Seed, SeedState};
@@ -13,23 +15,23 @@ use noonmark_linux::clocks;
 use noonmark_sync::engine::Input;
 use rustix::io::Errno;
 
-use crate::boot::{self, Started};
-use crate::button::Button;
-use crate::discipline::Discipline;
-use crate::disks::DataDisks;
-use crate::events::{Event, EventQueue, Watched};
-use crate::report::Reporter;
+use crate::boot::disks::DataDisks;
+use crate::boot::early::{self, Started};
+use crate::boot::{config, modules, mounts};
+use crate::clock::clock_set::ClockSetTimer;
+use crate::clock::discipline::Discipline;
+use crate::clock::vmclock::VmClock;
+use crate::instance::apply::Layers;
+use crate::instance::search::Setup;
+use crate::machine::button::Button;
+use crate::machine::power;
+use crate::machine::shutdown::Stopping;
+use crate::machine::signals::Signals;
+use crate::machine::uevents::{Uevent, Uevents};
 use crate::services::Services;
-use crate::setup::Setup;
-use crate::setup::apply::Layers;
-use crate::signals::Signals;
-use crate::status::StatusPort;
-use crate::statusfile::StatusFile;
-use crate::stop::Stopping;
-use crate::timers::ClockSetTimer;
-use crate::uevent::{Uevent, Uevents};
-use crate::vmclock::VmClock;
-use crate::{mounts, power};
+use crate::status::file::StatusFile;
+use crate::status::port::StatusPort;
+use crate::status::report::Reporter;
 
 /// How long the first correction waits for the host's time channel to appear, where there is no
 /// PHC: the port's driver probes in the background, which takes over a second on an emulated
@@ -77,18 +79,18 @@ struct Pid1 {
 
 /// Runs the machine from PID 1's first instruction to its end.
 pub fn run(started: Started) -> ! {
-    let mut problems = boot::set_up();
-    let (config, listed) = match boot::read_config() {
+    let mut problems = early::set_up();
+    let (image, listed) = match config::read() {
         Ok(config) => (config, true),
         Err(error) => {
             problems.push(format!("{error}; going on with the defaults"));
-            (boot::fallback_config(), false)
+            (config::fallback(), false)
         }
     };
-    power::set_failure_action(config.on_failure);
-    let unlimited = mounts::limit(&config.tmpfs);
+    power::set_failure_action(image.on_failure);
+    let unlimited = mounts::limit(&image.tmpfs);
     problems.extend(unlimited.iter().map(ToString::to_string));
-    let (layers, wrong) = Layers::read(config);
+    let (layers, wrong) = Layers::read(image);
     problems.extend(wrong);
     match Pid1::new(started, layers, listed, problems) {
         Ok(mut pid1) => pid1.run(),
@@ -152,7 +154,7 @@ impl Pid1 {
         if listed {
             pid1.load_modules(&config.modules);
         } else {
-            let errors = boot::load_modules_without_list();
+            let errors = modules::load_all();
             errors.iter().for_each(|error| pid1.on_module_error(error));
             pid1.discipline.rescan_phcs();
         }

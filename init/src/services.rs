@@ -314,13 +314,6 @@ impl Services {
     }
 }
 
-/// Kills every process but PID 1.
-pub fn kill_all() {
-    // kill(2) takes -1 for "everybody that I may signal", which for PID 1 leaves out itself; the
-    // group of process 1 is how that is spelled here. ESRCH only says that there is nobody.
-    let _ = kill_process_group(Pid::INIT, Signal::KILL);
-}
-
 fn exit_of(status: WaitStatus) -> Exit {
     let how = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exited {code}"),

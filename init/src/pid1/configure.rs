@@ -7,15 +7,16 @@ use noonmark_contract::seed::verdict::Verdict;
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
 
-use crate::disks::DataDisks;
-use crate::events::Watched;
-use crate::modules::{self, ModuleError};
+use crate::boot::disks::DataDisks;
+use crate::boot::modules::{self, ModuleError};
+use crate::boot::{early, runtime_dir};
+use crate::instance::apply::Applied;
+use crate::instance::search::Found;
+use crate::machine::power;
 use crate::services::Services;
-use crate::setup::Found;
-use crate::setup::apply::Applied;
-use crate::{boot, handover, power};
 
 use super::Pid1;
+use super::events::Watched;
 
 impl Pid1 {
     /// Loads the image's modules in their order. The clock is corrected as soon as its driver is
@@ -78,8 +79,8 @@ impl Pid1 {
             events,
         } = self.layers.apply(found);
         self.told.extend(events);
-        boot::set_hostname(&config);
-        let problems = handover::write(&config);
+        early::set_hostname(&config);
+        let problems = runtime_dir::write(&config);
         self.told
             .extend(problems.iter().map(|problem| Told::Failure {
                 what: problem.to_string(),

@@ -2,10 +2,10 @@
 
 use noonmark_contract::config::network::NTP_SERVICE;
 
-use crate::events::Watched;
-use crate::samples::Samples;
+use crate::clock::ntp_socket::Samples;
 
 use super::Pid1;
+use super::events::Watched;
 
 impl Pid1 {
     /// Opens the socket of an image that has the client: once its folder is there, before the client

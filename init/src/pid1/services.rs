@@ -3,16 +3,17 @@
 use noonmark_contract::record::{Event as Told, Shutdown, State};
 use noonmark_linux::clocks;
 
-use crate::button::Button;
-use crate::events::Watched;
+use crate::boot::hardening;
+use crate::machine::button::Button;
+use crate::machine::power;
+use crate::machine::shutdown::Stopping;
+use crate::machine::signals::{self, Signal};
 use crate::services::Reaped;
 use crate::services::relay::Wait;
 use crate::services::supervisor::Clock;
-use crate::signals::{self, Signal};
-use crate::stop::Stopping;
-use crate::{door, power};
 
 use super::Pid1;
+use super::events::Watched;
 
 impl Pid1 {
     /// Sets the machine up for services, and locks it against them.
@@ -20,7 +21,7 @@ impl Pid1 {
         self.services.open(&mut self.told);
         let (lock_modules, sysctl) = &self.bolts;
         let is_set = |name: &str| sysctl.iter().any(|set| set.as_str() == name);
-        for error in door::close(*lock_modules, is_set) {
+        for error in hardening::close(*lock_modules, is_set) {
             self.told.push(Told::Failure {
                 what: error.to_string(),
             });

@@ -2,7 +2,7 @@
 //!
 //! A service that wrote to the port itself would stand still for as long as no host reads there. Here
 //! the oldest output is dropped instead, and counted. What is read from a pipe is bounded by
-//! [`TURN_BYTES`] in each [`TURN`], so that a service which writes without end waits for PID 1 a
+//! `TURN_BYTES` in each `TURN`, so that a service which writes without end waits for PID 1 a
 //! moment at a time, rather than PID 1 for it.
 
 use std::collections::VecDeque;

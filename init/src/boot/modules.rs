@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use rustix::system::finit_module;
 use thiserror::Error;
 
+/// Where the initrd keeps modules; looked through where the configuration can't be read.
+const FOLDER: &str = "/lib/modules";
+
 /// How deep below `/lib/modules` a distribution keeps its modules, and some more.
 const DEPTH_MAX: usize = 8;
 
@@ -77,12 +80,12 @@ impl ModuleError {
     }
 }
 
-/// Loads whatever modules lie below `folder`, for an image whose list can't be read. Their order is
-/// not known, so rounds are made until one brings nothing new.
+/// Loads whatever modules the initrd has, for an image whose list can't be read. Their order is not
+/// known, so rounds are made until one brings nothing new.
 #[must_use]
-pub fn load_all_in(folder: &Path) -> Vec<ModuleError> {
+pub fn load_all() -> Vec<ModuleError> {
     let mut waiting = Vec::new();
-    find_in(folder, DEPTH_MAX, &mut waiting);
+    find_in(Path::new(FOLDER), DEPTH_MAX, &mut waiting);
     loop {
         let before = waiting.len();
         let mut errors = Vec::new();

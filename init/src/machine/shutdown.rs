@@ -2,8 +2,7 @@
 
 use noonmark_contract::record::Shutdown;
 use noonmark_contract::units::{Nanos, Raw};
-
-use crate::services;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How long services may take beyond what each of them has: none should need it.
 const SLACK: Nanos = Nanos::from_secs(1);
@@ -55,10 +54,17 @@ impl Stopping {
             return now >= self.deadline;
         }
         if services_down || now >= self.deadline {
-            services::kill_all();
+            kill_all();
             self.killed = true;
             self.deadline = now + KILL_GRACE;
         }
         false
     }
+}
+
+/// Kills every process but PID 1.
+fn kill_all() {
+    // kill(2) takes -1 for "everybody that I may signal", which for PID 1 leaves out itself; the
+    // group of process 1 is how that is spelled here. ESRCH only says that there is nobody.
+    let _ = kill_process_group(Pid::INIT, Signal::KILL);
 }

@@ -8,7 +8,7 @@ use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::ports::{Port, PortError, Transfer};
 use noonmark_sync::burst::{Burst, Exchange, Next};
 
-use crate::allowance::Allowance;
+use crate::token_bucket::Allowance;
 
 /// What the host may send at once, and how long until it may do so again. A burst needs 320 bytes.
 const ALLOWED_BYTES: usize = 8 * 1024;

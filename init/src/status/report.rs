@@ -13,9 +13,10 @@ use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
 use noonmark_linux::log;
 
-use crate::boot::Started;
-use crate::discipline::{self, Discipline};
-use crate::status::StatusPort;
+use crate::boot::early::Started;
+use crate::clock::discipline::{self, Discipline};
+
+use super::port::StatusPort;
 
 const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 const STATM: &str = "/proc/self/statm";

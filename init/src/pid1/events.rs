@@ -49,23 +49,23 @@ pub enum Event {
 /// What an epoll registration stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watched {
-    /// [`crate::timers::ClockSetTimer`].
+    /// [`crate::clock::clock_set::ClockSetTimer`].
     ClockSet,
-    /// [`crate::vmclock::VmClock`], where it notifies.
+    /// [`crate::clock::vmclock::VmClock`], where it notifies.
     VmClock,
-    /// [`crate::uevent::Uevents`].
+    /// [`crate::machine::uevents::Uevents`].
     Uevents,
     /// The time channel's port.
     TimePort,
-    /// [`crate::samples::Samples`].
+    /// [`crate::clock::ntp_socket::Samples`].
     Samples,
     /// The status port.
     StatusPort,
-    /// [`crate::signals::Signals`].
+    /// [`crate::machine::signals::Signals`].
     Signals,
-    /// [`crate::button::Button`].
+    /// [`crate::machine::button::Button`].
     Button,
-    /// [`crate::setup::Setup`].
+    /// [`crate::instance::search::Setup`].
     Setup,
     /// A pipe of [`crate::services::relay`].
     OutputPipe,

@@ -16,8 +16,7 @@ use noonmark_linux::clocks;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-use crate::setup::disks as block;
-
+use super::block;
 use super::superblock::{self, START_BYTES, Volume};
 
 /// How soon disks are looked for again while one may still appear.

@@ -239,12 +239,12 @@ mod tests {
     use noonmark_contract::config::system::{DataDisk, FileSystem};
     use noonmark_contract::seed::instance::SeedFile;
 
-    use crate::boot;
+    use crate::boot::config;
 
     use super::*;
 
     fn layers(cmdline: &str) -> Layers {
-        let mut image = boot::fallback_config();
+        let mut image = config::fallback();
         image.seed.enabled = true;
         image.services = vec![Service::new("web", vec!["/bin/web".into()])];
         Layers {

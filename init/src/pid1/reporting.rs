@@ -2,7 +2,7 @@
 
 use noonmark_contract::record::Event as Told;
 
-use crate::eventlog;
+use crate::status::log;
 
 use super::Pid1;
 
@@ -31,7 +31,7 @@ impl Pid1 {
             event,
             Told::Disrupted { .. } | Told::Recovered { .. } | Told::Source { .. }
         );
-        eventlog::write(&event);
+        log::write(&event);
         self.status.queue(self.reporter.event(event));
         if synced {
             // Before the services that it is for: they are started after what is told.

@@ -1,21 +1,19 @@
 //! What is done between the clock's first correction and the first service: disks are looked
 //! through for a seed, and what it says is put in the place of the image's settings.
 //!
-//! PID 1 itself reads none of it: see [`reader`]. The clock waits for nothing here, and the services
-//! for at most [`SeedConfig::wait`] and [`reader::LONGEST`].
-
-pub mod apply;
-pub mod disks;
-pub mod files;
-pub mod reader;
+//! PID 1 itself reads none of it: see [`Reader`]. The clock waits for nothing here, and the services
+//! for at most [`SeedConfig::wait`] and [`super::reader::LONGEST`].
 
 use std::path::Path;
 
 use noonmark_contract::config::system::SeedConfig;
 use noonmark_contract::seed::verdict::{Seed, Verdict};
 use noonmark_contract::units::{Nanos, Raw};
-use reader::{Progress, Reader};
 use rustix::fd::OwnedFd;
+
+use crate::boot::disks::block;
+
+use super::reader::{Progress, Reader};
 
 /// How soon disks are looked for again while one may still appear.
 const LOOK_AGAIN: Nanos = Nanos::from_millis(50);
@@ -114,7 +112,7 @@ impl Setup {
     }
 
     fn look(&mut self, now: Raw) -> Found {
-        let devices = disks::list(Path::new(disks::BLOCK));
+        let devices = block::list(Path::new(block::BLOCK));
         if devices == self.read {
             return self.wait_or_end(now, Verdict::default());
         }
@@ -131,7 +129,7 @@ impl Setup {
 
     /// No seed is there: waits for one, if it may still come.
     fn wait_or_end(&mut self, now: Raw, verdict: Verdict) -> Found {
-        let may_appear = disks::more_may_appear(Path::new(disks::SYS));
+        let may_appear = block::more_may_appear(Path::new(block::SYS));
         if now < self.until && self.reads < READS_MAX && may_appear {
             self.stage = Stage::Looking {
                 next: now + LOOK_AGAIN,

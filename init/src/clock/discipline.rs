@@ -16,11 +16,12 @@ use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::modules::{self, ModuleError};
-use crate::rtc;
-use crate::samples::{Datagram, Samples};
-use crate::timechannel::TimeChannel;
-use crate::vmclock::{ScaleError, VmClock};
+use crate::boot::modules::{self, ModuleError};
+
+use super::ntp_socket::{Datagram, Samples};
+use super::rtc;
+use super::timechannel::TimeChannel;
+use super::vmclock::{ScaleError, VmClock};
 
 /// Where the kernel makes device files.
 const DEV: &str = "/dev";

@@ -1,5 +1,6 @@
 //! The data disks of the configuration: waited for before the first service, and what came of each.
 
+pub mod block;
 pub mod mounting;
 pub mod superblock;
 

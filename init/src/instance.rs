@@ -1,0 +1,7 @@
+//! What makes this machine differ from others of its image: a seed is looked for, read, and applied
+//! between the clock's first correction and the first service.
+
+pub mod apply;
+pub mod files;
+pub mod reader;
+pub mod search;
