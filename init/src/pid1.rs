@@ -1,6 +1,6 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
-mod configure;
+mod configuration;
 mod events;
 mod ntp;
 mod reporting;
@@ -9,7 +9,7 @@ mod services;
 use events::{Event, EventQueue, Watched};
 use noonmark_contract::config::BootConfig;
 use noonmark_contract::config::values::SysctlName;
-use noonmark_contract::record::{DetectedBy, Event as Told, Seed, SeedState};
+use noonmark_contract::record::{self, DetectedBy, Seed, SeedState};
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
 use noonmark_sync::engine::Input;
@@ -22,7 +22,7 @@ use crate::clock::clock_set::ClockSetTimer;
 use crate::clock::discipline::Discipline;
 use crate::clock::vmclock::VmClock;
 use crate::instance::apply::Layers;
-use crate::instance::search::Setup;
+use crate::instance::search::SeedSearch;
 use crate::machine::button::Button;
 use crate::machine::power;
 use crate::machine::shutdown::Stopping;
@@ -56,8 +56,8 @@ struct Pid1 {
     signals: Signals,
     uevents: Option<Uevents>,
     button: Option<Button>,
-    /// Events that wait to be told.
-    told: Vec<Told>,
+    /// Events that are to be reported.
+    pending_events: Vec<record::Event>,
     /// Until when the first correction may wait; none once it has been asked for.
     boot_wait: Option<Raw>,
     status_interval: Nanos,
@@ -65,11 +65,12 @@ struct Pid1 {
     next_unread: Option<Raw>,
     reap_again: bool,
     stopping: Option<Stopping>,
-    /// Whether modules are locked, and the kernel settings that the configuration decides.
-    bolts: (bool, Vec<SysctlName>),
+    /// For the hardening: whether modules are locked, and the kernel settings that the configuration
+    /// sets itself.
+    hardening: (bool, Vec<SysctlName>),
     /// The image's configuration under the kernel command line.
     layers: Layers,
-    setup: Setup,
+    seed_search: SeedSearch,
     disks: DataDisks,
     /// The configuration that is to be carried out once the data disks are there.
     configured: Option<BootConfig>,
@@ -79,7 +80,7 @@ struct Pid1 {
 
 /// Runs the machine from PID 1's first instruction to its end.
 pub fn run(started: Started) -> ! {
-    let mut problems = early::set_up();
+    let mut problems = early::prepare();
     let (image, listed) = match config::read() {
         Ok(config) => (config, true),
         Err(error) => {
@@ -120,16 +121,16 @@ impl Pid1 {
             signals: Signals::open()?,
             uevents: None,
             button: None,
-            told: Vec::new(),
+            pending_events: Vec::new(),
             boot_wait: Some(now + BOOT_WAIT),
             status_interval: config.status.interval.max(Nanos::from_millis(10)),
             next_status: now,
             next_unread: None,
             reap_again: false,
             stopping: None,
-            bolts: (config.lock_modules, Vec::new()),
+            hardening: (config.lock_modules, Vec::new()),
             layers,
-            setup: Setup::begin(&config.seed, now),
+            seed_search: SeedSearch::new(&config.seed, now),
             disks: DataDisks::default(),
             configured: None,
             ready: false,
@@ -140,15 +141,15 @@ impl Pid1 {
         }
         pid1.reporter.configured(effective, seed);
         let failures = problems.into_iter();
-        pid1.told
-            .extend(failures.map(|what| Told::Failure { what }));
+        pid1.pending_events
+            .extend(failures.map(|what| record::Event::Failure { what }));
         match uevents {
             Ok(uevents) => pid1.uevents = Some(uevents),
-            Err(errno) => pid1.fail_softly(format!("uevents: {errno}; hotplug goes unnoticed")),
+            Err(errno) => pid1.report_failure(format!("uevents: {errno}; hotplug goes unnoticed")),
         }
         match Button::open() {
             Ok(button) => pid1.button = button,
-            Err(error) => pid1.fail_softly(error.to_string()),
+            Err(error) => pid1.report_failure(error.to_string()),
         }
         pid1.watch_all()?;
         if listed {
@@ -164,15 +165,15 @@ impl Pid1 {
     fn run(&mut self) -> ! {
         self.rescan_vmclock();
         self.discipline.rescan_phcs();
-        self.begin_when_ready(clocks::raw());
+        self.start_clock_when_ready(clocks::raw());
         self.rescan_ports();
         loop {
             self.expire(clocks::raw());
-            self.tell_services_of_the_clock();
-            self.tell();
+            self.update_services_clock();
+            self.report();
             self.serve_services();
             self.watch_output();
-            self.tell();
+            self.report();
             self.wait();
         }
     }
@@ -199,7 +200,7 @@ impl Pid1 {
             let tick = self.discipline.wake_at();
             let count = self.queue.wait(others.min(tick) - now);
             // A restored machine is seen at any wake: the marker is in memory.
-            let disrupted = self.look_for_disruption();
+            let disrupted = self.check_vmclock();
             if count > 0 || disrupted || others <= tick {
                 break count;
             }
@@ -215,11 +216,11 @@ impl Pid1 {
                 Event::VmClock => self.on_vmclock(),
                 Event::Uevents => self.on_uevents(),
                 Event::TimePort { connected } => self.on_time_port(connected),
-                Event::Samples => self.on_samples(),
+                Event::NtpSocket => self.on_ntp_socket(),
                 Event::StatusPort { connected } => self.on_status_port(connected),
                 Event::Signals => self.on_signals(),
                 Event::Button => self.on_button(),
-                Event::Setup => self.set_up(clocks::raw()),
+                Event::SeedReader => self.configure(clocks::raw()),
                 Event::Output => self.services.relays.on_event(clocks::raw()),
             }
         }
@@ -239,7 +240,7 @@ impl Pid1 {
             reap,
             channel,
             services,
-            self.setup.deadline(),
+            self.seed_search.deadline(),
             self.disks.deadline(),
         ] {
             next = deadline.map_or(next, |deadline| next.min(deadline));
@@ -260,15 +261,15 @@ impl Pid1 {
         {
             self.discipline.proceed_channel();
         }
-        if self.discipline.begun_mut().expire(now) {
+        if self.discipline.probing_mut().expire(now) {
             self.rescan_devices();
         }
-        self.begin_when_ready(now);
+        self.start_clock_when_ready(now);
         if self.next_unread.is_some_and(|at| at <= now) {
             self.receive(now);
         }
         if !self.ready {
-            self.set_up(now);
+            self.configure(now);
         }
         if self.reap_again {
             self.reap();
@@ -284,13 +285,13 @@ impl Pid1 {
         if self.next_status <= now {
             self.next_status = now + self.status_interval;
             self.reporter.declare(&self.discipline);
-            self.tell_status();
+            self.send_status();
         }
     }
 
     /// Asks for the first correction once there is a source to take it from, or none is to be
     /// expected any more.
-    fn begin_when_ready(&mut self, now: Raw) {
+    fn start_clock_when_ready(&mut self, now: Raw) {
         let Some(until) = self.boot_wait else { return };
         let discipline = &self.discipline;
         let ready = discipline.has_phc() || discipline.channel.connected();
@@ -307,7 +308,7 @@ impl Pid1 {
     }
 
     /// Whether the machine's VMClock tells of a disruption, which has then been dealt with.
-    fn look_for_disruption(&mut self) -> bool {
+    fn check_vmclock(&mut self) -> bool {
         let vmclock = self.discipline.vmclock_mut();
         let disrupted = vmclock.is_some_and(VmClock::take_disruption);
         if disrupted && self.boot_wait.is_none() {
@@ -328,7 +329,7 @@ impl Pid1 {
                 // What can't be taken out of the queue was never in it.
                 let _ = self.queue.forget(descriptor);
             }
-            self.fail_softly(why);
+            self.report_failure(why);
         }
     }
 
@@ -341,10 +342,10 @@ impl Pid1 {
             match uevent {
                 Uevent::NewGeneration => generation = true,
                 Uevent::Ptp | Uevent::VirtioPort => changed = true,
-                Uevent::PtpBegun { device, name } => {
-                    self.discipline.begun_mut().add(device, name, now);
+                Uevent::PtpProbing { device, name } => {
+                    self.discipline.probing_mut().add(device, name, now);
                 }
-                Uevent::Bound { device } => changed |= self.discipline.begun_mut().done(&device),
+                Uevent::Bound { device } => changed |= self.discipline.probing_mut().bound(&device),
             }
         }
         if generation {
@@ -371,7 +372,7 @@ impl Pid1 {
     }
 
     fn sources_changed(&mut self) {
-        self.begin_when_ready(clocks::raw());
+        self.start_clock_when_ready(clocks::raw());
         if self.boot_wait.is_none() {
             self.discipline.drive(Input::SourcesChanged);
         }
@@ -393,7 +394,7 @@ impl Pid1 {
             self.discipline.drive(Input::Wake(DetectedBy::Kick));
         }
         if wanted.status {
-            self.tell_status();
+            self.send_status();
         }
         if let Some(how) = wanted.shutdown {
             self.shut_down(how, "the host asked for it");
@@ -411,7 +412,7 @@ impl Pid1 {
         if let Err(errno) = watched
             && errno != Errno::PERM
         {
-            self.fail_softly(format!("waiting for the VMClock: {errno}"));
+            self.report_failure(format!("waiting for the VMClock: {errno}"));
         }
     }
 
@@ -419,25 +420,25 @@ impl Pid1 {
         let watched = match self.discipline.channel.rescan() {
             Ok(Some(port)) => self.queue.watch(Watched::TimePort, port.descriptor()),
             Ok(None) => Ok(()),
-            Err(error) => return self.fail_softly(error.to_string()),
+            Err(error) => return self.report_failure(error.to_string()),
         };
         let watched = watched.and_then(|()| match self.status.rescan() {
             Ok(Some(port)) => self.queue.watch(Watched::StatusPort, port.descriptor()),
             Ok(None) => Ok(()),
             Err(error) => {
-                self.told.push(Told::Failure {
+                self.pending_events.push(record::Event::Failure {
                     what: error.to_string(),
                 });
                 Ok(())
             }
         });
         if let Err(errno) = watched {
-            self.fail_softly(format!("waiting for a port: {errno}"));
+            self.report_failure(format!("waiting for a port: {errno}"));
         }
         self.services.relays.rescan();
     }
 
-    fn fail_softly(&mut self, what: String) {
-        self.told.push(Told::Failure { what });
+    fn report_failure(&mut self, what: String) {
+        self.pending_events.push(record::Event::Failure { what });
     }
 }

@@ -76,8 +76,8 @@ impl Services {
         }
     }
 
-    /// Gets ready to start them; from then on [`Services::turn`] does so. What can't be had is
-    /// told, and they run without it.
+    /// Gets ready to start them; from then on [`Services::turn`] does so. What can't be set up is
+    /// reported, and they run without it.
     pub fn open(&mut self, events: &mut Vec<Event>) {
         if self.supervisor.count() == 0 {
             return;
@@ -89,9 +89,9 @@ impl Services {
         match Hierarchy::open() {
             Ok((hierarchy, problems)) => {
                 self.hierarchy = Some(hierarchy);
-                tell_problems(problems, events);
+                push_problems(problems, events);
             }
-            Err(error) => tell_problems(vec![error], events),
+            Err(error) => push_problems(vec![error], events),
         }
     }
 
@@ -239,13 +239,13 @@ impl Services {
                 }
                 Ok(())
             }
-            Action::Tell(id, what) => {
+            Action::Report(id, what) => {
                 let name = self.supervisor.service(id).name.clone();
                 events.push(Event::Service { name, what });
                 Ok(())
             }
         };
-        tell_problems(outcome.err().into_iter().collect(), events);
+        push_problems(outcome.err().into_iter().collect(), events);
     }
 
     fn start(&mut self, id: Id, now: Raw, events: &mut Vec<Event>) {
@@ -255,14 +255,14 @@ impl Services {
             match hierarchy.group(service) {
                 Ok((group, problems)) => {
                     resources.group = Some(group);
-                    tell_problems(problems, events);
+                    push_problems(problems, events);
                 }
-                Err(error) => tell_problems(vec![error], events),
+                Err(error) => push_problems(vec![error], events),
             }
         }
         let Some(spawner) = &self.spawner else { return };
         let started = output::open(&service.output, &mut self.relays)
-            .and_then(|output| spawner.start(service, resources.group.as_ref(), output.as_fd()));
+            .and_then(|output| spawner.spawn(service, resources.group.as_ref(), output.as_fd()));
         if let Output::Port(port) = &service.output
             && !self.relays.has_port(port)
         {
@@ -330,7 +330,7 @@ fn failure(what: String) -> Event {
     Event::Failure { what }
 }
 
-fn tell_problems(problems: Vec<CgroupError>, events: &mut Vec<Event>) {
+fn push_problems(problems: Vec<CgroupError>, events: &mut Vec<Event>) {
     events.extend(problems.iter().map(|error| failure(error.to_string())));
 }
 

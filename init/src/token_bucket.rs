@@ -4,14 +4,14 @@ use noonmark_contract::units::{Nanos, Raw};
 
 /// Refills steadily up to its capacity; what is taken beyond that has to wait.
 #[derive(Debug)]
-pub struct Allowance {
+pub struct TokenBucket {
     capacity: usize,
     tokens: usize,
     refill: Nanos,
     refilled_at: Raw,
 }
 
-impl Allowance {
+impl TokenBucket {
     /// Full at `now`; an empty one is full again after `refill`.
     #[must_use]
     pub fn new(capacity: usize, refill: Nanos, now: Raw) -> Self {
@@ -47,21 +47,21 @@ mod tests {
 
     #[test]
     fn an_empty_allowance_refills_with_time_and_not_beyond_its_capacity() {
-        let mut allowance = Allowance::new(1_000, Nanos::from_millis(100), Raw(0));
-        assert_eq!(allowance.available(Raw(0)), 1_000);
-        allowance.take(1_000);
-        assert_eq!(allowance.available(Raw(0)), 0);
-        assert_eq!(allowance.available(Raw(50_000_000)), 500);
-        assert_eq!(allowance.available(Raw(10_000_000_000)), 1_000);
+        let mut bucket = TokenBucket::new(1_000, Nanos::from_millis(100), Raw(0));
+        assert_eq!(bucket.available(Raw(0)), 1_000);
+        bucket.take(1_000);
+        assert_eq!(bucket.available(Raw(0)), 0);
+        assert_eq!(bucket.available(Raw(50_000_000)), 500);
+        assert_eq!(bucket.available(Raw(10_000_000_000)), 1_000);
     }
 
     #[test]
     fn looking_often_does_not_round_the_refill_away() {
-        let mut allowance = Allowance::new(10, Nanos(1_000), Raw(0));
-        allowance.take(10);
+        let mut bucket = TokenBucket::new(10, Nanos(1_000), Raw(0));
+        bucket.take(10);
         for now in 1..=1_000 {
-            allowance.available(Raw(now));
+            bucket.available(Raw(now));
         }
-        assert_eq!(allowance.available(Raw(1_000)), 10);
+        assert_eq!(bucket.available(Raw(1_000)), 10);
     }
 }

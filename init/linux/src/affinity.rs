@@ -5,7 +5,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Keeps PID 1 on the first processor, which takes the devices' interrupts. Where there are more,
 /// a reader of the clock on another one sees the repair as soon as it is done, rather than when
-/// PID 1 has also told of it.
+/// PID 1 has also reported it.
 ///
 /// # Errors
 /// What the kernel says.

@@ -1,5 +1,5 @@
-//! Lines to and from a virtio-serial port, bounded on both sides: what a slow reader leaves lying
-//! is dropped from the oldest on, and what a rude writer sends is cut and counted.
+//! Lines to and from a virtio-serial port, bounded on both sides: of what a slow reader leaves
+//! unread the oldest is dropped, and what a writer sends beyond a line's limit is cut and counted.
 
 use std::collections::VecDeque;
 

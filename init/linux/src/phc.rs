@@ -1,7 +1,7 @@
 //! PTP hardware clocks (PHCs): found by name under `/sys/class/ptp`, read by the best of the three
 //! `PTP_SYS_OFFSET` ioctls that the driver offers.
 
-pub mod begun;
+pub mod probing;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,7 +11,7 @@ use noonmark_contract::units::{Nanos, Raw, Utc};
 use rustix::io::Errno;
 
 use crate::clocks::Sandwich;
-use crate::phc::begun::Begun;
+use crate::phc::probing::Probing;
 use crate::sys::{self, PtpTime};
 
 /// Where the kernel lists the PHCs.
@@ -56,14 +56,14 @@ pub fn matches(source: &Source, clock_name: &str) -> bool {
     }
 }
 
-/// The PHCs present that `ladder` names, at most one for each source and without those of `begun`,
+/// The PHCs present that `ladder` names, at most one for each source and without those of `probing`,
 /// and what could not be opened.
 #[must_use]
 pub fn discover(
     class: &Path,
     dev: &Path,
     ladder: &[Source],
-    begun: &Begun,
+    probing: &Probing,
 ) -> (Vec<Phc>, Vec<String>) {
     let mut found = Vec::new();
     let mut problems = Vec::new();
@@ -71,7 +71,7 @@ pub fn discover(
         .map(|dir| dir.flatten().map(|entry| entry.file_name()).collect())
         .unwrap_or_default();
     entries.sort();
-    entries.retain(|entry| !begun.has(&entry.to_string_lossy()));
+    entries.retain(|entry| !probing.has(&entry.to_string_lossy()));
     for entry in entries {
         let Ok(name) = fs::read_to_string(class.join(&entry).join("clock_name")) else {
             continue;
@@ -349,7 +349,7 @@ mod tests {
             &class,
             &dev,
             &[Source::Kvm, Source::Hyperv],
-            &Begun::default(),
+            &Probing::default(),
         );
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(found.len(), 1);

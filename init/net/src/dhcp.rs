@@ -123,14 +123,14 @@ impl Client {
         self.frames.descriptor()
     }
 
-    /// Why a request could not be sent, in words; told once.
+    /// Why a request could not be sent; given once.
     pub fn take_problem(&mut self) -> Option<String> {
         let errno = self.frames.take_problem()?;
         Some(format!("a DHCP request could not be sent: {errno}"))
     }
 
     /// A renewal is sent from the address to the server itself, so the client's own stack has to
-    /// know the address and the way.
+    /// know the address and the route.
     fn take_up(&mut self, change: &Change) {
         let routes = self.interface.routes_mut();
         routes.remove_default_ipv4_route();

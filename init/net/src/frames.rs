@@ -65,7 +65,7 @@ impl Frames {
         self.socket.is_some().then_some(self.listen_until)
     }
 
-    /// Why the last frame could not be sent, told once.
+    /// Why the last frame could not be sent; given once.
     pub fn take_problem(&mut self) -> Option<Errno> {
         self.problem.take()
     }
@@ -159,7 +159,7 @@ impl phy::TxToken for Sender<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
         let mut frame = vec![0; length];
         let filled = fill(&mut frame);
-        // The client can't be told; it sends again.
+        // The client has no place for an error; it sends again.
         if let Err(errno) = self.frames.send(&frame, self.now) {
             self.frames.socket = None;
             self.frames.problem = Some(errno);

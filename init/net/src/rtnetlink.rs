@@ -52,7 +52,7 @@ pub enum RtnetlinkError {
     Refused {
         /// What was asked for.
         what: String,
-        /// Its errno in words.
+        /// What the kernel says.
         error: std::io::Error,
     },
     /// The kernel's answer can't be understood.
@@ -165,7 +165,7 @@ impl Rtnetlink {
         Ok(())
     }
 
-    /// Makes `router` the way to everywhere else; replaces another.
+    /// Makes `router` the default route; replaces another.
     ///
     /// # Errors
     /// [`RtnetlinkError`].

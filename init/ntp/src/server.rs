@@ -76,7 +76,7 @@ impl Server {
         Some((last + pause).max(now))
     }
 
-    /// Sends a request with this cookie, if it may be asked now; the outcome is told by
+    /// Sends a request with this cookie, if it may be asked now; the outcome comes from
     /// [`Server::receive`].
     pub fn ask(&mut self, now: Raw, cookie: u64) {
         if self.free_at(now).is_none_or(|at| at > now) {
@@ -174,7 +174,7 @@ impl Server {
     }
 }
 
-/// A socket to the first of the name's addresses that there is a way to.
+/// A socket to the first of the name's addresses that there is a route to.
 fn connect(name: &Name) -> io::Result<UdpSocket> {
     let mut last = io::Error::other("the name has no address");
     for address in (name.host.as_str(), name.port).to_socket_addrs()? {

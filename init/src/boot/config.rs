@@ -47,7 +47,7 @@ pub fn read() -> Result<BootConfig, ConfigError> {
 }
 
 /// What PID 1 runs on where the image's configuration can't be used: the default ladder, no
-/// services, and a way to be looked at.
+/// services, and the status port.
 #[must_use]
 pub fn fallback() -> BootConfig {
     BootConfig {

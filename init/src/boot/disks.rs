@@ -27,7 +27,7 @@ const STACK_BYTES: usize = 64 * 1024;
 pub struct DataDisks {
     required: Vec<bool>,
     status: Vec<DiskStatus>,
-    /// What the thread hands over, until all is over.
+    /// The thread's outcomes, until all disks are done.
     outcomes: Option<Receiver<Outcome>>,
     next: Raw,
     deadline: Raw,
@@ -39,7 +39,7 @@ impl DataDisks {
     pub fn begin(disks: Vec<DataDisk>, now: Raw) -> Self {
         let longest = disks.iter().map(|disk| disk.wait).max();
         let status = |disk| mounting::status(disk, DiskState::Waiting);
-        let mut begun = Self {
+        let mut disks_begun = Self {
             required: disks.iter().map(|disk| disk.required).collect(),
             status: disks.iter().map(status).collect(),
             outcomes: None,
@@ -47,17 +47,17 @@ impl DataDisks {
             deadline: now + longest.unwrap_or_default() + MOUNTING,
         };
         if disks.is_empty() {
-            return begun;
+            return disks_begun;
         }
         let (send, outcomes) = mpsc::channel();
         let started = thread::Builder::new()
             .stack_size(STACK_BYTES)
             .spawn(move || mounting::run(&disks, now, &send));
         match started {
-            Ok(_) => begun.outcomes = Some(outcomes),
-            Err(error) => begun.give_up(&format!("no thread to mount it: {error}")),
+            Ok(_) => disks_begun.outcomes = Some(outcomes),
+            Err(error) => disks_begun.give_up(&format!("no thread to mount it: {error}")),
         }
-        begun
+        disks_begun
     }
 
     /// When [`DataDisks::proceed`] is to be called at the latest; none once all is over.
@@ -95,7 +95,7 @@ impl DataDisks {
     }
 
     /// Those that are not mounted: whether the guest needs it, and why it is not.
-    pub fn lacking(&self) -> impl Iterator<Item = (bool, String)> {
+    pub fn missing(&self) -> impl Iterator<Item = (bool, String)> {
         let pairs = self.required.iter().zip(&self.status);
         pairs
             .filter(|(_, status)| status.state != DiskState::Mounted)
@@ -113,7 +113,7 @@ impl DataDisks {
     }
 }
 
-/// A disk in words: which, where, and what is wrong with it.
+/// A disk for a report: which, where, and what is wrong with it.
 #[must_use]
 pub fn describe(status: &DiskStatus) -> String {
     let DiskStatus { label, path, .. } = status;
@@ -148,7 +148,7 @@ mod tests {
         let mut disks = DataDisks::begin(Vec::new(), Raw(0));
         assert_eq!(disks.deadline(), None);
         assert!(disks.proceed(Raw(0)));
-        assert_eq!(disks.lacking().count(), 0);
+        assert_eq!(disks.missing().count(), 0);
     }
 
     #[test]
@@ -160,9 +160,9 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(disks.deadline(), None);
-        let lacking: Vec<_> = disks.lacking().collect();
-        assert_eq!([lacking[0].0, lacking[1].0], [true, false]);
-        assert!(lacking[0].1.contains("no disk is labelled `noonmark-none`"));
+        let missing: Vec<_> = disks.missing().collect();
+        assert_eq!([missing[0].0, missing[1].0], [true, false]);
+        assert!(missing[0].1.contains("no disk is labelled `noonmark-none`"));
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         };
         assert!(!disks.proceed(Raw(999)));
         assert!(disks.proceed(Raw(1_000)));
-        let (_, why) = disks.lacking().next().unwrap();
+        let (_, why) = disks.missing().next().unwrap();
         assert!(why.contains("does not answer"), "{why}");
     }
 }

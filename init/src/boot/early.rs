@@ -37,10 +37,10 @@ impl Started {
     }
 }
 
-/// Makes the machine usable: file systems, log, loopback, scheduling, memory. What fails is logged and told
-/// in `problems`; none of it keeps the clock from being corrected.
+/// Makes the machine usable: file systems, log, loopback, scheduling, memory. What fails is logged and
+/// returned; none of it keeps the clock from being corrected.
 #[must_use]
-pub fn set_up() -> Vec<String> {
+pub fn prepare() -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
     problems.extend(mounts::dev().err().map(|error| error.to_string()));
     problems.extend(

@@ -1,5 +1,5 @@
-//! Closes the door before the first service starts: what follows can change neither the root file
-//! system nor the kernel, whatever its user. The threat model is in `init/docs/threat-model.md`.
+//! Hardens the machine before the first service starts: from then on no service, whatever its user,
+//! can change the root file system or the kernel. The threat model is in `init/docs/threat-model.md`.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 use thiserror::Error;
 
-/// A bolt that does not close.
+/// A step that failed.
 #[derive(Debug, Error)]
-pub enum DoorError {
+pub enum HardeningError {
     /// A mount stays writable.
     #[error("making {path} read-only: {errno}")]
     Mount {
@@ -43,7 +43,7 @@ const MODULES_DISABLED: &str = "kernel.modules_disabled";
 
 /// What user 0 could change the kernel through without any capability: `/proc/sysrq-trigger`
 /// reboots, `/proc/sys/kernel/core_pattern` runs programs with all rights.
-const BOUND: [&str; 5] = [
+const READ_ONLY_PATHS: [&str; 5] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
     "/proc/irq",
@@ -51,8 +51,8 @@ const BOUND: [&str; 5] = [
     "/proc/fs",
 ];
 
-/// The other mounts that nobody needs to write to; PID 1 has its own way to the control groups.
-const SEALED: [(&str, MountFlags); 3] = [
+/// The other mounts that nobody needs to write to; PID 1 has a mount of the control groups of its own.
+const READ_ONLY_MOUNTS: [(&str, MountFlags); 3] = [
     ("/sys/fs/cgroup", HARDENED),
     ("/sys", HARDENED),
     ("/", MountFlags::empty()),
@@ -62,10 +62,10 @@ const HARDENED: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NOEXEC)
     .union(MountFlags::NODEV);
 
-/// Closes it; what does not close is told, and the rest is closed all the same. `is_set` says
-/// whether the configuration has a word of its own on a kernel setting.
+/// Takes every step; those that fail are returned, and keep no other from being taken. `is_set` says
+/// whether the configuration sets a kernel setting itself.
 #[must_use]
-pub fn close(lock_modules: bool, is_set: impl Fn(&str) -> bool) -> Vec<DoorError> {
+pub fn apply(lock_modules: bool, is_set: impl Fn(&str) -> bool) -> Vec<HardeningError> {
     let mut errors = Vec::new();
     let modules = lock_modules.then_some((MODULES_DISABLED, "1"));
     for (name, value) in SETTINGS.into_iter().chain(modules) {
@@ -73,21 +73,21 @@ pub fn close(lock_modules: bool, is_set: impl Fn(&str) -> bool) -> Vec<DoorError
             continue;
         }
         match fs::write(path_of(name), value) {
-            // A kernel without the feature needs no bolt on it.
+            // A kernel without the feature needs no setting for it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => errors.push(DoorError::Sysctl { name, source }),
+            Err(source) => errors.push(HardeningError::Sysctl { name, source }),
             Ok(()) => {}
         }
     }
-    for path in BOUND {
+    for path in READ_ONLY_PATHS {
         match mount_bind(path, path).and_then(|()| read_only(path, HARDENED)) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => errors.push(DoorError::Mount { path, errno }),
+            Err(errno) => errors.push(HardeningError::Mount { path, errno }),
         }
     }
-    for (path, flags) in SEALED {
+    for (path, flags) in READ_ONLY_MOUNTS {
         if let Err(errno) = read_only(path, flags) {
-            errors.push(DoorError::Mount { path, errno });
+            errors.push(HardeningError::Mount { path, errno });
         }
     }
     errors

@@ -1,4 +1,4 @@
-//! Kernel modules: loaded in the order that the image resolved, failures told in words.
+//! Kernel modules: loaded in the order that the image resolved, failures explained.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What PID 1 leaves in `/run/noonmark` for the image's own programs: their part of the
-//! configuration, as it is after everything that may change it at boot.
+//! `/run/noonmark`, the runtime directory: the configuration of the image's own programs, as it is
+//! after everything that may change it at boot.
 
 use std::fs;
 use std::io;
@@ -13,37 +13,42 @@ use thiserror::Error;
 /// The folder. `/run` must be mounted.
 pub const FOLDER: &str = "/run/noonmark";
 
-/// A file that could not be left there.
+/// A file that could not be written.
 #[derive(Debug, Error)]
 #[error("{path}: {source}; the program that needs it will not work")]
-pub struct HandoverError {
+pub struct RuntimeFileError {
     path: &'static str,
     source: io::Error,
 }
 
-/// Writes what the programs of this configuration need; what can't be written is told, and the
-/// rest is written all the same.
+/// Writes what the programs of this configuration need; a file that can't be written is
+/// reported, and the rest is written all the same.
 #[must_use]
-pub fn write(config: &BootConfig) -> Vec<HandoverError> {
+pub fn write(config: &BootConfig) -> Vec<RuntimeFileError> {
     let network = Network {
         hostname: config.hostname.clone(),
         interface: config.network.interface.clone(),
     };
-    let mut outcomes = vec![fs::create_dir_all(FOLDER).map_err(|source| HandoverError {
-        path: FOLDER,
-        source,
-    })];
+    let mut outcomes = vec![
+        fs::create_dir_all(FOLDER).map_err(|source| RuntimeFileError {
+            path: FOLDER,
+            source,
+        }),
+    ];
     if !config.network.interface.is_empty() {
-        outcomes.push(leave(NETWORK_FILE, to_vec_pretty(&network)));
+        outcomes.push(write_json(NETWORK_FILE, to_vec_pretty(&network)));
     }
     if !config.ntp.servers.is_empty() {
-        outcomes.push(leave(NTP_FILE, to_vec_pretty(&config.ntp)));
+        outcomes.push(write_json(NTP_FILE, to_vec_pretty(&config.ntp)));
     }
     outcomes.into_iter().filter_map(Result::err).collect()
 }
 
-fn leave(path: &'static str, json: serde_json::Result<Vec<u8>>) -> Result<(), HandoverError> {
+fn write_json(
+    path: &'static str,
+    json: serde_json::Result<Vec<u8>>,
+) -> Result<(), RuntimeFileError> {
     json.map_err(io::Error::other)
         .and_then(|json| fs::write(Path::new(path), json))
-        .map_err(|source| HandoverError { path, source })
+        .map_err(|source| RuntimeFileError { path, source })
 }

@@ -9,7 +9,7 @@ use noonmark_contract::sample::{Local, ReadFailure, Reading, Source};
 use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::log;
-use noonmark_linux::phc::begun::Begun;
+use noonmark_linux::phc::probing::Probing;
 use noonmark_linux::phc::{self, Phc};
 use noonmark_linux::sys::{self, Adjust};
 use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
@@ -18,7 +18,7 @@ use rustix::process::Pid;
 
 use crate::boot::modules::{self, ModuleError};
 
-use super::ntp_socket::{Datagram, Samples};
+use super::ntp_socket::{Datagram, NtpSocket};
 use super::rtc;
 use super::timechannel::TimeChannel;
 use super::vmclock::{ScaleError, VmClock};
@@ -45,12 +45,12 @@ pub struct Discipline {
     ladder: Vec<Source>,
     phcs: Vec<Phc>,
     /// PHCs that are not to be read yet.
-    begun: Begun,
+    probing: Probing,
     vmclock: Option<VmClock>,
     /// The host's time channel.
     pub channel: TimeChannel,
     /// The NTP client's samples, in an image that has one.
-    pub samples: Option<Samples>,
+    pub ntp_socket: Option<NtpSocket>,
     /// Sources whose driver did not load, and why.
     refusals: Vec<(Source, String)>,
     actions: Vec<Action>,
@@ -68,10 +68,10 @@ impl Discipline {
             ladder: config.sources.clone(),
             engine: Engine::new(config, built, now),
             phcs: Vec::new(),
-            begun: Begun::default(),
+            probing: Probing::default(),
             vmclock: None,
             channel: TimeChannel::new(built, now),
-            samples: None,
+            ntp_socket: None,
             refusals: Vec::new(),
             actions: Vec::with_capacity(ACTIONS),
             batch: Vec::with_capacity(ACTIONS),
@@ -81,7 +81,7 @@ impl Discipline {
         }
     }
 
-    /// Changes how the engine goes about it; the ladder stays.
+    /// Changes the engine's step threshold and watch interval; the ladder stays.
     pub fn set_pace(&mut self, step: Nanos, watch: Nanos) {
         self.engine.set_pace(step, watch);
     }
@@ -127,14 +127,14 @@ impl Discipline {
     }
 
     /// PHCs that are not to be read yet.
-    pub fn begun_mut(&mut self) -> &mut Begun {
-        &mut self.begun
+    pub fn probing_mut(&mut self) -> &mut Probing {
+        &mut self.probing
     }
 
     /// Looks for PHCs again.
     pub fn rescan_phcs(&mut self) {
         let (class, dev) = (Path::new(phc::CLASS), Path::new(DEV));
-        let (found, problems) = phc::discover(class, dev, &self.ladder, &self.begun);
+        let (found, problems) = phc::discover(class, dev, &self.ladder, &self.probing);
         for problem in problems {
             log!(Warning, "PHC {problem}");
         }
@@ -174,7 +174,7 @@ impl Discipline {
     /// When the engine wants to be woken, or a PHC may be read that had begun before.
     #[must_use]
     pub fn wake_at(&self) -> Raw {
-        self.begun
+        self.probing
             .deadline()
             .map_or(self.wake_at, |at| at.min(self.wake_at))
     }
@@ -185,7 +185,7 @@ impl Discipline {
         self.synced_at
     }
 
-    /// Hands out what the engine wants told since the last call.
+    /// The events that the engine has emitted since the last call.
     pub fn take_emitted(&mut self, into: &mut Vec<Event>) {
         into.append(&mut self.emitted);
     }
@@ -246,14 +246,18 @@ impl Discipline {
     /// come, so that the source can be tried.
     pub fn take_samples(&mut self, client: Option<Pid>) -> bool {
         let mut has_come = false;
-        if let Some(samples) = &mut self.samples {
-            samples.begin();
+        if let Some(socket) = &mut self.ntp_socket {
+            socket.begin();
         }
-        while let Some(datagram) = self.samples.as_mut().and_then(|s| s.next(client)) {
+        while let Some(datagram) = self
+            .ntp_socket
+            .as_mut()
+            .and_then(|socket| socket.next(client))
+        {
             match datagram {
                 Datagram::Hello => has_come = true,
                 Datagram::Sample(reading) => self.drive(Input::Read(Source::Ntp, Ok(reading))),
-                Datagram::Useless => {}
+                Datagram::Invalid => {}
             }
         }
         has_come
@@ -290,7 +294,7 @@ impl Discipline {
             Source::Rtc => rtc::read(),
             // The answer comes as a sample, which is a reading like any other, or not at all, and
             // then the engine's own deadline tells.
-            Source::Ntp => match self.samples.as_mut().map(Samples::ask) {
+            Source::Ntp => match self.ntp_socket.as_mut().map(NtpSocket::ask) {
                 Some(Ok(())) => return None,
                 Some(Err(why)) => Err(why),
                 None => Err(ReadFailure::Absent),
@@ -333,7 +337,7 @@ impl Discipline {
 ///
 /// The flag STA_UNSYNC stays set, as chronyd keeps it without `rtcsync`: where it is clear, the
 /// kernel copies the clock into the RTC (kernel/time/ntp.c, `sync_hw_clock`), also while somebody has
-/// set it wrong, and the RTC is the witness that tells a lying source from a true one.
+/// set it wrong, and a source is checked against the RTC to tell a falseticker from a truechimer.
 ///
 /// # Errors
 /// As `adjtimex`.

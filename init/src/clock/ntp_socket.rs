@@ -47,7 +47,7 @@ pub struct SocketError {
 
 /// PID 1's end of the socket.
 #[derive(Debug)]
-pub struct Samples {
+pub struct NtpSocket {
     socket: OwnedFd,
     /// The client's own address, once it has said anything.
     client: Option<SocketAddrUnix>,
@@ -62,10 +62,10 @@ pub enum Datagram {
     /// A sample, placed at the present.
     Sample(Reading),
     /// Nothing that can be used: of another process, or no sample.
-    Useless,
+    Invalid,
 }
 
-impl Samples {
+impl NtpSocket {
     /// Opens the socket. Its folder must be there.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Samples {
             _ => None,
         });
         if sender.is_none() || sender != allowed {
-            return Some(Datagram::Useless);
+            return Some(Datagram::Invalid);
         }
         let address = message
             .address
@@ -137,9 +137,9 @@ impl Samples {
         let bytes = bytes.get(..message.bytes).unwrap_or_default();
         Some(match Sample::from_bytes(bytes) {
             Some(sample) => place(&sample, Sandwich::tightest(PLACING_READS))
-                .map_or(Datagram::Useless, Datagram::Sample),
+                .map_or(Datagram::Invalid, Datagram::Sample),
             None if is_new => Datagram::Hello,
-            None => Datagram::Useless,
+            None => Datagram::Invalid,
         })
     }
 
@@ -201,66 +201,66 @@ mod tests {
     }
 
     /// PID 1's end and a client's, both of this process.
-    fn pair(name: &str) -> (Samples, UnixDatagram) {
+    fn pair(name: &str) -> (NtpSocket, UnixDatagram) {
         let name = format!("noonmark-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(&name);
-        let samples = Samples::at(&path).unwrap();
+        let socket = NtpSocket::at(&path).unwrap();
         let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
         let client = UnixDatagram::bind_addr(&address).unwrap();
         client.connect(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        (samples, client)
+        (socket, client)
     }
 
-    fn next(samples: &mut Samples, allowed: Option<Pid>) -> Option<Datagram> {
-        samples.begin();
-        samples.next(allowed)
+    fn next(socket: &mut NtpSocket, allowed: Option<Pid>) -> Option<Datagram> {
+        socket.begin();
+        socket.next(allowed)
     }
 
     #[test]
     fn the_client_is_known_from_its_first_word_and_can_then_be_asked() {
-        let (mut samples, client) = pair("hello");
+        let (mut socket, client) = pair("hello");
         let us = Some(rustix::process::getpid());
-        assert_eq!(samples.ask(), Err(ReadFailure::Absent));
+        assert_eq!(socket.ask(), Err(ReadFailure::Absent));
         client.send(&[]).unwrap();
-        assert_eq!(next(&mut samples, us), Some(Datagram::Hello));
+        assert_eq!(next(&mut socket, us), Some(Datagram::Hello));
         client.send(&[]).unwrap();
-        assert_eq!(next(&mut samples, us), Some(Datagram::Useless));
-        assert_eq!(samples.ask(), Ok(()));
+        assert_eq!(next(&mut socket, us), Some(Datagram::Invalid));
+        assert_eq!(socket.ask(), Ok(()));
         assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);
         drop(client);
-        assert_eq!(samples.ask(), Err(ReadFailure::Absent));
+        assert_eq!(socket.ask(), Err(ReadFailure::Absent));
     }
 
     #[test]
     fn a_sample_of_another_process_is_not_taken() {
-        let (mut samples, client) = pair("foreign");
+        let (mut socket, client) = pair("foreign");
         let bytes = sample(clocks::raw()).to_bytes();
         client.send(&bytes).unwrap();
-        assert_eq!(next(&mut samples, Some(Pid::INIT)), Some(Datagram::Useless));
+        assert_eq!(next(&mut socket, Some(Pid::INIT)), Some(Datagram::Invalid));
         client.send(&bytes).unwrap();
-        assert_eq!(next(&mut samples, None), Some(Datagram::Useless));
-        assert_eq!(samples.ask(), Err(ReadFailure::Absent));
+        assert_eq!(next(&mut socket, None), Some(Datagram::Invalid));
+        assert_eq!(socket.ask(), Err(ReadFailure::Absent));
         client.send(&bytes).unwrap();
         let us = Some(rustix::process::getpid());
-        let taken = next(&mut samples, us);
+        let taken = next(&mut socket, us);
         assert!(matches!(taken, Some(Datagram::Sample(_))), "{taken:?}");
         client.send(&[&bytes[..], b"x"].concat()).unwrap();
-        assert_eq!(next(&mut samples, us), Some(Datagram::Useless));
-        assert_eq!(next(&mut samples, us), None);
+        assert_eq!(next(&mut socket, us), Some(Datagram::Invalid));
+        assert_eq!(next(&mut socket, us), None);
     }
 
     #[test]
     fn a_flood_is_taken_in_batches() {
-        let (mut samples, client) = pair("flood");
+        let (mut socket, client) = pair("flood");
         client.set_nonblocking(true).unwrap();
         for _ in 0..BATCH + 4 {
             // The kernel's own limit comes first on some machines; the batch below shows either.
             let _ = client.send(&[]);
         }
-        samples.begin();
+        socket.begin();
         let mut taken = 0;
-        while samples.next(None).is_some() {
+        while socket.next(None).is_some() {
             taken += 1;
         }
         assert!(taken <= BATCH);

@@ -8,7 +8,7 @@ use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::ports::{Port, PortError, Transfer};
 use noonmark_sync::burst::{Burst, Exchange, Next};
 
-use crate::token_bucket::Allowance;
+use crate::token_bucket::TokenBucket;
 
 /// What the host may send at once, and how long until it may do so again. A burst needs 320 bytes.
 const ALLOWED_BYTES: usize = 8 * 1024;
@@ -33,7 +33,7 @@ pub struct TimeChannel {
     burst: Option<Burst>,
     last_sequence: u32,
     decoder: Decoder<Answer>,
-    allowance: Allowance,
+    bucket: TokenBucket,
     unread: bool,
     /// When the burst wants to be asked again.
     deadline: Option<Raw>,
@@ -50,7 +50,7 @@ impl TimeChannel {
             burst: None,
             last_sequence: 0,
             decoder: Decoder::default(),
-            allowance: Allowance::new(ALLOWED_BYTES, ALLOWED_EVERY, now),
+            bucket: TokenBucket::new(ALLOWED_BYTES, ALLOWED_EVERY, now),
             unread: false,
             deadline: None,
         }
@@ -146,12 +146,12 @@ impl TimeChannel {
 
     fn receive(&mut self) {
         let mut buffer = [0u8; READ_BYTES];
-        while self.unread && self.allowance.available(clocks::raw()) >= READ_BYTES {
+        while self.unread && self.bucket.available(clocks::raw()) >= READ_BYTES {
             let Some(port) = &self.port else { return };
             match port.read(&mut buffer) {
                 Transfer::Bytes(count) => {
                     let t4 = clocks::raw();
-                    self.allowance.take(count);
+                    self.bucket.take(count);
                     self.decoder.push(&buffer[..count]);
                     while let Some(answer) = self.decoder.next_frame() {
                         if let Some(burst) = &mut self.burst {

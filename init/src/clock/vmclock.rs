@@ -33,7 +33,7 @@ impl VmClock {
     /// Opens the first `vmclock` in `dev`; none where there is none.
     ///
     /// # Errors
-    /// What is wrong with it, in words, where it is there but is of no use.
+    /// What is wrong with it, as a text for the report, where it is there but is of no use.
     pub fn find(dev: &Path) -> Result<Option<Self>, String> {
         let mut names: Vec<_> = fs::read_dir(dev)
             .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())

@@ -32,11 +32,11 @@ pub struct Layers {
 pub struct Applied {
     /// What counts from here on.
     pub config: BootConfig,
-    /// Whose word it is.
+    /// Each key's value, and which layer it is from.
     pub effective: BTreeMap<String, Effective>,
     /// What came of the seed.
     pub seed: record::Seed,
-    /// What is to be told.
+    /// What is to be reported.
     pub events: Vec<Event>,
 }
 
@@ -60,7 +60,7 @@ impl Layers {
         (Self { image, cmdline }, problems)
     }
 
-    /// All layers in one, and who had the last word on what.
+    /// All layers in one, and which layer each key's value is from.
     #[must_use]
     pub fn effective(&self, seed: Option<&Settings>) -> (BootConfig, BTreeMap<String, Effective>) {
         let mut config = self.image.clone();
@@ -83,11 +83,11 @@ impl Layers {
     /// Takes in the seed that was found, whole or not at all: its files are written, and the
     /// kernel's settings are set.
     #[must_use]
-    pub fn apply(&self, found: Result<Verdict, String>) -> Applied {
+    pub fn apply(&self, verdict: Result<Verdict, String>) -> Applied {
         let mut seed = record::Seed::default();
         let mut events = Vec::new();
         let mut instance = None;
-        match found.map(|verdict| verdict.seed) {
+        match verdict.map(|verdict| verdict.seed) {
             Ok(Seed::Absent) if self.image.seed.enabled => seed.state = SeedState::Absent,
             Ok(Seed::Absent) => {}
             Ok(Seed::Refused { device, problem }) => {
@@ -113,7 +113,7 @@ impl Layers {
                 }
             }
         }
-        events.extend(told(&seed, instance.as_deref()));
+        events.extend(seed_events(&seed, instance.as_deref()));
         let settings = instance.as_ref().map(|instance| &instance.settings);
         let (mut config, effective) = self.effective(settings);
         config
@@ -197,8 +197,8 @@ fn refuse(seed: &mut record::Seed, device: Option<String>, problem: String) {
     seed.problem = Some(problem);
 }
 
-/// What the log and the host are told of it; nothing where there is no seed.
-fn told(seed: &record::Seed, instance: Option<&Instance>) -> Vec<Event> {
+/// What is reported of it; nothing where there is no seed.
+fn seed_events(seed: &record::Seed, instance: Option<&Instance>) -> Vec<Event> {
     let state = seed.state;
     let event = |what: String| Event::Seed { state, what };
     let on = seed.device.as_deref().map(|name| format!("{name}: "));

@@ -1,8 +1,7 @@
-//! What is done between the clock's first correction and the first service: disks are looked
-//! through for a seed, and what it says is put in the place of the image's settings.
+//! The search for a seed disk, between the clock's first correction and the first service.
 //!
-//! PID 1 itself reads none of it: see [`Reader`]. The clock waits for nothing here, and the services
-//! for at most [`SeedConfig::wait`] and [`super::reader::LONGEST`].
+//! PID 1 itself reads no disk: see [`Reader`]. The clock waits for nothing here, and the services
+//! for at most [`SeedConfig::wait`] and [`super::reader::TIMEOUT`].
 
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use rustix::fd::OwnedFd;
 
 use crate::boot::disks::block;
 
-use super::reader::{Progress, Reader};
+use super::reader::{Reader, ReaderProgress};
 
 /// How soon disks are looked for again while one may still appear.
 const LOOK_AGAIN: Nanos = Nanos::from_millis(50);
@@ -23,7 +22,7 @@ const READS_MAX: u32 = 8;
 
 /// The search for a seed.
 #[derive(Debug)]
-pub struct Setup {
+pub struct SeedSearch {
     stage: Stage,
     /// Until when a disk may still appear.
     until: Raw,
@@ -46,19 +45,19 @@ enum Stage {
 /// How the search stands.
 #[derive(Debug)]
 #[must_use]
-pub enum Found {
+pub enum SearchProgress {
     /// It goes on.
-    NotYet,
+    Pending,
     /// The reader was started; wait for its output too.
-    Started,
+    ReaderStarted,
     /// It is over, in this way. Said once.
-    Over(Result<Verdict, String>),
+    Finished(Result<Verdict, String>),
 }
 
-impl Setup {
+impl SeedSearch {
     /// Looks for disks from `now` on, if the image wants a seed.
     #[must_use]
-    pub fn begin(config: &SeedConfig, now: Raw) -> Self {
+    pub fn new(config: &SeedConfig, now: Raw) -> Self {
         Self {
             stage: if config.enabled {
                 Stage::Looking { next: now }
@@ -71,7 +70,7 @@ impl Setup {
         }
     }
 
-    /// When [`Setup::proceed`] is to be called at the latest; none once all is over.
+    /// When [`SeedSearch::poll`] is to be called at the latest; none once all is over.
     #[must_use]
     pub fn deadline(&self) -> Option<Raw> {
         match &self.stage {
@@ -91,57 +90,57 @@ impl Setup {
     }
 
     /// Goes on as far as it can without waiting.
-    pub fn proceed(&mut self, now: Raw) -> Found {
+    pub fn poll(&mut self, now: Raw) -> SearchProgress {
         match &mut self.stage {
-            Stage::Done => Found::NotYet,
-            Stage::Looking { next } if *next > now => Found::NotYet,
+            Stage::Done => SearchProgress::Pending,
+            Stage::Looking { next } if *next > now => SearchProgress::Pending,
             Stage::Looking { .. } => self.look(now),
-            Stage::Reading(reader) => match reader.proceed(now) {
-                Progress::Reading => Found::NotYet,
-                Progress::Over(Ok(verdict)) if verdict.seed == Seed::Absent => {
-                    self.wait_or_end(now, verdict)
+            Stage::Reading(reader) => match reader.poll(now) {
+                ReaderProgress::Pending => SearchProgress::Pending,
+                ReaderProgress::Finished(Ok(verdict)) if verdict.seed == Seed::Absent => {
+                    self.wait_or_finish(now, verdict)
                 }
-                Progress::Over(outcome) => self.end(outcome),
+                ReaderProgress::Finished(outcome) => self.finish(outcome),
             },
         }
     }
 
-    /// Gives up: the machine goes down, and whoever still reads goes with it.
-    pub fn abandon(&mut self) {
+    /// Gives up, because the machine goes down; a reader that is still at work is killed with the rest.
+    pub fn cancel(&mut self) {
         self.stage = Stage::Done;
     }
 
-    fn look(&mut self, now: Raw) -> Found {
+    fn look(&mut self, now: Raw) -> SearchProgress {
         let devices = block::list(Path::new(block::BLOCK));
         if devices == self.read {
-            return self.wait_or_end(now, Verdict::default());
+            return self.wait_or_finish(now, Verdict::default());
         }
         self.reads += 1;
         match Reader::start(&devices, now) {
             Ok(reader) => {
                 self.read = devices;
                 self.stage = Stage::Reading(reader);
-                Found::Started
+                SearchProgress::ReaderStarted
             }
-            Err(problem) => self.end(Err(problem)),
+            Err(problem) => self.finish(Err(problem)),
         }
     }
 
     /// No seed is there: waits for one, if it may still come.
-    fn wait_or_end(&mut self, now: Raw, verdict: Verdict) -> Found {
+    fn wait_or_finish(&mut self, now: Raw, verdict: Verdict) -> SearchProgress {
         let may_appear = block::more_may_appear(Path::new(block::SYS));
         if now < self.until && self.reads < READS_MAX && may_appear {
             self.stage = Stage::Looking {
                 next: now + LOOK_AGAIN,
             };
-            return Found::NotYet;
+            return SearchProgress::Pending;
         }
-        self.end(Ok(verdict))
+        self.finish(Ok(verdict))
     }
 
-    fn end(&mut self, outcome: Result<Verdict, String>) -> Found {
+    fn finish(&mut self, outcome: Result<Verdict, String>) -> SearchProgress {
         self.stage = Stage::Done;
-        Found::Over(outcome)
+        SearchProgress::Finished(outcome)
     }
 }
 
@@ -152,8 +151,8 @@ mod tests {
     #[test]
     fn an_image_without_seeds_looks_for_none() {
         let config = SeedConfig::default();
-        let mut setup = Setup::begin(&config, Raw(0));
-        assert_eq!(setup.deadline(), None);
-        assert!(matches!(setup.proceed(Raw(0)), Found::NotYet));
+        let mut search = SeedSearch::new(&config, Raw(0));
+        assert_eq!(search.deadline(), None);
+        assert!(matches!(search.poll(Raw(0)), SearchProgress::Pending));
     }
 }

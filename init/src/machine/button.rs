@@ -59,7 +59,7 @@ pub enum ButtonError {
         /// Why not.
         errno: Errno,
     },
-    /// The kernel's word on where its ACPI events are makes no sense.
+    /// The kernel's answer on where its ACPI events are makes no sense.
     #[error(
         "power button: the kernel's answer about `{FAMILY}` can't be understood; a host can still \
          send {{\"shutdown\":\"poweroff\"}}"

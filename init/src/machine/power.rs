@@ -27,7 +27,7 @@ static ON_FAILURE: OnceLock<FailureAction> = OnceLock::new();
 /// Where data disks are, or may be, mounted.
 static DATA_DISKS: OnceLock<Vec<String>> = OnceLock::new();
 
-/// The folders on which data disks are mounted, to be taken down in reverse order; the first call
+/// The folders on which data disks are mounted, to be unmounted in reverse order; the first call
 /// counts.
 pub fn set_data_disks(paths: Vec<String>) {
     // The configuration is carried out once.
@@ -61,7 +61,7 @@ pub fn fail(why: std::fmt::Arguments<'_>) -> ! {
     })
 }
 
-/// Takes the data disks down and writes out the file systems, then ends the machine.
+/// Unmounts the data disks and writes out the file systems, then ends the machine.
 pub fn end(how: Shutdown) -> ! {
     write_out(DATA_DISKS.get().map_or(&[], Vec::as_slice));
     let command = match how {
@@ -93,7 +93,7 @@ fn write_out(data_disks: &'static [String]) {
         .stack_size(SYNC_STACK_BYTES)
         .spawn(move || {
             for path in data_disks.iter().rev() {
-                take_down(path);
+                unmount_data_disk(path);
             }
             rustix::fs::sync();
             // Where nobody waits any more, the machine is already going down.
@@ -108,7 +108,7 @@ fn write_out(data_disks: &'static [String]) {
 }
 
 /// Unmounts a data disk; one that somebody still holds is made read-only, which leaves it as clean.
-fn take_down(path: &str) {
+fn unmount_data_disk(path: &str) {
     let outcome = match unmount(path, UnmountFlags::empty()) {
         Err(Errno::BUSY) => mount_remount(path, MountFlags::RDONLY, ""),
         // Nothing is mounted there.

@@ -20,7 +20,7 @@ pub enum Signal {
     },
 }
 
-/// `struct signalfd_siginfo` is this long (include/uapi/linux/signalfd.h); its first word is the
+/// `struct signalfd_siginfo` is this long (include/uapi/linux/signalfd.h); its first field is the
 /// signal's number.
 const SIGINFO_BYTES: usize = 128;
 
@@ -56,7 +56,7 @@ impl Signals {
     pub fn next(&self) -> Option<Signal> {
         let mut info = [0u8; SIGINFO_BYTES];
         while rustix::io::read(&self.descriptor, &mut info) == Ok(SIGINFO_BYTES) {
-            if let Some(signal) = meaning(&info) {
+            if let Some(signal) = parse(&info) {
                 return Some(signal);
             }
         }
@@ -80,8 +80,8 @@ fn has_boot_capability(status: &str) -> bool {
         .is_some_and(|set| set & (1 << Capability::SYS_BOOT.number()) != 0)
 }
 
-/// Reads the first words of a `signalfd_siginfo`: signal, errno, code, sender.
-fn meaning(info: &[u8; SIGINFO_BYTES]) -> Option<Signal> {
+/// Reads the first fields of a `signalfd_siginfo`: signal, errno, code, sender.
+fn parse(info: &[u8; SIGINFO_BYTES]) -> Option<Signal> {
     let word = |at: usize| {
         let mut word = [0u8; 4];
         word.copy_from_slice(&info[at..at + 4]);
@@ -124,17 +124,17 @@ mod tests {
             (libc::SIGTERM, Some(Signal::PowerOff { by: None })),
             (libc::SIGUSR1, None),
         ] {
-            assert_eq!(meaning(&info(number, SI_KERNEL, 0)), expected);
+            assert_eq!(parse(&info(number, SI_KERNEL, 0)), expected);
         }
     }
 
     #[test]
     fn a_sender_is_known_where_the_kernel_vouches_for_it() {
         let by = Some(Signal::PowerOff { by: Some(71) });
-        assert_eq!(meaning(&info(libc::SIGTERM, SI_USER, 71)), by);
-        assert_eq!(meaning(&info(libc::SIGTERM, SI_TKILL, 71)), by);
+        assert_eq!(parse(&info(libc::SIGTERM, SI_USER, 71)), by);
+        assert_eq!(parse(&info(libc::SIGTERM, SI_TKILL, 71)), by);
         let queued = -1;
-        assert_eq!(meaning(&info(libc::SIGTERM, queued, 71)), None);
+        assert_eq!(parse(&info(libc::SIGTERM, queued, 71)), None);
     }
 
     #[test]

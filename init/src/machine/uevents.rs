@@ -18,7 +18,7 @@ pub enum Uevent {
     /// A PHC came or went.
     Ptp,
     /// A PHC came while its device's driver is still at work on that device.
-    PtpBegun {
+    PtpProbing {
         /// The device's path in sysfs, without the mount point.
         device: String,
         /// The PHC's name in `/sys/class/ptp`.
@@ -103,7 +103,7 @@ fn parse(message: &[u8]) -> Option<Uevent> {
         }
     }
     match (action, subsystem) {
-        (b"add", b"ptp") => Some(begun(path).unwrap_or(Uevent::Ptp)),
+        (b"add", b"ptp") => Some(probing(path).unwrap_or(Uevent::Ptp)),
         (b"remove", b"ptp") => Some(Uevent::Ptp),
         (b"bind", _) => Some(Uevent::Bound {
             device: String::from_utf8_lossy(path).into_owned(),
@@ -115,11 +115,11 @@ fn parse(message: &[u8]) -> Option<Uevent> {
 }
 
 /// What a PHC of this path means, if it belongs to a device: `/devices/…/DEVICE/ptp/ptp0`. Those of
-/// hypervisors are `/devices/virtual/ptp/ptp0`, and complete when they are told of.
-fn begun(path: &[u8]) -> Option<Uevent> {
+/// hypervisors are `/devices/virtual/ptp/ptp0`, and complete when their uevent comes.
+fn probing(path: &[u8]) -> Option<Uevent> {
     let path = str::from_utf8(path).ok()?;
     let (device, name) = path.rsplit_once("/ptp/")?;
-    (device != "/devices/virtual").then(|| Uevent::PtpBegun {
+    (device != "/devices/virtual").then(|| Uevent::PtpProbing {
         device: device.to_owned(),
         name: name.to_owned(),
     })
@@ -149,7 +149,7 @@ mod tests {
             (
                 "add@/devices/pci/nic/ptp/ptp1\0ACTION=add\0DEVPATH=/devices/pci/nic/ptp/ptp1\0\
                  SUBSYSTEM=ptp\0",
-                Some(Uevent::PtpBegun {
+                Some(Uevent::PtpProbing {
                     device: "/devices/pci/nic".into(),
                     name: "ptp1".into(),
                 }),

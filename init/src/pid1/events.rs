@@ -30,7 +30,7 @@ pub enum Event {
         connected: bool,
     },
     /// The NTP client sent something.
-    Samples,
+    NtpSocket,
     /// The status port, likewise.
     StatusPort {
         /// The driver did not say that it is absent.
@@ -41,7 +41,7 @@ pub enum Event {
     /// The kernel sent ACPI events.
     Button,
     /// The seed's reader has answered, in part or whole.
-    Setup,
+    SeedReader,
     /// A service has written to a port, or the port can take more.
     Output,
 }
@@ -57,16 +57,16 @@ pub enum Watched {
     Uevents,
     /// The time channel's port.
     TimePort,
-    /// [`crate::clock::ntp_socket::Samples`].
-    Samples,
+    /// [`crate::clock::ntp_socket::NtpSocket`].
+    NtpSocket,
     /// The status port.
     StatusPort,
     /// [`crate::machine::signals::Signals`].
     Signals,
     /// [`crate::machine::button::Button`].
     Button,
-    /// [`crate::instance::search::Setup`].
-    Setup,
+    /// [`crate::instance::search::SeedSearch`].
+    SeedReader,
     /// A pipe of [`crate::services::relay`].
     OutputPipe,
     /// A port of [`crate::services::relay`].
@@ -78,11 +78,11 @@ const WATCHED: [Watched; 11] = [
     Watched::VmClock,
     Watched::Uevents,
     Watched::TimePort,
-    Watched::Samples,
+    Watched::NtpSocket,
     Watched::StatusPort,
     Watched::Signals,
     Watched::Button,
-    Watched::Setup,
+    Watched::SeedReader,
     Watched::OutputPipe,
     Watched::OutputPort,
 ];
@@ -184,10 +184,10 @@ fn flags(watched: Watched) -> EventFlags {
         Watched::ClockSet
         | Watched::VmClock
         | Watched::Uevents
-        | Watched::Samples
+        | Watched::NtpSocket
         | Watched::Signals
         | Watched::Button
-        | Watched::Setup => EventFlags::IN,
+        | Watched::SeedReader => EventFlags::IN,
         // Once, because a service can write faster than PID 1 would serve it.
         Watched::OutputPipe => EventFlags::IN | EventFlags::ONESHOT,
         // What a host writes to it is not read.
@@ -205,11 +205,11 @@ fn event(watched: Watched, connected: bool) -> Event {
         Watched::VmClock => Event::VmClock,
         Watched::Uevents => Event::Uevents,
         Watched::TimePort => Event::TimePort { connected },
-        Watched::Samples => Event::Samples,
+        Watched::NtpSocket => Event::NtpSocket,
         Watched::StatusPort => Event::StatusPort { connected },
         Watched::Signals => Event::Signals,
         Watched::Button => Event::Button,
-        Watched::Setup => Event::Setup,
+        Watched::SeedReader => Event::SeedReader,
         Watched::OutputPipe | Watched::OutputPort => Event::Output,
     }
 }

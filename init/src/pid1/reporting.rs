@@ -1,49 +1,51 @@
-//! What PID 1 tells of itself: to the log, to the host, to the guest's own programs.
+//! The loop's part for reports: to the kernel's log, to the host, to the guest's own programs.
 
-use noonmark_contract::record::Event as Told;
+use noonmark_contract::record;
 
 use crate::status::log;
 
 use super::Pid1;
 
 impl Pid1 {
-    /// Tells the log and the host what happened. Comes after the clock's own work: what is written
+    /// Reports what happened to the log and the host. Comes after the clock's own work: what is written
     /// here delays no correction.
-    pub(super) fn tell(&mut self) {
-        self.discipline.take_emitted(&mut self.told);
-        if self.told.is_empty() {
+    pub(super) fn report(&mut self) {
+        self.discipline.take_emitted(&mut self.pending_events);
+        if self.pending_events.is_empty() {
             return;
         }
-        while !self.told.is_empty() {
-            for event in std::mem::take(&mut self.told) {
-                self.tell_one(event);
+        while !self.pending_events.is_empty() {
+            for event in std::mem::take(&mut self.pending_events) {
+                self.report_event(event);
             }
         }
         self.status.flush();
     }
 
-    fn tell_one(&mut self, event: Told) {
-        let synced = matches!(event, Told::Synced { .. });
-        if synced || matches!(event, Told::Recovered { .. }) {
+    fn report_event(&mut self, event: record::Event) {
+        let synced = matches!(event, record::Event::Synced { .. });
+        if synced || matches!(event, record::Event::Recovered { .. }) {
             self.reporter.declare(&self.discipline);
         }
         let changed = matches!(
             event,
-            Told::Disrupted { .. } | Told::Recovered { .. } | Told::Source { .. }
+            record::Event::Disrupted { .. }
+                | record::Event::Recovered { .. }
+                | record::Event::Source { .. }
         );
         log::write(&event);
         self.status.queue(self.reporter.event(event));
         if synced {
-            // Before the services that it is for: they are started after what is told.
-            self.tell_status();
+            // Before the services that it is for: they are started once this is reported.
+            self.send_status();
         } else if changed && self.status_file.is_wanted() {
-            self.tell_status();
+            self.send_status();
         }
     }
 
-    /// Sends a status record to whoever wants one now: the host, if it listens (one that comes later
+    /// Sends a status record to those that read one now: the host, if it listens (one that comes later
     /// wants a fresh record), and the guest's own programs.
-    pub(super) fn tell_status(&mut self) {
+    pub(super) fn send_status(&mut self) {
         let listens = self.status.connected();
         if !listens && !self.status_file.is_wanted() {
             return;
@@ -53,7 +55,7 @@ impl Pid1 {
             .reporter
             .status(&self.discipline, &self.status, services);
         if let Some(what) = self.status_file.write(&line) {
-            self.fail_softly(what);
+            self.report_failure(what);
         }
         if listens {
             self.status.queue(line);

@@ -1,6 +1,6 @@
-//! The loop's part for services: starting them behind a closed door, reaping, and going down.
+//! The loop's part for services: starting them on a hardened machine, reaping, and going down.
 
-use noonmark_contract::record::{Event as Told, Shutdown, State};
+use noonmark_contract::record::{self, Shutdown, State};
 use noonmark_linux::clocks;
 
 use crate::boot::hardening;
@@ -17,12 +17,12 @@ use super::events::Watched;
 
 impl Pid1 {
     /// Sets the machine up for services, and locks it against them.
-    pub(super) fn open_for_services(&mut self) {
-        self.services.open(&mut self.told);
-        let (lock_modules, sysctl) = &self.bolts;
+    pub(super) fn prepare_services(&mut self) {
+        self.services.open(&mut self.pending_events);
+        let (lock_modules, sysctl) = &self.hardening;
         let is_set = |name: &str| sysctl.iter().any(|set| set.as_str() == name);
-        for error in hardening::close(*lock_modules, is_set) {
-            self.told.push(Told::Failure {
+        for error in hardening::apply(*lock_modules, is_set) {
+            self.pending_events.push(record::Event::Failure {
                 what: error.to_string(),
             });
         }
@@ -30,8 +30,8 @@ impl Pid1 {
 
     /// Freezes, thaws and signals. Comes after the clock's own work, so that it delays no repair (a
     /// clock that is right again by now froze nobody: a PHC answers sooner than a control group
-    /// stands still), and before what is told, which takes longer.
-    pub(super) fn tell_services_of_the_clock(&mut self) {
+    /// stands still), and before the events are reported, which takes longer.
+    pub(super) fn update_services_clock(&mut self) {
         let now = clocks::raw();
         let engine = self.discipline.engine();
         let clock = Clock {
@@ -39,12 +39,13 @@ impl Pid1 {
             doubtful: engine.state() == State::Disrupted || engine.suspects_clock(now),
             repairs: engine.repairs(),
         };
-        self.services.set_clock(clock, now, &mut self.told);
+        self.services
+            .set_clock(clock, now, &mut self.pending_events);
     }
 
     /// Starts and stops what is due.
     pub(super) fn serve_services(&mut self) {
-        self.services.turn(clocks::raw(), &mut self.told);
+        self.services.turn(clocks::raw(), &mut self.pending_events);
     }
 
     /// Waits for the output of services that go to virtio-serial ports, and for these ports.
@@ -52,7 +53,7 @@ impl Pid1 {
         let Self {
             services,
             queue,
-            told,
+            pending_events,
             ..
         } = self;
         services.relays.wait_on(|wait| {
@@ -62,7 +63,7 @@ impl Pid1 {
             };
             if let Err(errno) = watched {
                 let what = format!("waiting for services' output: {errno}");
-                told.push(Told::Failure { what });
+                pending_events.push(record::Event::Failure { what });
             }
         });
     }
@@ -77,7 +78,7 @@ impl Pid1 {
                 Signal::PowerOff { by: Some(pid) } if signals::may_end_machine(pid) => {
                     self.shut_down(Shutdown::Poweroff, "a program asked for it");
                 }
-                Signal::PowerOff { by: Some(pid) } => self.fail_softly(format!(
+                Signal::PowerOff { by: Some(pid) } => self.report_failure(format!(
                     "process {pid} may not end the machine: it lacks CAP_SYS_BOOT"
                 )),
             }
@@ -91,7 +92,7 @@ impl Pid1 {
     }
 
     pub(super) fn reap(&mut self) {
-        let reaped = self.services.reap(clocks::raw(), &mut self.told);
+        let reaped = self.services.reap(clocks::raw(), &mut self.pending_events);
         self.reap_again = reaped == Reaped::Some;
         let killed = self.stopping.as_ref().is_some_and(Stopping::killed);
         if reaped == Reaped::NoChildren && killed {
@@ -103,8 +104,9 @@ impl Pid1 {
         if self.stopping.is_some() {
             return;
         }
-        self.told.push(Told::Shutdown { why: why.into() });
-        self.tell();
+        self.pending_events
+            .push(record::Event::Shutdown { why: why.into() });
+        self.report();
         let grace = self.services.stop();
         self.stopping = Some(Stopping::begin(how, grace, clocks::raw()));
     }
@@ -114,7 +116,7 @@ impl Pid1 {
             .stopping
             .as_ref()
             .map_or(Shutdown::Poweroff, Stopping::how);
-        self.tell();
+        self.report();
         power::end(how)
     }
 }

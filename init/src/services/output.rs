@@ -10,10 +10,10 @@ use super::relay::Relays;
 /// The console's device.
 const CONSOLE: &str = "/dev/console";
 
-/// Opens what the service writes to, in words where that fails.
+/// Opens what the service writes to.
 ///
 /// # Errors
-/// It can't be opened, or there is no way to the port.
+/// Why it can't be opened, as a text for the service's report.
 pub fn open(output: &Output, relays: &mut Relays) -> Result<OwnedFd, String> {
     match output {
         Output::Console => match OpenOptions::new().write(true).open(CONSOLE) {
@@ -22,8 +22,8 @@ pub fn open(output: &Output, relays: &mut Relays) -> Result<OwnedFd, String> {
         },
         Output::Port(name) => {
             let failed = |what: &dyn std::fmt::Display| format!("output: port {name}: {what}");
-            let entrance = relays.entrance(name).map_err(|errno| failed(&errno))?;
-            let own = entrance.try_clone_to_owned();
+            let writer = relays.writer(name).map_err(|errno| failed(&errno))?;
+            let own = writer.try_clone_to_owned();
             own.map_err(|error| failed(&error))
         }
     }

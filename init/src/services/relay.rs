@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// What may wait for a slow or absent host, per port.
-const WAITING_BYTES: usize = 64 * 1024;
+const BACKLOG_BYTES: usize = 64 * 1024;
 
 /// How many bytes one read takes: what a pipe keeps together (`PIPE_BUF`).
 const READ_BYTES: usize = 4096;
@@ -24,36 +24,36 @@ const READ_BYTES: usize = 4096;
 const TURN_BYTES: usize = 32 * 1024;
 const TURN: Nanos = Nanos::from_millis(10);
 
-/// The way to one port.
+/// Copies output from a pipe to one port.
 #[derive(Debug)]
 pub struct Relay {
     name: String,
     pipe: OwnedFd,
     /// Services' end; kept open, so that the pipe never ends.
-    entrance: OwnedFd,
+    writer: OwnedFd,
     port: Option<Port>,
-    waiting: Waiting,
+    backlog: Backlog,
     again: Option<Raw>,
 }
 
 /// Output that the port has not taken yet; the oldest makes room for the newest.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Backlog {
     bytes: VecDeque<u8>,
     dropped_bytes: u64,
 }
 
-/// All ways to ports that services write to.
+/// The relays to all ports that services write to.
 #[derive(Debug, Default)]
 pub struct Relays {
     relays: Vec<Relay>,
-    /// Descriptors that the loop is still to be told of.
-    fresh: Vec<Fresh>,
+    /// Descriptors that the loop does not wait on yet.
+    unwatched: Vec<Unwatched>,
 }
 
 /// A descriptor that the loop is still to wait on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fresh {
+enum Unwatched {
     Pipe(usize),
     Port(usize),
 }
@@ -73,19 +73,19 @@ impl Relays {
     ///
     /// # Errors
     /// As `pipe2`.
-    pub fn entrance(&mut self, name: &str) -> Result<BorrowedFd<'_>, Errno> {
+    pub fn writer(&mut self, name: &str) -> Result<BorrowedFd<'_>, Errno> {
         let found = self.relays.iter().position(|relay| relay.name == name);
         let place = match found {
             Some(place) => place,
             None => {
                 self.relays.push(Relay::new(name)?);
                 let place = self.relays.len() - 1;
-                self.fresh.push(Fresh::Pipe(place));
+                self.unwatched.push(Unwatched::Pipe(place));
                 self.look_for_port(place);
                 place
             }
         };
-        Ok(self.relays[place].entrance.as_fd())
+        Ok(self.relays[place].writer.as_fd())
     }
 
     /// Looks for ports again, after something was plugged in or out.
@@ -103,7 +103,7 @@ impl Relays {
 
     fn look_for_port(&mut self, place: usize) {
         if self.relays[place].look_for_port() {
-            self.fresh.push(Fresh::Port(place));
+            self.unwatched.push(Unwatched::Port(place));
         }
     }
 
@@ -123,7 +123,7 @@ impl Relays {
         for (place, relay) in self.relays.iter_mut().enumerate() {
             if relay.again.is_some_and(|at| at <= now) {
                 relay.again = None;
-                self.fresh.push(Fresh::Pipe(place));
+                self.unwatched.push(Unwatched::Pipe(place));
             }
         }
     }
@@ -136,10 +136,10 @@ impl Relays {
 
     /// Hands out each descriptor that is to be waited on from now on.
     pub fn wait_on(&mut self, mut each: impl FnMut(Wait<'_>)) {
-        for fresh in self.fresh.drain(..) {
-            match fresh {
-                Fresh::Pipe(place) => each(Wait::Pipe(self.relays[place].pipe.as_fd())),
-                Fresh::Port(place) => {
+        for unwatched in self.unwatched.drain(..) {
+            match unwatched {
+                Unwatched::Pipe(place) => each(Wait::Pipe(self.relays[place].pipe.as_fd())),
+                Unwatched::Port(place) => {
                     if let Some(port) = &self.relays[place].port {
                         each(Wait::Port(port.descriptor().as_fd()));
                     }
@@ -152,7 +152,7 @@ impl Relays {
     #[must_use]
     pub fn dropped_bytes(&self, name: &str) -> u64 {
         self.of_port(name)
-            .map_or(0, |relay| relay.waiting.dropped_bytes)
+            .map_or(0, |relay| relay.backlog.dropped_bytes)
     }
 
     fn of_port(&self, name: &str) -> Option<&Relay> {
@@ -162,15 +162,15 @@ impl Relays {
 
 impl Relay {
     fn new(name: &str) -> Result<Self, Errno> {
-        let (pipe, entrance) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (pipe, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         // Only this end: programs don't expect that their output is refused.
         fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
         Ok(Self {
             name: name.into(),
             pipe,
-            entrance,
+            writer,
             port: None,
-            waiting: Waiting::default(),
+            backlog: Backlog::default(),
             again: None,
         })
     }
@@ -183,7 +183,7 @@ impl Relay {
         if self.port.is_some() {
             return false;
         }
-        // One that can't be opened counts as missing, which is told.
+        // One that can't be opened counts as missing, which is reported.
         self.port = Port::open(&self.name).ok().flatten();
         self.port.is_some()
     }
@@ -192,8 +192,8 @@ impl Relay {
         let mut buffer = [0u8; READ_BYTES];
         for _ in 0..TURN_BYTES / READ_BYTES {
             match rustix::io::read(&self.pipe, &mut buffer) {
-                Ok(count @ 1..) => self.waiting.push(&buffer[..count]),
-                // Empty for now; it has no end, because its entrance stays open.
+                Ok(count @ 1..) => self.backlog.push(&buffer[..count]),
+                // Empty for now; it has no end, because its writer stays open.
                 Ok(0) | Err(_) => break,
             }
         }
@@ -202,10 +202,10 @@ impl Relay {
 
     fn flush(&mut self) {
         while let Some(port) = &self.port
-            && !self.waiting.bytes.is_empty()
+            && !self.backlog.bytes.is_empty()
         {
-            match port.write(self.waiting.bytes.as_slices().0) {
-                Transfer::Bytes(count) => drop(self.waiting.bytes.drain(..count)),
+            match port.write(self.backlog.bytes.as_slices().0) {
+                Transfer::Bytes(count) => drop(self.backlog.bytes.drain(..count)),
                 Transfer::Wait | Transfer::Disconnected => return,
                 Transfer::Gone => self.port = None,
             }
@@ -213,10 +213,10 @@ impl Relay {
     }
 }
 
-impl Waiting {
+impl Backlog {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
-        let excess = self.bytes.len().saturating_sub(WAITING_BYTES);
+        let excess = self.bytes.len().saturating_sub(BACKLOG_BYTES);
         self.bytes.drain(..excess);
         self.dropped_bytes += excess as u64;
     }
@@ -232,8 +232,8 @@ mod tests {
     const NOWHERE: &str = "noonmark-tests.nowhere";
 
     fn write(relays: &mut Relays, bytes: &[u8]) {
-        let entrance = relays.entrance(NOWHERE).unwrap();
-        assert_eq!(rustix::io::write(entrance, bytes), Ok(bytes.len()));
+        let writer = relays.writer(NOWHERE).unwrap();
+        assert_eq!(rustix::io::write(writer, bytes), Ok(bytes.len()));
     }
 
     #[test]
@@ -246,8 +246,8 @@ mod tests {
             now = now + TURN;
             relays.due(now);
         }
-        assert_eq!(relays.relays[0].waiting.bytes.len(), WAITING_BYTES);
-        let dropped = (20 * TURN_BYTES - WAITING_BYTES) as u64;
+        assert_eq!(relays.relays[0].backlog.bytes.len(), BACKLOG_BYTES);
+        let dropped = (20 * TURN_BYTES - BACKLOG_BYTES) as u64;
         assert_eq!(relays.dropped_bytes(NOWHERE), dropped);
         assert!(!relays.has_port(NOWHERE));
     }
@@ -262,7 +262,7 @@ mod tests {
         for _ in 0..3 {
             relays.on_event(Raw(0));
         }
-        assert_eq!(relays.relays[0].waiting.bytes.len(), TURN_BYTES);
+        assert_eq!(relays.relays[0].backlog.bytes.len(), TURN_BYTES);
         // Nothing is waited on again before the turn is over.
         relays.due(Raw(0) + TURN - Nanos(1));
         relays.wait_on(|wait| panic!("{wait:?}"));
@@ -279,7 +279,7 @@ mod tests {
         write(&mut relays, b"two");
         relays.on_event(Raw(0));
         assert_eq!(relays.relays.len(), 1);
-        assert_eq!(relays.relays[0].waiting.bytes, b"one two");
+        assert_eq!(relays.relays[0].backlog.bytes, b"one two");
     }
 
     proptest! {
@@ -287,16 +287,16 @@ mod tests {
         fn what_waits_is_the_newest_and_what_is_gone_was_counted(
             lengths in prop::collection::vec(0usize..40_000, 0..12),
         ) {
-            let mut waiting = Waiting::default();
+            let mut backlog = Backlog::default();
             let mut all = Vec::new();
             for (piece, length) in lengths.into_iter().enumerate() {
                 let bytes = vec![piece as u8; length];
-                waiting.push(&bytes);
+                backlog.push(&bytes);
                 all.extend_from_slice(&bytes);
             }
-            let kept = &all[all.len().saturating_sub(WAITING_BYTES)..];
-            prop_assert_eq!(Vec::from(waiting.bytes), kept);
-            prop_assert_eq!(waiting.dropped_bytes, (all.len() - kept.len()) as u64);
+            let kept = &all[all.len().saturating_sub(BACKLOG_BYTES)..];
+            prop_assert_eq!(Vec::from(backlog.bytes), kept);
+            prop_assert_eq!(backlog.dropped_bytes, (all.len() - kept.len()) as u64);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use noonmark_contract::config::Service;
-use noonmark_linux::sys::child::{self, Plan, Report, Stage};
+use noonmark_linux::sys::child::{self, SpawnConfig, SpawnFailure, Stage};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -22,9 +22,9 @@ const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
 pub struct Spawner {
     null: File,
     /// What children write when they can't become the program; closed by success.
-    reports: OwnedFd,
-    reporter: OwnedFd,
-    received: Vec<Report>,
+    failure_pipe_read: OwnedFd,
+    failure_pipe_write: OwnedFd,
+    failures: Vec<SpawnFailure>,
 }
 
 impl Spawner {
@@ -35,17 +35,18 @@ impl Spawner {
     pub fn new() -> Result<Self, Errno> {
         let null = File::open("/dev/null")
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let (reports, reporter) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (failure_pipe_read, failure_pipe_write) =
+            pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         Ok(Self {
             null,
-            reports,
-            reporter,
-            received: Vec::new(),
+            failure_pipe_read,
+            failure_pipe_write,
+            failures: Vec::new(),
         })
     }
 
-    /// Starts the service's program; why not, in words.
-    pub fn start(
+    /// Starts the service's program. An error is a text for the service's report.
+    pub fn spawn(
         &self,
         service: &Service,
         group: Option<&Group>,
@@ -61,35 +62,37 @@ impl Spawner {
         for (name, value) in &service.env {
             environment.push(text(&format!("{name}={value}"))?);
         }
-        let kept = capabilities::kept(service);
-        child::start(&Plan {
+        child::spawn(&SpawnConfig {
             exec: &exec,
             environment: &environment,
-            folder: &text(&service.cwd)?,
+            cwd: &text(&service.cwd)?,
             input: self.null.as_fd(),
             output,
             cgroup: group.map(Group::descriptor),
             user: service.user,
             group: service.group_id(),
-            kept,
-            failures: self.reporter.as_fd(),
+            capabilities_kept: capabilities::kept(service),
+            failure_pipe: self.failure_pipe_write.as_fd(),
         })
         .map_err(|errno| format!("no process for it: {errno}"))
     }
 
     /// Why this process, which has ended, could not become its program; none where it did.
     pub fn failure(&mut self, pid: u32, service: &Service) -> Option<String> {
-        while let Some(report) = Report::read(self.reports.as_fd()) {
-            self.received.push(report);
+        while let Some(failure) = SpawnFailure::read(self.failure_pipe_read.as_fd()) {
+            self.failures.push(failure);
         }
-        let place = self.received.iter().position(|report| report.pid == pid)?;
-        let report = self.received.swap_remove(place);
+        let place = self
+            .failures
+            .iter()
+            .position(|failure| failure.pid == pid)?;
+        let failure = self.failures.swap_remove(place);
         let program = service.exec.first().map_or("", String::as_str);
-        Some(match report.stage {
-            Stage::Prepare => format!("could not be prepared: {}", report.errno),
-            Stage::Folder => format!("{}: {}", service.cwd, report.errno),
-            Stage::Rights => format!("user or capabilities: {}", report.errno),
-            Stage::Execute => format!("{program}: {}", report.errno),
+        Some(match failure.stage {
+            Stage::Prepare => format!("could not be prepared: {}", failure.errno),
+            Stage::Folder => format!("{}: {}", service.cwd, failure.errno),
+            Stage::Rights => format!("user or capabilities: {}", failure.errno),
+            Stage::Execute => format!("{program}: {}", failure.errno),
         })
     }
 }

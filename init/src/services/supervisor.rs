@@ -39,8 +39,8 @@ pub enum Action {
     Terminate(Id),
     /// Kill all its processes.
     Kill(Id),
-    /// Tell of it, in words.
-    Tell(Id, String),
+    /// Report this of it.
+    Report(Id, String),
 }
 
 /// The clock, as far as services care.
@@ -54,12 +54,12 @@ pub struct Clock {
     pub repairs: u64,
 }
 
-/// How a process ended, or why it never was.
+/// How a process ended, or why it could not be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// It exited with 0.
     pub clean: bool,
-    /// In words: `exited 1`.
+    /// E.g. `exited 1`.
     pub how: String,
 }
 
@@ -219,7 +219,7 @@ impl Supervisor {
                 let why = format!("not started: the clock was not right within {timeout_s} s");
                 entry.phase = Phase::Failed;
                 entry.last_exit = Some(why.clone());
-                actions.push(Action::Tell(Id(place), why));
+                actions.push(Action::Report(Id(place), why));
                 return false;
             }
             return true;
@@ -263,7 +263,7 @@ impl Supervisor {
             since: now,
             frozen: false,
         };
-        actions.push(Action::Tell(id, format!("started as process {pid}")));
+        actions.push(Action::Report(id, format!("started as process {pid}")));
     }
 
     /// It ended, or could not be started.
@@ -293,7 +293,7 @@ impl Supervisor {
             Phase::Failed
         };
         entry.last_exit = Some(exit.how);
-        actions.push(Action::Tell(id, what));
+        actions.push(Action::Report(id, what));
     }
 
     /// Begins to stop all of them, in the reverse of the configuration's order, one after the other.
@@ -332,13 +332,13 @@ impl Supervisor {
                 }
                 Phase::Ending { until, .. } if now < until => return,
                 Phase::Ending { killed: true, .. } => {
-                    actions.push(Action::Tell(id, "does not end even when killed".into()));
+                    actions.push(Action::Report(id, "does not end even when killed".into()));
                     entry.phase = Phase::Failed;
                 }
                 Phase::Ending { pid, .. } => {
                     let timeout_s = entry.service.stop_timeout_s;
                     let what = format!("did not end within {timeout_s} s of SIGTERM: killed");
-                    actions.push(Action::Tell(id, what));
+                    actions.push(Action::Report(id, what));
                     actions.push(Action::Kill(id));
                     entry.phase = Phase::Ending {
                         pid,

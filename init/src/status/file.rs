@@ -33,7 +33,7 @@ impl StatusFile {
     }
 
     /// Puts a record in the last one's place, whole, so that nobody reads half of it. A failure is
-    /// told once, and tried again with each record.
+    /// reported once, and tried again with each record.
     pub fn write(&mut self, line: &[u8]) -> Option<String> {
         if !self.wanted {
             return None;

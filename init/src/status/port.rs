@@ -6,7 +6,7 @@ use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::lines::{Inbox, Outbox, Taken};
 use noonmark_linux::ports::{Port, PortError, Transfer};
 
-use crate::token_bucket::Allowance;
+use crate::token_bucket::TokenBucket;
 
 /// What may wait for a slow host.
 const OUTBOX_BYTES: usize = 64 * 1024;
@@ -39,7 +39,7 @@ pub struct StatusPort {
     connected: bool,
     outbox: Outbox,
     inbox: Inbox,
-    allowance: Allowance,
+    bucket: TokenBucket,
     unread: bool,
     rejected: u64,
 }
@@ -53,7 +53,7 @@ impl StatusPort {
             connected: false,
             outbox: Outbox::new(OUTBOX_BYTES),
             inbox: Inbox::new(LINE_BYTES),
-            allowance: Allowance::new(ALLOWED_BYTES, ALLOWED_EVERY, now),
+            bucket: TokenBucket::new(ALLOWED_BYTES, ALLOWED_EVERY, now),
             unread: false,
             rejected: 0,
         }
@@ -113,14 +113,14 @@ impl StatusPort {
     pub fn receive(&mut self, now: Raw) -> Wanted {
         let mut wanted = Wanted::default();
         let mut buffer = [0u8; READ_BYTES];
-        while self.unread && self.allowance.available(now) >= READ_BYTES {
+        while self.unread && self.bucket.available(now) >= READ_BYTES {
             let Some(port) = &self.port else {
                 self.unread = false;
                 break;
             };
             match port.read(&mut buffer) {
                 Transfer::Bytes(count) => {
-                    self.allowance.take(count);
+                    self.bucket.take(count);
                     self.parse(&buffer[..count], &mut wanted);
                 }
                 Transfer::Wait => self.unread = false,

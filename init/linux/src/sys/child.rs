@@ -31,13 +31,13 @@ const CAPABILITIES: u32 = 64;
 
 /// How a process is to be started.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct SpawnConfig<'a> {
     /// The program's path, then its arguments.
     pub exec: &'a [CString],
     /// `NAME=VALUE`.
     pub environment: &'a [CString],
     /// Where it starts.
-    pub folder: &'a CStr,
+    pub cwd: &'a CStr,
     /// Its standard input.
     pub input: BorrowedFd<'a>,
     /// Its output and error output.
@@ -49,9 +49,9 @@ pub struct Plan<'a> {
     /// Its group; it has no other.
     pub group: u32,
     /// The capabilities that it and all that it executes may have.
-    pub kept: CapabilitySet,
-    /// Where it writes a [`Report`] when it fails.
-    pub failures: BorrowedFd<'a>,
+    pub capabilities_kept: CapabilitySet,
+    /// Where it writes a [`SpawnFailure`] when it fails.
+    pub failure_pipe: BorrowedFd<'a>,
 }
 
 /// How far a child came that did not become its program.
@@ -67,10 +67,10 @@ pub enum Stage {
     Execute = 3,
 }
 
-/// What a child tells of its failure: process, stage, errno, each a native 32-bit word; shorter
+/// What a child writes to its pipe when it fails: process, stage, errno, each a native 32-bit word; shorter
 /// than `PIPE_BUF`, so that a write of it is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct SpawnFailure {
     /// The child's process id.
     pub pid: u32,
     /// How far it came.
@@ -79,17 +79,17 @@ pub struct Report {
     pub errno: Errno,
 }
 
-const REPORT_BYTES: usize = 12;
+const FAILURE_BYTES: usize = 12;
 
-impl Report {
-    /// The next report; none where no more wait. What is no report ends the list.
+impl SpawnFailure {
+    /// The next failure; none where no more wait. Bytes that are no failure end the list.
     pub fn read(from: BorrowedFd<'_>) -> Option<Self> {
-        let mut bytes = [0u8; REPORT_BYTES];
+        let mut bytes = [0u8; FAILURE_BYTES];
         let count = rustix::io::read(from, &mut bytes).ok()?;
-        (count == REPORT_BYTES).then(|| Self::parse(&bytes))?
+        (count == FAILURE_BYTES).then(|| Self::parse(&bytes))?
     }
 
-    fn parse(bytes: &[u8; REPORT_BYTES]) -> Option<Self> {
+    fn parse(bytes: &[u8; FAILURE_BYTES]) -> Option<Self> {
         let word = |at: usize| {
             let mut word = [0u8; 4];
             word.copy_from_slice(&bytes[at..at + 4]);
@@ -112,8 +112,8 @@ impl Report {
         })
     }
 
-    fn bytes(self) -> [u8; REPORT_BYTES] {
-        let mut bytes = [0; REPORT_BYTES];
+    fn bytes(self) -> [u8; FAILURE_BYTES] {
+        let mut bytes = [0; FAILURE_BYTES];
         bytes[..4].copy_from_slice(&self.pid.to_ne_bytes());
         bytes[4..8].copy_from_slice(&(self.stage as u32).to_ne_bytes());
         bytes[8..].copy_from_slice(&self.errno.raw_os_error().to_ne_bytes());
@@ -126,14 +126,14 @@ impl Report {
 ///
 /// # Errors
 /// As `clone3`: EAGAIN where there are too many processes, ENOMEM.
-pub fn start(plan: &Plan<'_>) -> Result<Pid, Errno> {
+pub fn spawn(config: &SpawnConfig<'_>) -> Result<Pid, Errno> {
     // Made before the fork, because the child must not allocate.
-    let arguments = pointers(plan.exec);
-    let environment = pointers(plan.environment);
+    let arguments = pointers(config.exec);
+    let environment = pointers(config.environment);
     // SAFETY: `clone_args` is plain integers, for which zero is a valid value.
     let mut how: libc::clone_args = unsafe { mem::zeroed() };
     how.exit_signal = libc::SIGCHLD as u64;
-    if let Some(cgroup) = plan.cgroup {
+    if let Some(cgroup) = config.cgroup {
         how.flags = CLONE_INTO_CGROUP;
         how.cgroup = cgroup.as_raw_fd() as u64;
     }
@@ -148,7 +148,7 @@ pub fn start(plan: &Plan<'_>) -> Result<Pid, Errno> {
         )
     };
     match result {
-        0 => become_program(plan, &arguments, &environment),
+        0 => exec_program(config, &arguments, &environment),
         pid if pid > 0 => i32::try_from(pid)
             .ok()
             .and_then(Pid::from_raw)
@@ -165,9 +165,13 @@ fn pointers(texts: &[CString]) -> Vec<*const c_char> {
         .collect()
 }
 
-fn become_program(plan: &Plan<'_>, exec: &[*const c_char], environment: &[*const c_char]) -> ! {
-    let (stage, errno) = prepare(plan, exec, environment);
-    let report = Report {
+fn exec_program(
+    config: &SpawnConfig<'_>,
+    exec: &[*const c_char],
+    environment: &[*const c_char],
+) -> ! {
+    let (stage, errno) = prepare(config, exec, environment);
+    let failure = SpawnFailure {
         pid: rustix::process::getpid()
             .as_raw_nonzero()
             .get()
@@ -176,14 +180,14 @@ fn become_program(plan: &Plan<'_>, exec: &[*const c_char], environment: &[*const
         errno,
     };
     // Where that fails, PID 1 still learns of the exit code.
-    let _ = rustix::io::write(plan.failures, &report.bytes());
+    let _ = rustix::io::write(config.failure_pipe, &failure.bytes());
     // SAFETY: ends this process at once, without running anything of PID 1's in it.
     unsafe { libc::_exit(NOT_EXECUTED) }
 }
 
 /// Comes back only where something failed.
 fn prepare(
-    plan: &Plan<'_>,
+    config: &SpawnConfig<'_>,
     exec: &[*const c_char],
     environment: &[*const c_char],
 ) -> (Stage, Errno) {
@@ -193,19 +197,19 @@ fn prepare(
         // Rust's start-up code ignores SIGPIPE, and what is ignored stays so across `execve`.
         default_sigpipe()?;
         affinity::allow_all()?;
-        rustix::stdio::dup2_stdin(plan.input)?;
-        rustix::stdio::dup2_stdout(plan.output)?;
-        rustix::stdio::dup2_stderr(plan.output)?;
-        close_the_rest_on_exec()
+        rustix::stdio::dup2_stdin(config.input)?;
+        rustix::stdio::dup2_stdout(config.output)?;
+        rustix::stdio::dup2_stderr(config.output)?;
+        mark_close_on_exec()
     };
     if let Err(errno) = own() {
         return (Stage::Prepare, errno);
     }
     // As the user, who may not be let in everywhere; the rights come before the folder.
-    if let Err(errno) = take_rights(plan) {
+    if let Err(errno) = drop_privileges(config) {
         return (Stage::Rights, errno);
     }
-    if let Err(errno) = rustix::process::chdir(plan.folder) {
+    if let Err(errno) = rustix::process::chdir(config.cwd) {
         return (Stage::Folder, errno);
     }
     // SAFETY: both arrays end in a null pointer, and what they point to outlives the call.
@@ -213,13 +217,13 @@ fn prepare(
     (Stage::Execute, last_errno())
 }
 
-/// Gives up all capabilities but those kept, from every set that could give them back, and takes
+/// Gives up all capabilities but those that are kept, from every set that could give them back, and takes
 /// the user. Afterwards nothing that is executed can gain any.
-fn take_rights(plan: &Plan<'_>) -> Result<(), Errno> {
-    let root = plan.user == 0;
+fn drop_privileges(config: &SpawnConfig<'_>) -> Result<(), Errno> {
+    let root = config.user == 0;
     for number in 0..CAPABILITIES {
         let capability = CapabilitySet::from_bits_retain(1 << number);
-        if !plan.kept.contains(capability) {
+        if !config.capabilities_kept.contains(capability) {
             match remove_capability_from_bounding_set(capability) {
                 // EINVAL: the kernel has no such capability.
                 Ok(()) | Err(Errno::INVAL) => {}
@@ -228,27 +232,31 @@ fn take_rights(plan: &Plan<'_>) -> Result<(), Errno> {
         }
     }
     clear_ambient_capability_set()?;
-    let group = rustix::process::Gid::from_raw(plan.group);
+    let group = rustix::process::Gid::from_raw(config.group);
     set_thread_groups(&[])?;
     set_thread_res_gid(group, group, group)?;
     if !root {
         set_keep_capabilities(true)?;
-        let user = rustix::process::Uid::from_raw(plan.user);
+        let user = rustix::process::Uid::from_raw(config.user);
         set_thread_res_uid(user, user, user)?;
     }
     let held = rustix::thread::capabilities(None)?;
-    let kept = held.permitted.intersection(plan.kept);
-    let inheritable = if root { CapabilitySet::empty() } else { kept };
+    let capabilities_kept = held.permitted.intersection(config.capabilities_kept);
+    let inheritable = if root {
+        CapabilitySet::empty()
+    } else {
+        capabilities_kept
+    };
     set_capabilities(
         None,
         CapabilitySets {
-            effective: kept,
-            permitted: kept,
+            effective: capabilities_kept,
+            permitted: capabilities_kept,
             inheritable,
         },
     )?;
     if !root {
-        for capability in kept.iter() {
+        for capability in capabilities_kept.iter() {
             configure_capability_in_ambient_set(capability, true)?;
         }
     }
@@ -264,7 +272,7 @@ fn default_sigpipe() -> Result<(), Errno> {
 }
 
 /// Every descriptor of PID 1's is opened close-on-exec; this holds whatever a library may do.
-fn close_the_rest_on_exec() -> Result<(), Errno> {
+fn mark_close_on_exec() -> Result<(), Errno> {
     // SAFETY: marks descriptors from 3 on; touches no memory.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     if result < 0 {
@@ -280,12 +288,12 @@ mod tests {
 
     #[test]
     fn a_report_is_read_as_it_was_written() {
-        let report = Report {
+        let failure = SpawnFailure {
             pid: 71,
             stage: Stage::Execute,
             errno: Errno::NOENT,
         };
-        assert_eq!(Report::parse(&report.bytes()), Some(report));
-        assert_eq!(Report::parse(&[0xff; REPORT_BYTES]), None);
+        assert_eq!(SpawnFailure::parse(&failure.bytes()), Some(failure));
+        assert_eq!(SpawnFailure::parse(&[0xff; FAILURE_BYTES]), None);
     }
 }

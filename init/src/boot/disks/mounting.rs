@@ -26,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub type Outcome = (usize, DiskStatus);
 
 /// Finds and mounts them one after the other, in the configuration's order, because one may lie
-/// within another; hands over what came of each.
+/// within another; sends the outcome of each.
 pub fn run(disks: &[DataDisk], began: Raw, outcomes: &Sender<Outcome>) {
     for (place, disk) in disks.iter().enumerate() {
         let outcome = (place, one(disk, began));
@@ -57,7 +57,7 @@ fn one(disk: &DataDisk, began: Raw) -> DiskStatus {
             thread::sleep(LOOK_AGAIN);
             continue;
         }
-        return settle(disk, found);
+        return mount_found(disk, found);
     }
 }
 
@@ -69,15 +69,13 @@ fn find(disk: &DataDisk, devices: &[String]) -> Vec<(String, Volume)> {
         // One that can't be read, or is shorter than this, has no file system.
         file.read_exact(&mut start).ok()?;
         let volume = superblock::identify(&start)?;
-        volume
-            .is_labelled_for(disk)
-            .then(|| (device.clone(), volume))
+        volume.matches_label(disk).then(|| (device.clone(), volume))
     };
     devices.iter().filter_map(volume).collect()
 }
 
 /// Mounts the one disk that was found, or says why there is none to mount.
-fn settle(disk: &DataDisk, mut found: Vec<(String, Volume)>) -> DiskStatus {
+fn mount_found(disk: &DataDisk, mut found: Vec<(String, Volume)>) -> DiskStatus {
     let label = &disk.label;
     let failed = |problem: String| DiskStatus {
         problem: Some(problem),
@@ -129,7 +127,7 @@ fn attach(disk: &DataDisk, device: &str) -> Result<(), String> {
     let source = format!("/dev/{device}");
     let kind = disk.kind.name();
     mount(source.as_str(), path, kind, flags(disk), options(disk.kind))
-        .map_err(|errno| format!("mounting {source} on {path}: {}", meaning(kind, errno)))
+        .map_err(|errno| format!("mounting {source} on {path}: {}", explain(kind, errno)))
 }
 
 fn flags(disk: &DataDisk) -> MountFlags {
@@ -148,7 +146,7 @@ fn options(kind: FileSystem) -> &'static CStr {
 }
 
 /// What an errno of mount(2) tells of a file system that was there a moment ago.
-fn meaning(kind: &str, errno: Errno) -> String {
+fn explain(kind: &str, errno: Errno) -> String {
     let hint = match errno {
         Errno::ROFS | Errno::ACCESS => "the disk is write-protected: set `read_only = true`",
         Errno::NODEV => "the kernel does not have this file system",
@@ -219,7 +217,7 @@ mod tests {
                 "it has vfat, and its `type` says ext4",
             ),
         ] {
-            let status = settle(&disk(), found(&kinds));
+            let status = mount_found(&disk(), found(&kinds));
             assert_eq!(status.state, state);
             let problem = status.problem.unwrap();
             assert!(problem.contains(told), "{problem}");
@@ -230,15 +228,15 @@ mod tests {
     fn a_fats_label_has_no_case_and_an_ext4s_has() {
         let mut labelled = volume(FileSystem::Vfat);
         labelled.label = "DATA".into();
-        assert!(labelled.is_labelled_for(&disk()));
+        assert!(labelled.matches_label(&disk()));
         labelled.kind = FileSystem::Ext4;
-        assert!(!labelled.is_labelled_for(&disk()));
+        assert!(!labelled.matches_label(&disk()));
     }
 
     #[test]
     fn a_refusal_of_the_kernel_says_what_it_means() {
-        let text = meaning("ext4", Errno::ROFS);
+        let text = explain("ext4", Errno::ROFS);
         assert!(text.contains("read_only = true"), "{text}");
-        assert!(meaning("vfat", Errno::NOMEM).starts_with("vfat: "));
+        assert!(explain("vfat", Errno::NOMEM).starts_with("vfat: "));
     }
 }

@@ -37,7 +37,7 @@ pub struct Volume {
 impl Volume {
     /// Whether this is the label that a `[[mount]]` asks for; FAT's have no case.
     #[must_use]
-    pub fn is_labelled_for(&self, disk: &DataDisk) -> bool {
+    pub fn matches_label(&self, disk: &DataDisk) -> bool {
         let wanted = disk.label.as_str();
         match self.kind {
             FileSystem::Ext4 => self.label == wanted,

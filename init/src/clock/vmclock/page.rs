@@ -75,7 +75,7 @@ pub struct Page {
 /// Why the PHC of a VMClock can't be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScaleError {
-    /// The device does not vouch for its time.
+    /// The device does not say that its time is right.
     #[error("its clock_status is {0}, neither synchronized nor free running")]
     Status(u8),
     /// Monotonic, smeared, or unknown.
@@ -84,7 +84,7 @@ pub enum ScaleError {
     /// Not the processor's counter, so that the page's time can't be carried on.
     #[error("its counter_id is {0}, not the TSC")]
     Counter(u8),
-    /// TAI without the way to UTC.
+    /// TAI without its offset from UTC.
     #[error("its TAI offset is not marked as valid")]
     NoTaiOffset,
     /// The PHC is there, the page is not.

@@ -96,7 +96,7 @@ fn a_wait_for_the_clock_ends_as_its_service_says() {
     assert_eq!(supervisor.wake_at(), Some(at(2_000)));
     assert_eq!(due(&mut supervisor, 1_999), []);
     let actions = due(&mut supervisor, 2_000);
-    assert!(matches!(&actions[0], Action::Tell(Id(0), why) if why.contains("within 2 s")));
+    assert!(matches!(&actions[0], Action::Report(Id(0), why) if why.contains("within 2 s")));
     assert_eq!(actions[1], Action::Start(Id(1)));
     set_clock(&mut supervisor, SYNCED);
     assert_eq!(due(&mut supervisor, 2_001), []);
@@ -235,7 +235,7 @@ fn services_are_stopped_last_first_each_within_its_grace() {
     assert_eq!(due(&mut supervisor, 20), [Action::Terminate(Id(0))]);
     assert_eq!(due(&mut supervisor, 1_019), []);
     let actions = due(&mut supervisor, 1_020);
-    assert!(matches!(&actions[0], Action::Tell(Id(0), what) if what.contains("within 1 s")));
+    assert!(matches!(&actions[0], Action::Report(Id(0), what) if what.contains("within 1 s")));
     assert_eq!(actions[1], Action::Kill(Id(0)));
     end(&mut supervisor, 0, 137, 1_021);
     due(&mut supervisor, 1_021);

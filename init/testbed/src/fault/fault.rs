@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::disturb::{Rate, disturb};
-use crate::line::Line;
+use crate::extrapolation::Extrapolation;
 use crate::observer::Observer;
 
 /// How long the clock is watched before the fault, in slices of which each keeps its tightest
@@ -44,7 +44,7 @@ pub enum FaultError {
 /// [`FaultError`].
 pub fn inject(request: &Request) -> Result<Observation, FaultError> {
     check(request)?;
-    let line = learn()?;
+    let undisturbed = learn()?;
     let skews = matches!(request.fault, Fault::Frequency(_) | Fault::Tick(_));
     let rate = skews
         .then(Rate::read)
@@ -55,7 +55,12 @@ pub fn inject(request: &Request) -> Result<Observation, FaultError> {
     let fault_at = clocks::raw();
     disturb(request.fault).map_err(FaultError::Refused)?;
     let deadline = fault_at + Nanos::from_millis(request.deadline_ms as i64);
-    let mut observer = Observer::new(line, fault_at, request.tolerance_ns, request.settle_ns);
+    let mut observer = Observer::new(
+        undisturbed,
+        fault_at,
+        request.tolerance_ns,
+        request.settle_ns,
+    );
     loop {
         let read = Sandwich::read();
         let restored = rate.is_none_or(Rate::is_restored);
@@ -79,14 +84,14 @@ fn check(request: &Request) -> Result<(), FaultError> {
     Ok(())
 }
 
-fn learn() -> Result<Line, FaultError> {
+fn learn() -> Result<Extrapolation, FaultError> {
     let mut readings = Vec::with_capacity(LEARN_SLICES);
     for _ in 0..LEARN_TRIES {
         readings.clear();
         for _ in 0..LEARN_SLICES {
             readings.push(tightest_until(clocks::raw() + LEARN_SLICE));
         }
-        if let Some(line) = Line::fit(&readings) {
+        if let Some(line) = Extrapolation::fit(&readings) {
             return Ok(line);
         }
     }

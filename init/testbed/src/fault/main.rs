@@ -2,13 +2,13 @@
 //! it becomes right again, and tells the host. PID 1 gets no hint from it.
 
 mod disturb;
+mod extrapolation;
 mod fault;
-mod line;
 mod load;
 mod observer;
 mod processes;
+mod recorder;
 mod steady;
-mod vigil;
 
 use std::process::ExitCode;
 use std::thread;
@@ -23,8 +23,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use crate::load::Load;
+use crate::recorder::Recorder;
 use crate::steady::FirstRead;
-use crate::vigil::Keeper;
 
 /// The format version of requests and answers.
 const VERSION: u32 = 1;
@@ -47,7 +47,7 @@ const TIME_READS: usize = 3;
 /// What goes on between requests.
 struct State {
     first: FirstRead,
-    vigil: Option<Keeper>,
+    recorder: Option<Recorder>,
     load: Option<Load>,
 }
 
@@ -94,7 +94,7 @@ fn serve(port: &Port, first: FirstRead) {
     let mut inbox = Inbox::new(LINE_BYTES);
     let mut state = State {
         first,
-        vigil: None,
+        recorder: None,
         load: None,
     };
     let mut greeted = false;
@@ -104,7 +104,7 @@ fn serve(port: &Port, first: FirstRead) {
             greeted = false;
             inbox.clear();
             // Whoever asked for them is gone.
-            state.vigil = None;
+            state.recorder = None;
             state.load = None;
             thread::sleep(RETRY);
             continue;
@@ -119,7 +119,7 @@ fn serve(port: &Port, first: FirstRead) {
                 send(port, id, outcome);
             }),
             Transfer::Wait => {
-                let watching = state.vigil.as_mut().is_some_and(Keeper::read);
+                let watching = state.recorder.as_mut().is_some_and(Recorder::read);
                 if !watching {
                     wait_for(port, PollFlags::IN, Duration::from_secs(1));
                 }
@@ -176,11 +176,11 @@ fn answer(ask: Ask, state: &mut State) -> Outcome {
                 width_ns: read.width(),
             });
         }
-        Ask::Vigil => state.vigil = Some(Keeper::new(clocks::raw())),
+        Ask::Vigil => state.recorder = Some(Recorder::new(clocks::raw())),
         Ask::EndVigil => {
-            return state.vigil.take().map_or_else(
+            return state.recorder.take().map_or_else(
                 || Outcome::Error("there is no vigil to end".into()),
-                |keeper| Outcome::Kept(keeper.finish()),
+                |recorder| Outcome::Kept(recorder.finish()),
             );
         }
         Ask::Load if state.load.is_some() => {}

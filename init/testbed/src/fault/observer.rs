@@ -1,4 +1,5 @@
-//! What a reader of the clock sees of a fault: judged read by read, as data, against the line.
+//! What a reader of the clock sees of a fault: judged read by read, as data, against the
+//! clock as it would be undisturbed.
 
 use std::collections::VecDeque;
 
@@ -6,7 +7,7 @@ use noonmark_contract::testport::{Observation, Tracer};
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks::Sandwich;
 
-use crate::line::Line;
+use crate::extrapolation::Extrapolation;
 
 /// How many of the last reads the residual is taken from.
 const LAST_READS: usize = 256;
@@ -17,7 +18,7 @@ const WIDTH_FACTOR: i64 = 2;
 /// Collects the reads after a fault.
 #[derive(Debug)]
 pub struct Observer {
-    line: Line,
+    undisturbed: Extrapolation,
     /// The instant just before the system call that set the clock.
     fault_at: Raw,
     tolerance: Nanos,
@@ -33,11 +34,11 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Watches from `fault_at` on for the clock to stay within `tolerance` of `line` for `settle`.
+    /// Watches from `fault_at` on for the clock to stay within `tolerance` of `undisturbed` for `settle`.
     #[must_use]
-    pub fn new(line: Line, fault_at: Raw, tolerance: Nanos, settle: Nanos) -> Self {
+    pub fn new(undisturbed: Extrapolation, fault_at: Raw, tolerance: Nanos, settle: Nanos) -> Self {
         Self {
-            line,
+            undisturbed,
             fault_at,
             tolerance,
             settle,
@@ -65,7 +66,7 @@ impl Observer {
         if read.width() > self.tolerance {
             return false;
         }
-        let error = self.line.error(read);
+        let error = self.undisturbed.error(read);
         self.worst = self.worst.max(error.abs());
         self.tracer.take(read.after - self.fault_at, error);
         if error.abs() > self.tolerance {
@@ -95,7 +96,7 @@ impl Observer {
             reads: self.reads,
             worst_ns: self.worst,
             residual_ns: residual,
-            residual_bound_ns: self.line.bound(now) + half_width,
+            residual_bound_ns: self.undisturbed.bound(now) + half_width,
             trace: self.tracer.finish(),
         }
     }
@@ -134,7 +135,7 @@ mod tests {
 
     fn observer() -> Observer {
         let before: Vec<_> = (0..20).map(|i| read(i * MS, 0)).collect();
-        let line = Line::fit(&before).unwrap();
+        let line = Extrapolation::fit(&before).unwrap();
         Observer::new(line, Raw(20 * MS), Nanos(MS), Nanos(5 * MS))
     }
 

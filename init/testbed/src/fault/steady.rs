@@ -1,5 +1,5 @@
 //! Watches a clock that nobody disturbs: against ptp_kvm, which is the truth of this experiment
-//! whoever keeps the clock.
+//! the program that keeps the clock.
 
 use std::path::Path;
 use std::thread;
@@ -9,7 +9,7 @@ use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::testport::{READINGS_MAX, SPAN_MAX_MS, Steady, Watch};
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks::{self, Sandwich};
-use noonmark_linux::phc::begun::Begun;
+use noonmark_linux::phc::probing::Probing;
 use noonmark_linux::phc::{self, Phc};
 use thiserror::Error;
 
@@ -63,7 +63,7 @@ pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
         Path::new(phc::CLASS),
         Path::new("/dev"),
         &[Source::Kvm],
-        &Begun::default(),
+        &Probing::default(),
     );
     let mut found = found.into_iter();
     let mut phc = found

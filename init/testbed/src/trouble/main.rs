@@ -42,7 +42,7 @@ const SLOTS: i64 = 4096;
 /// A correction by as much is one of a machine that was away.
 const JUMP: Nanos = Nanos::from_secs(1);
 
-/// How many reads are made between two looks at whether something is to be told.
+/// How many reads are made between two looks at whether something is to be reported.
 const READS: u32 = 1_000;
 
 fn main() -> ExitCode {
@@ -75,7 +75,7 @@ fn tell(what: &str) {
 }
 
 /// Tries everything that could disturb the clock or end the machine, and tells what came of it.
-/// Gives how many of the attempts were refused with the error that a closed door has for them.
+/// Gives how many of the attempts were refused with the error that the hardening has for them.
 fn break_in() -> u8 {
     let time = Timespec {
         tv_sec: 1_000_000_000,

@@ -7,14 +7,14 @@
 use noonmark_contract::units::{Nanos, Raw};
 
 /// How long a driver is waited for. Probing takes well under a second, under emulation too.
-const DONE_WITHIN: Nanos = Nanos::from_secs(2);
+const PROBE_TIMEOUT: Nanos = Nanos::from_secs(2);
 
 /// So many at once are remembered; what is beyond has to do without.
-const BEGUN_MAX: usize = 64;
+const PROBING_MAX: usize = 64;
 
 /// The PHCs whose devices' drivers are at work.
 #[derive(Debug, Default)]
-pub struct Begun(Vec<Entry>);
+pub struct Probing(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
@@ -23,12 +23,12 @@ struct Entry {
     until: Raw,
 }
 
-impl Begun {
+impl Probing {
     /// A PHC has come.
     pub fn add(&mut self, device: String, name: String, now: Raw) {
         self.0.retain(|entry| entry.name != name);
-        if self.0.len() < BEGUN_MAX {
-            let until = now + DONE_WITHIN;
+        if self.0.len() < PROBING_MAX {
+            let until = now + PROBE_TIMEOUT;
             self.0.push(Entry {
                 device,
                 name,
@@ -38,7 +38,7 @@ impl Begun {
     }
 
     /// A device's driver is done; whether that makes a PHC readable.
-    pub fn done(&mut self, device: &str) -> bool {
+    pub fn bound(&mut self, device: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|entry| entry.device != device);
         self.0.len() < before
@@ -51,7 +51,7 @@ impl Begun {
         self.0.len() < before
     }
 
-    /// When [`Begun::expire`] will have something to do.
+    /// When [`Probing::expire`] will have something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Raw> {
         self.0.iter().map(|entry| entry.until).min()
@@ -68,36 +68,36 @@ impl Begun {
 mod tests {
     use super::*;
 
-    fn begun() -> Begun {
-        let mut begun = Begun::default();
-        begun.add("/devices/nic".into(), "ptp1".into(), Raw(0));
-        begun
+    fn probing() -> Probing {
+        let mut probing = Probing::default();
+        probing.add("/devices/nic".into(), "ptp1".into(), Raw(0));
+        probing
     }
 
     #[test]
     fn a_phc_is_left_alone_until_its_device_s_driver_is_done() {
-        let mut begun = begun();
-        assert!(begun.has("ptp1") && !begun.has("ptp0"));
-        assert!(!begun.done("/devices/other") && begun.has("ptp1"));
-        assert!(begun.done("/devices/nic"));
-        assert!(!begun.has("ptp1") && begun.deadline().is_none());
+        let mut probing = probing();
+        assert!(probing.has("ptp1") && !probing.has("ptp0"));
+        assert!(!probing.bound("/devices/other") && probing.has("ptp1"));
+        assert!(probing.bound("/devices/nic"));
+        assert!(!probing.has("ptp1") && probing.deadline().is_none());
     }
 
     #[test]
     fn a_driver_that_tells_nothing_more_is_not_waited_for_for_ever() {
-        let mut begun = begun();
-        assert_eq!(begun.deadline(), Some(Raw(DONE_WITHIN.0)));
-        assert!(!begun.expire(Raw(DONE_WITHIN.0 - 1)) && begun.has("ptp1"));
-        assert!(begun.expire(Raw(DONE_WITHIN.0)) && !begun.has("ptp1"));
-        assert!(!begun.expire(Raw(i64::MAX)));
+        let mut probing = probing();
+        assert_eq!(probing.deadline(), Some(Raw(PROBE_TIMEOUT.0)));
+        assert!(!probing.expire(Raw(PROBE_TIMEOUT.0 - 1)) && probing.has("ptp1"));
+        assert!(probing.expire(Raw(PROBE_TIMEOUT.0)) && !probing.has("ptp1"));
+        assert!(!probing.expire(Raw(i64::MAX)));
     }
 
     #[test]
     fn devices_without_end_take_no_memory_without_end() {
-        let mut begun = Begun::default();
+        let mut probing = Probing::default();
         for number in 0..10_000 {
-            begun.add("/devices/nic".into(), format!("ptp{number}"), Raw(0));
+            probing.add("/devices/nic".into(), format!("ptp{number}"), Raw(0));
         }
-        assert_eq!(begun.0.len(), BEGUN_MAX);
+        assert_eq!(probing.0.len(), PROBING_MAX);
     }
 }

@@ -2,7 +2,7 @@
 //! configuration that comes of it is put to use.
 
 use noonmark_contract::config::Module;
-use noonmark_contract::record::{Alert, Event as Told};
+use noonmark_contract::record::{self, Alert};
 use noonmark_contract::seed::verdict::Verdict;
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
@@ -11,7 +11,7 @@ use crate::boot::disks::DataDisks;
 use crate::boot::modules::{self, ModuleError};
 use crate::boot::{early, runtime_dir};
 use crate::instance::apply::Applied;
-use crate::instance::search::Found;
+use crate::instance::search::SearchProgress;
 use crate::machine::power;
 use crate::services::Services;
 
@@ -28,7 +28,7 @@ impl Pid1 {
                     self.rescan_vmclock();
                     self.discipline.rescan_phcs();
                     if self.discipline.has_phc() {
-                        self.begin_when_ready(clocks::raw());
+                        self.start_clock_when_ready(clocks::raw());
                     }
                 }
                 Ok(()) => {}
@@ -39,35 +39,37 @@ impl Pid1 {
 
     pub(super) fn on_module_error(&mut self, error: &ModuleError) {
         self.discipline.note_module_error(error);
-        self.fail_softly(error.to_string());
+        self.report_failure(error.to_string());
     }
 
     /// Goes on with the search for a seed; once it is over, everything is set up and the services
     /// may start.
-    pub(super) fn set_up(&mut self, now: Raw) {
+    pub(super) fn configure(&mut self, now: Raw) {
         // A machine that goes down starts nothing any more.
         if self.stopping.is_some() {
-            self.setup.abandon();
+            self.seed_search.cancel();
             self.ready = true;
             return;
         }
         if self.configured.is_some() {
-            self.open_once_mounted(now);
+            self.start_services_once_mounted(now);
             return;
         }
-        let found = match self.setup.proceed(now) {
-            Found::Over(found) => found,
-            Found::NotYet if self.ready || self.setup.deadline().is_some() => return,
+        let found = match self.seed_search.poll(now) {
+            SearchProgress::Finished(verdict) => verdict,
+            SearchProgress::Pending if self.ready || self.seed_search.deadline().is_some() => {
+                return;
+            }
             // The image looks for no seed.
-            Found::NotYet => Ok(Verdict::default()),
-            Found::Started => {
+            SearchProgress::Pending => Ok(Verdict::default()),
+            SearchProgress::ReaderStarted => {
                 let watched = self
-                    .setup
+                    .seed_search
                     .output()
-                    .map(|output| self.queue.watch(Watched::Setup, output));
+                    .map(|output| self.queue.watch(Watched::SeedReader, output));
                 if let Some(Err(errno)) = watched {
                     // Its deadline comes all the same.
-                    self.fail_softly(format!("waiting for the seed's reader: {errno}"));
+                    self.report_failure(format!("waiting for the seed's reader: {errno}"));
                 }
                 return;
             }
@@ -78,15 +80,15 @@ impl Pid1 {
             seed,
             events,
         } = self.layers.apply(found);
-        self.told.extend(events);
+        self.pending_events.extend(events);
         early::set_hostname(&config);
         let problems = runtime_dir::write(&config);
-        self.told
-            .extend(problems.iter().map(|problem| Told::Failure {
+        self.pending_events
+            .extend(problems.iter().map(|problem| record::Event::Failure {
                 what: problem.to_string(),
             }));
         if !config.ntp.servers.is_empty() {
-            self.open_samples();
+            self.open_ntp_socket();
         }
         self.discipline
             .set_pace(config.clock.step, config.clock.watch);
@@ -97,12 +99,12 @@ impl Pid1 {
         self.disks = DataDisks::begin(config.mounts.clone(), now);
         self.reporter.mounted(self.disks.status());
         self.configured = Some(config);
-        self.open_once_mounted(now);
+        self.start_services_once_mounted(now);
     }
 
     /// Goes on with the data disks; once that is over, the services may start. Without a disk that
     /// the image requires, PID 1 does what the image says of its failure.
-    fn open_once_mounted(&mut self, now: Raw) {
+    fn start_services_once_mounted(&mut self, now: Raw) {
         if !self.disks.proceed(now) {
             return;
         }
@@ -111,21 +113,22 @@ impl Pid1 {
         };
         self.ready = true;
         self.reporter.mounted(self.disks.status());
-        let lacking: Vec<(bool, String)> = self.disks.lacking().collect();
-        for (required, why) in lacking {
+        let missing: Vec<(bool, String)> = self.disks.missing().collect();
+        for (required, why) in missing {
             if required {
-                self.told.push(Told::Shutdown { why: why.clone() });
-                self.tell();
+                self.pending_events
+                    .push(record::Event::Shutdown { why: why.clone() });
+                self.report();
                 power::fail(format_args!("{why}; the image requires it"));
             }
-            self.told.push(Told::Alert {
+            self.pending_events.push(record::Event::Alert {
                 alert: Alert::DiskMissing,
                 standing: true,
                 why,
             });
         }
-        self.bolts = (config.lock_modules, config.sysctl.into_keys().collect());
+        self.hardening = (config.lock_modules, config.sysctl.into_keys().collect());
         self.services = Services::new(config.services, now);
-        self.open_for_services();
+        self.prepare_services();
     }
 }

@@ -1,4 +1,4 @@
-//! The line that a clock ran along before it was disturbed: REALTIME minus RAW, over RAW.
+//! Where an undisturbed clock would be: a line through REALTIME minus RAW, over RAW, carried on.
 
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks::Sandwich;
@@ -11,7 +11,7 @@ const READINGS_MIN: usize = 8;
 
 /// Where the clock should be, had nothing happened.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Line {
+pub struct Extrapolation {
     origin: Raw,
     /// REALTIME minus RAW at the origin, whole and fraction: a double alone can't hold it to 1 ns.
     base: Nanos,
@@ -23,7 +23,7 @@ pub struct Line {
     slope_bound: f64,
 }
 
-impl Line {
+impl Extrapolation {
     /// Fits a line through the tight ones of `readings` by least squares. None where too few are
     /// tight, or where they don't lie on a line: then the clock was disturbed meanwhile.
     #[must_use]
@@ -131,7 +131,7 @@ mod tests {
             ppm in -500.0..500.0,
             step in -1_000_000_000_000i64..1_000_000_000_000,
         ) {
-            let line = Line::fit(&steady(ppm)).unwrap();
+            let line = Extrapolation::fit(&steady(ppm)).unwrap();
             let later = 200_000_000;
             prop_assert!(line.error(&reading(later, 0, ppm)).abs() <= Nanos(3));
             let off = line.error(&reading(later, step, ppm));
@@ -143,7 +143,7 @@ mod tests {
     fn a_reading_that_was_cut_through_is_left_out() {
         let mut readings = steady(10.0);
         readings[5].after = readings[5].after + Nanos::from_micros(900);
-        let line = Line::fit(&readings).unwrap();
+        let line = Extrapolation::fit(&readings).unwrap();
         assert!(line.error(&reading(100_000_000, 0, 10.0)).abs() <= Nanos(2));
     }
 
@@ -151,19 +151,19 @@ mod tests {
     fn a_clock_that_was_stepped_meanwhile_has_no_line() {
         let mut readings = steady(0.0);
         readings.extend((32..64).map(|i| reading(i * 3_000_000, 50_000, 0.0)));
-        assert_eq!(Line::fit(&readings), None);
+        assert_eq!(Extrapolation::fit(&readings), None);
     }
 
     #[test]
     fn too_few_readings_make_no_line() {
-        assert_eq!(Line::fit(&steady(0.0)[..READINGS_MIN - 1]), None);
-        assert_eq!(Line::fit(&[]), None);
-        assert_eq!(Line::fit(&[reading(0, 0, 0.0); 20]), None);
+        assert_eq!(Extrapolation::fit(&steady(0.0)[..READINGS_MIN - 1]), None);
+        assert_eq!(Extrapolation::fit(&[]), None);
+        assert_eq!(Extrapolation::fit(&[reading(0, 0, 0.0); 20]), None);
     }
 
     #[test]
     fn the_bound_grows_with_the_distance_from_what_was_measured() {
-        let line = Line::fit(&steady(0.0)).unwrap();
+        let line = Extrapolation::fit(&steady(0.0)).unwrap();
         let near = line.bound(Raw(93_000_000));
         let far = line.bound(Raw(1_093_000_000));
         assert!(near >= Nanos(50) && far > near, "{near} and {far}");

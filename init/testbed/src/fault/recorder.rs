@@ -1,5 +1,5 @@
-//! Reads the clock without a pause while the host disturbs the machine, and keeps what it saw in
-//! few words: where the clock jumped, and where it ran on between the jumps.
+//! Reads the clock without a pause while the host disturbs the machine, and records where the clock
+//! jumped and where it ran on between the jumps. The test port calls such a recording a vigil.
 
 use noonmark_contract::testport::{STRETCHES_MAX, Stretch, Vigil};
 use noonmark_contract::units::{Nanos, Raw};
@@ -21,14 +21,14 @@ const READS_AT_ONCE: usize = 4;
 
 /// A vigil under way.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Recorder {
     until: Raw,
     /// How far the last read can be off.
     last_off: Nanos,
     seen: Vigil,
 }
 
-impl Keeper {
+impl Recorder {
     /// Begins at `now`.
     #[must_use]
     pub fn new(now: Raw) -> Self {
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn a_slewed_clock_is_one_stretch_and_a_step_begins_another() {
-        let mut keeper = Keeper::new(Raw(0));
+        let mut recorder = Recorder::new(Raw(0));
         for i in 0..100 {
-            keeper.take(&read(i * 5_000, i * 500, 200));
+            recorder.take(&read(i * 5_000, i * 500, 200));
         }
-        keeper.take(&read(501_000, 9_000_000, 200));
-        keeper.take(&read(502_000, 9_000_100, 200));
-        let seen = keeper.finish();
+        recorder.take(&read(501_000, 9_000_000, 200));
+        recorder.take(&read(502_000, 9_000_100, 200));
+        let seen = recorder.finish();
         assert_eq!(seen.stretches.len(), 2);
         assert_eq!(seen.stretches[0].reads, 100);
         assert_eq!(seen.stretches[0].difference(Raw(250_000)), Nanos(25_000));
@@ -123,37 +123,37 @@ mod tests {
 
     #[test]
     fn a_read_that_was_cut_through_is_no_jump() {
-        let mut keeper = Keeper::new(Raw(0));
-        keeper.take(&read(1_000, 0, 200));
-        keeper.take(&read(3_000_000, 1_000_000, 2_000_000));
-        keeper.take(&read(6_000_000, 10, 200));
-        assert_eq!(keeper.finish().stretches.len(), 1);
+        let mut recorder = Recorder::new(Raw(0));
+        recorder.take(&read(1_000, 0, 200));
+        recorder.take(&read(3_000_000, 1_000_000, 2_000_000));
+        recorder.take(&read(6_000_000, 10, 200));
+        assert_eq!(recorder.finish().stretches.len(), 1);
     }
 
     #[test]
     fn what_two_wide_reads_disagree_about_is_no_jump() {
-        let mut keeper = Keeper::new(Raw(0));
+        let mut recorder = Recorder::new(Raw(0));
         for i in 0..100 {
             let off = if i % 2 == 0 { 20_000 } else { -20_000 };
-            keeper.take(&read(i * 60_000, off, 45_000));
+            recorder.take(&read(i * 60_000, off, 45_000));
         }
-        assert_eq!(keeper.finish().stretches.len(), 1);
+        assert_eq!(recorder.finish().stretches.len(), 1);
     }
 
     #[test]
     fn what_jumps_for_ever_is_counted_and_not_kept() {
-        let mut keeper = Keeper::new(Raw(0));
+        let mut recorder = Recorder::new(Raw(0));
         for i in 0..1_000 {
-            keeper.take(&read(i * 5_000, i * 1_000_000, 200));
+            recorder.take(&read(i * 5_000, i * 1_000_000, 200));
         }
-        let seen = keeper.finish();
+        let seen = recorder.finish();
         assert_eq!(seen.stretches.len(), STRETCHES_MAX);
         assert_eq!(seen.lost, 1_000 - STRETCHES_MAX as u64);
     }
 
     #[test]
     fn a_vigil_has_an_end() {
-        let mut keeper = Keeper::new(Raw(i64::MIN / 2));
-        assert!(!keeper.read(), "a minute has passed since then");
+        let mut recorder = Recorder::new(Raw(i64::MIN / 2));
+        assert!(!recorder.read(), "a minute has passed since then");
     }
 }
