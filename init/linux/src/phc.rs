@@ -6,13 +6,14 @@ pub mod probing;
 use std::fs::{self, File};
 use std::path::Path;
 
+use libc::ptp_clock_time;
 use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
 use noonmark_contract::units::{Nanos, Raw, Utc};
 use rustix::io::Errno;
 
 use crate::clocks::Sandwich;
 use crate::phc::probing::Probing;
-use crate::sys::{self, PtpTime};
+use crate::sys;
 
 /// Where the kernel lists the PHCs.
 pub const CLASS: &str = "/sys/class/ptp";
@@ -165,8 +166,8 @@ impl Phc {
                     source: self.source.clone(),
                     method,
                     reference: Utc(instant(answer.device)?),
-                    realtime: Utc(instant(answer.realtime)?),
-                    raw: Raw(instant(answer.raw)?),
+                    realtime: Utc(instant(answer.sys_realtime)?),
+                    raw: Raw(instant(answer.sys_monoraw)?),
                     bound: PRECISE_BOUND,
                 })
             }
@@ -181,7 +182,7 @@ impl Phc {
     fn pair(
         &self,
         method: Method,
-        take: fn(&File) -> Result<[[PtpTime; 3]; sys::PTP_SAMPLES], Errno>,
+        take: fn(&File) -> Result<[[ptp_clock_time; 3]; sys::PTP_SAMPLES], Errno>,
     ) -> Result<Reading, Failure> {
         for _ in 0..PAIRING_TRIES {
             let earlier = Sandwich::tightest(PAIRING_READS);
@@ -230,7 +231,7 @@ fn next_method(method: Method) -> Option<Method> {
     }
 }
 
-fn instant(time: PtpTime) -> Result<i64, Failure> {
+fn instant(time: ptp_clock_time) -> Result<i64, Failure> {
     if time.nsec >= 1_000_000_000 {
         return Err(Failure::Garbage);
     }
@@ -249,7 +250,7 @@ struct Window {
 }
 
 /// The sample whose two system times are closest together.
-fn tightest_window(samples: &[[PtpTime; 3]]) -> Result<Window, Failure> {
+fn tightest_window(samples: &[[ptp_clock_time; 3]]) -> Result<Window, Failure> {
     let mut best: Option<Window> = None;
     for &[before, device, after] in samples {
         let (before, after) = (instant(before)?, instant(after)?);
@@ -289,11 +290,12 @@ mod tests {
 
     use super::*;
 
-    fn time(ns: i64) -> PtpTime {
-        let mut time = PtpTime::default();
-        time.sec = ns.div_euclid(1_000_000_000);
-        time.nsec = ns.rem_euclid(1_000_000_000) as u32;
-        time
+    fn time(ns: i64) -> ptp_clock_time {
+        ptp_clock_time {
+            sec: ns.div_euclid(1_000_000_000),
+            nsec: ns.rem_euclid(1_000_000_000) as u32,
+            reserved: 0,
+        }
     }
 
     fn sandwich(before: i64, realtime: i64, after: i64) -> Sandwich {

@@ -5,66 +5,24 @@
     reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, interface flags, packet sockets, netlink groups, the processor's counter and the child's side of fork have no safe wrapper"
 )]
 
-use std::ffi::c_void;
 pub mod child;
 
+use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
+use libc::ptp_clock_time;
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-/// `struct ptp_clock_time` (include/uapi/linux/ptp_clock.h).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PtpTime {
-    /// Whole seconds.
-    pub sec: i64,
-    /// Nanoseconds, 0..1e9.
-    pub nsec: u32,
-    reserved: u32,
-}
-
-/// `struct ptp_sys_offset_precise`: one instant on three clocks.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PtpPrecise {
-    /// The device's time.
-    pub device: PtpTime,
-    /// `CLOCK_REALTIME`.
-    pub realtime: PtpTime,
-    /// `CLOCK_MONOTONIC_RAW`.
-    pub raw: PtpTime,
-    reserved: [u32; 4],
-}
-
-/// `PTP_MAX_SAMPLES`: what the kernel's structures have room for.
-const PTP_MAX_SAMPLES: usize = 25;
-
 /// How many samples one EXTENDED or OFFSET call takes: the tightest of a few is as good as the
 /// tightest of many, and each costs an access to the device.
 pub const PTP_SAMPLES: usize = 5;
-
-/// `struct ptp_sys_offset_extended`.
-#[repr(C)]
-struct PtpExtended {
-    n_samples: u32,
-    reserved: [u32; 3],
-    ts: [[PtpTime; 3]; PTP_MAX_SAMPLES],
-}
-
-/// `struct ptp_sys_offset`.
-#[repr(C)]
-struct PtpOffset {
-    n_samples: u32,
-    reserved: [u32; 3],
-    ts: [PtpTime; 2 * PTP_MAX_SAMPLES + 1],
-}
 
 /// `struct rtc_time` (include/uapi/linux/rtc.h).
 #[repr(C)]
@@ -101,15 +59,16 @@ const SIOCSIFFLAGS: Opcode = 0x8914;
 
 // The plain requests, not their "2" twins of kernel 5.4: every kernel has them, and they differ
 // only in that the twins insist on zeroed reserved fields, which ours are.
-const PTP_SYS_OFFSET: Opcode = opcode::write::<PtpOffset>(b'=', 5);
-const PTP_SYS_OFFSET_PRECISE: Opcode = opcode::read_write::<PtpPrecise>(b'=', 8);
-const PTP_SYS_OFFSET_EXTENDED: Opcode = opcode::read_write::<PtpExtended>(b'=', 9);
+const PTP_SYS_OFFSET: Opcode = libc::PTP_SYS_OFFSET as Opcode;
+const PTP_SYS_OFFSET_PRECISE: Opcode = libc::PTP_SYS_OFFSET_PRECISE as Opcode;
+const PTP_SYS_OFFSET_EXTENDED: Opcode = libc::PTP_SYS_OFFSET_EXTENDED as Opcode;
 const RTC_RD_TIME: Opcode = opcode::read::<RtcTime>(b'p', 9);
 
 /// `PTP_SYS_OFFSET_PRECISE`. Errors: EOPNOTSUPP where the driver can't, ENODEV where the device's
 /// counter is not the current clocksource.
-pub fn ptp_precise(device: &File) -> Result<PtpPrecise, Errno> {
-    let mut request = PtpPrecise::default();
+pub fn ptp_precise(device: &File) -> Result<libc::ptp_sys_offset_precise, Errno> {
+    // SAFETY: the structure is plain integers, for which zero is a valid value.
+    let mut request: libc::ptp_sys_offset_precise = unsafe { mem::zeroed() };
     // SAFETY: the opcode encodes this structure's size and direction, the kernel writes within it,
     // and it lives until the call returns.
     unsafe {
@@ -122,12 +81,10 @@ pub fn ptp_precise(device: &File) -> Result<PtpPrecise, Errno> {
 }
 
 /// `PTP_SYS_OFFSET_EXTENDED`: each sample is system time before, device time, system time after.
-pub fn ptp_extended(device: &File) -> Result<[[PtpTime; 3]; PTP_SAMPLES], Errno> {
-    let mut request = PtpExtended {
-        n_samples: PTP_SAMPLES as u32,
-        reserved: [0; 3],
-        ts: [[PtpTime::default(); 3]; PTP_MAX_SAMPLES],
-    };
+pub fn ptp_extended(device: &File) -> Result<[[ptp_clock_time; 3]; PTP_SAMPLES], Errno> {
+    // SAFETY: as in `ptp_precise`.
+    let mut request: libc::ptp_sys_offset_extended = unsafe { mem::zeroed() };
+    request.n_samples = PTP_SAMPLES as u32;
     // SAFETY: as in `ptp_precise`; `n_samples` is within the array's length.
     unsafe {
         ioctl(
@@ -140,23 +97,18 @@ pub fn ptp_extended(device: &File) -> Result<[[PtpTime; 3]; PTP_SAMPLES], Errno>
 
 /// `PTP_SYS_OFFSET`, in the shape of [`ptp_extended`]: the system time after one sample is the
 /// system time before the next.
-pub fn ptp_offset(device: &File) -> Result<[[PtpTime; 3]; PTP_SAMPLES], Errno> {
-    let mut request = PtpOffset {
-        n_samples: PTP_SAMPLES as u32,
-        reserved: [0; 3],
-        ts: [PtpTime::default(); 2 * PTP_MAX_SAMPLES + 1],
-    };
+pub fn ptp_offset(device: &File) -> Result<[[ptp_clock_time; 3]; PTP_SAMPLES], Errno> {
+    // SAFETY: as in `ptp_precise`.
+    let mut request: libc::ptp_sys_offset = unsafe { mem::zeroed() };
+    request.n_samples = PTP_SAMPLES as u32;
     // SAFETY: as in `ptp_precise`. The opcode says "write" only, but the kernel answers into the
     // same structure (drivers/ptp/ptp_chardev.c), which `Updater` treats as mutable.
     unsafe {
         ioctl(device, Updater::<PTP_SYS_OFFSET, _>::new(&mut request))?;
     }
+    let ts = request.ts;
     Ok(std::array::from_fn(|i| {
-        [
-            request.ts[2 * i],
-            request.ts[2 * i + 1],
-            request.ts[2 * i + 2],
-        ]
+        [ts[2 * i], ts[2 * i + 1], ts[2 * i + 2]]
     }))
 }
 

@@ -2,8 +2,6 @@
 //!
 //! The protocol is smoltcp's (RFC 2131); here are only the clock, the frames, and how often to ask.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -11,6 +9,7 @@ use std::time::Duration;
 use noonmark_contract::config::network::{Cidr, Mac};
 use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks;
+use rustix::rand::{GetRandomFlags, getrandom};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4::{Event, RetryConfig, Socket};
 use smoltcp::time::Instant;
@@ -183,8 +182,7 @@ fn now() -> Instant {
 /// their addresses still differ.
 fn seed(mac: Mac) -> u64 {
     let mut bytes = [0u8; 8];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    if read.is_err() {
+    if getrandom(&mut bytes, GetRandomFlags::INSECURE).is_err() {
         bytes[..6].copy_from_slice(&mac.0);
     }
     u64::from_le_bytes(bytes)

@@ -1,14 +1,12 @@
 //! One round of asking all servers, and what most of them agree on.
 
-use std::fs::File;
-use std::io::Read as _;
-
 use noonmark_contract::config::network::NtpConfig;
 use noonmark_contract::ntp::Measurement;
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
 use noonmark_sync::select::{Selection, select};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::server::Server;
 
@@ -146,8 +144,8 @@ fn sleep(span: Nanos, awaited: &mut [PollFd<'_>]) {
 /// nobody outside can see.
 fn cookie() -> u64 {
     let mut bytes = [0u8; 8];
-    match File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
-        Ok(()) => u64::from_ne_bytes(bytes),
+    match getrandom(&mut bytes, GetRandomFlags::INSECURE) {
+        Ok(_) => u64::from_ne_bytes(bytes),
         Err(_) => clocks::raw().0 as u64,
     }
 }
