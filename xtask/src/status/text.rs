@@ -154,25 +154,15 @@ fn clock(status: &Status) -> String {
 }
 
 fn disruptions(status: &Status) -> String {
-    let all: Vec<String> = status
-        .disruptions
-        .iter()
-        .map(|(cause, count)| format!("{} {count}", cause))
-        .collect();
-    if all.is_empty() {
-        "none".to_owned()
-    } else {
-        all.join(", ")
-    }
+    let counts = status.disruptions.iter();
+    list(
+        counts.map(|(cause, count)| format!("{cause} {count}")),
+        "none",
+    )
 }
 
 fn alerts(status: &Status) -> String {
-    let all: Vec<String> = status.alerts.iter().map(ToString::to_string).collect();
-    if all.is_empty() {
-        "none".to_owned()
-    } else {
-        all.join(", ")
-    }
+    list(status.alerts.iter().map(ToString::to_string), "none")
 }
 
 fn boot(status: &Status) -> String {
@@ -188,16 +178,21 @@ fn boot(status: &Status) -> String {
 
 /// What is not as the image has it.
 fn config(status: &Status) -> String {
-    let own: Vec<String> = status
+    let own = status
         .config
         .iter()
         .filter(|(_, setting)| setting.origin != Origin::Image)
-        .map(|(key, setting)| format!("{key} {} ({})", setting.value, word(&setting.origin)))
-        .collect();
-    if own.is_empty() {
-        "the image's own".to_owned()
+        .map(|(key, setting)| format!("{key} {} ({})", setting.value, word(&setting.origin)));
+    list(own, "the image's own")
+}
+
+/// The items with commas between them, or what stands for none.
+fn list(items: impl Iterator<Item = String>, none: &str) -> String {
+    let items = Vec::from_iter(items);
+    if items.is_empty() {
+        none.to_owned()
     } else {
-        own.join(", ")
+        items.join(", ")
     }
 }
 
