@@ -83,7 +83,7 @@ pub fn watch(machine: &mut Machine, records: &Subscription, first: &Status) -> R
                 progress::note(&event);
                 last = Some(event);
             }
-            // Silence is no fault here: the interval is the image's choice.
+            // No record came in time, which is no error: the image sets how often one is sent.
             Err(MachineError::Deadline { .. }) => {}
             Err(error) => return Err(error.into()),
         }

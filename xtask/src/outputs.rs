@@ -154,7 +154,7 @@ fn check_folder(option: &str, file: &Path) -> Result<()> {
             folder.display()
         );
     }
-    // Only the system knows: it may be a read-only file system, or a folder of somebody else.
+    // The folder may be on a read-only file system or belong to another user; trying tells.
     tempfile::tempfile_in(folder).with_context(|| {
         format!(
             "{option} {}: cannot write in the folder {}",

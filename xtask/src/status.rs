@@ -13,7 +13,7 @@ use serde::Serialize;
 fn word(variant: &impl Serialize) -> String {
     match serde_json::to_value(variant) {
         Ok(serde_json::Value::String(word)) => word,
-        // Only enums without data come here, and those always serialize to their name.
+        // This function is only called with enums without data, which serialize to their name.
         _ => String::from("unknown"),
     }
 }

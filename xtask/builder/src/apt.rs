@@ -142,7 +142,7 @@ impl Apt {
             self.shell,
             "apt-cache -c {config} {release...} show --no-all-versions {name}"
         ))?;
-        // A name that isn't there is a failure to apt-cache, and a virtual one an empty answer.
+        // apt-cache fails for an unknown name, and prints nothing for a virtual package.
         if !output.status.success() {
             return Ok(None);
         }
@@ -212,7 +212,7 @@ impl Apt {
         }
         let sources = self.dir.join("sources/noonmark.sources");
         if fs::read_to_string(&sources).is_ok_and(|before| before != entries) {
-            // Where there is none yet, there is nothing to remove either.
+            // The stamp may not exist yet.
             let _ = fs::remove_file(self.stamp());
         }
         for (path, text) in [

@@ -140,7 +140,7 @@ pub fn build(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<Image>
     }
     let (spec, outputs) = compose(workspace, inputs, variant)?;
     let stamp = folder.join(STAMP);
-    // Without a stamp the folder counts as stale, whatever happens from here on.
+    // Should the build fail from here on, the missing stamp makes the folder stale.
     if stamp.exists() {
         fs::remove_file(&stamp).with_context(|| format!("cannot remove {}", stamp.display()))?;
     }
@@ -322,7 +322,7 @@ fn builder_identity() -> String {
             let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
             format!("{length} {}", modified.as_nanos())
         })
-        // A program that can't see itself takes every image for stale.
+        // Where this program's file can't be read, every image counts as stale.
         .unwrap_or_else(|_| format!("{:?}", std::time::Instant::now()))
 }
 

@@ -15,7 +15,7 @@ const FULL_KERNEL_PACKAGE: &str = "linux-image-amd64";
 pub fn adapt(spec: &mut Spec) {
     spec.clock.sources = vec![Source::Phc(PHC_NAME.to_owned()), Source::Host, Source::Rtc];
     spec.modules.load.push(DRIVER.to_owned());
-    // What is not shipped needs no budget.
+    // The budget is for the image that is shipped.
     spec.budget = Budget::default();
     if let KernelSource::Package { name, .. } = &mut spec.kernel.source
         && name == DEFAULT_KERNEL_PACKAGE

@@ -142,7 +142,8 @@ pub fn fetch(
         if let Some(packages) = read_resolution(workspace, &resolution) {
             return Ok(packages);
         }
-        // What is pinned for others is meant to be pinned; what is pinned for nobody is not.
+        // A package that is pinned for other suites should be pinned for this one; one that is
+        // pinned for none need not be.
         if !pins.lock.suites(request.role, request.name).is_empty() {
             progress::note(format!(
                 "{}: taking the newest; `cargo xtask lock` takes it into the lock",
@@ -159,7 +160,7 @@ pub fn fetch(
             .with_context(|| format!("--locked: {} can't be kept", pins.file.display()))?;
         return Ok(pinned);
     }
-    // What stands in for these pins; another lock is tried anew.
+    // The packages that an earlier build took in place of these pins; other pins, another file.
     let resolution = resolution_file(workspace, request, &fingerprint(&pinned))?;
     let packages = match read_resolution(workspace, &resolution) {
         Some(packages) => packages,
@@ -266,12 +267,12 @@ fn download_newest(
             })
             .collect()
     };
-    // The lists may speak of a version that a newer one has replaced since.
+    // The package lists may be older than the archive, and name a version that is gone.
     let packages = attempt().or_else(|_| {
         apt.update()?;
         attempt()
     })?;
-    // The lock's order is the one in which the next build recalls them.
+    // In the lock's order, in which the next build reads them back.
     let lock = Lock::new(packages);
     output::write_file(resolution, lock.to_toml().as_bytes())?;
     Ok(lock.packages)

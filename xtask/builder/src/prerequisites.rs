@@ -78,7 +78,7 @@ impl Prerequisite {
                     qemu.path().display(),
                     qemu.version()
                 ))),
-                // What was named can't be installed; only the distribution's own can.
+                // Only the distribution's own QEMU can be installed, not one that was named.
                 Err(QemuError::NotFound { .. }) if named.is_none() => Ok(Presence::Missing(
                     "apt-get install qemu-system-x86".to_owned(),
                 )),

@@ -63,7 +63,7 @@ pub fn live(what: impl Into<String>) -> Step {
 /// A line that stays.
 pub fn note(line: impl AsRef<str>) {
     match display() {
-        // A line that can't be written to standard error has nowhere else to go.
+        // There is no other place to report that standard error can't be written.
         Some(display) => drop(display.println(line.as_ref())),
         None => eprintln!("{}", line.as_ref()),
     }

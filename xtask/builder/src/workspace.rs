@@ -33,7 +33,7 @@ impl Workspace {
             })?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(
             || root.join("target"),
-            // cargo takes a relative path as relative to where it was started.
+            // Like cargo: a relative path is relative to the current folder.
             |dir| env::current_dir().unwrap_or_default().join(dir),
         );
         Ok(Self {

@@ -90,7 +90,7 @@ fn qcow2(folder: &Path) -> Result<()> {
         fs::rename(&partial, &whole).with_context(|| format!("cannot write {}", whole.display()))
     });
     if converted.is_err() {
-        // Where it could not even be made, there is nothing to remove.
+        // The file may not exist, if qemu-img failed early.
         let _ = fs::remove_file(&partial);
     }
     converted?;

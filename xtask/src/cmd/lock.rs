@@ -45,7 +45,7 @@ impl LockCommand {
             .with_context(|| format!("cannot read {}", spec_file.display()))?;
         let spec = Spec::parse(&text, &spec_file)?;
         let file = packages::lock_file(&spec_file);
-        // A lock that can't be read is what this command is to replace.
+        // A guest.lock that can't be read is replaced like any other.
         let before = fs::read_to_string(&file)
             .ok()
             .and_then(|text| Lock::parse(&text, &file).ok())
@@ -110,7 +110,7 @@ fn of_release(
 fn merged(before: &Lock, newest: Vec<LockedPackage>, kernel: &KernelSource) -> Vec<LockedPackage> {
     let still_wanted = |package: &LockedPackage| match (package.role, kernel) {
         (Role::Stub, _) => true,
-        // With a suite of its own it is the same for all machines.
+        // A kernel whose suite guest.toml names is the same on every release.
         (Role::Kernel, KernelSource::Package { name, suite: None }) => {
             package.requested == *name
                 || (name == DEFAULT_KERNEL_PACKAGE && package.requested == UBUNTU_KERNEL_PACKAGE)

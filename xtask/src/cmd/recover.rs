@@ -106,7 +106,7 @@ impl RecoverCommand {
             ));
         }
         let begun = soak.then(|| self.begin_soak(&plan)).transpose()?;
-        // A soak that goes on has the faults that it began with.
+        // A soak that is resumed keeps the faults that it began with.
         let faults = match &begun {
             Some((_, soak)) => soak.faults(),
             None => plan.faults.clone(),

@@ -48,7 +48,8 @@ pub struct ReproduceCommand {
 impl ReproduceCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         let _lock = StateLock::acquire(workspace)?;
-        // Brings everything into the cache, and tells what is wrong before two builds do.
+        // Downloads everything into the cache; where something is wrong, this fails before two
+        // builds do.
         let image = image::build(
             workspace,
             &BuildRequest {

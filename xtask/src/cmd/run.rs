@@ -101,7 +101,7 @@ impl RunCommand {
         )?;
         if self.console {
             machine.follow_console(Box::new(|bytes| {
-                // The console must not stop because nobody looks at it any more.
+                // The guest's console goes on where standard output is closed.
                 let _ = io::stdout()
                     .write_all(bytes)
                     .and_then(|()| io::stdout().flush());

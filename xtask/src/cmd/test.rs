@@ -89,13 +89,13 @@ impl TestCommand {
             prerequisites::ensure(workspace, &[Prerequisite::TestTools])?;
             if steps.contains(&Step::Disk) {
                 prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
-                // Without them the tests that use them are listed as not run.
+                // Tests whose programs are missing are listed as not run.
                 if let Err(error) = prerequisites::ensure(workspace, &[Prerequisite::DiskTools]) {
                     progress::note(format!("{error:#}"));
                 }
             }
             if steps.contains(&Step::Vm) {
-                // The distribution's QEMU in any case: the tests run on plain emulation as well.
+                // The distribution's QEMU is always needed: the tests run on plain emulation as well.
                 let named = env::var_os("NOONMARK_QEMU").map(PathBuf::from);
                 let needs = [
                     Prerequisite::GuestTarget,
@@ -129,17 +129,10 @@ impl TestCommand {
 }
 
 impl Step {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Fmt => "fmt",
-            Self::Clippy => "clippy",
-            Self::Licences => "licences",
-            Self::Tidy => "tidy",
-            Self::Unit => "unit",
-            Self::Cli => "cli",
-            Self::Disk => "disk",
-            Self::Vm => "vm",
-        }
+    /// What `--only` calls it.
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     fn claim(self) -> &'static str {

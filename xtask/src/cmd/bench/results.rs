@@ -58,7 +58,7 @@ impl Results {
     /// Says and lists what was not measured.
     pub fn not_measured(&self, peer: &str, reason: &str) {
         progress::note(format!("{peer}: not run: {reason}"));
-        // The guest's console, or what a package manager printed, has just been shown.
+        // The further lines are a console or a package manager's output, which has just been shown.
         let line = reason.lines().next().unwrap_or_default();
         bench_of(&self.bench).missing.push(MissingPeer {
             peer: peer.to_owned(),

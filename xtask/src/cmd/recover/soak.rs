@@ -49,7 +49,7 @@ impl Log {
             return Ok((log, new));
         }
         let soak = Soak::parse(&text).with_context(named)?;
-        // What was being written when the soak was ended is written anew.
+        // A line that was cut off when the soak ended is dropped; its round is done again.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         log.file.set_len(whole as u64).with_context(named)?;
         if soak.settings != new.settings {

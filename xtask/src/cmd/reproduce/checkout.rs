@@ -14,7 +14,7 @@ use xshell::{Shell, cmd};
 /// A temporary folder that is removed on drop and on Ctrl-C.
 #[derive(Debug)]
 pub struct Scratch {
-    // Off the signals' list before it is removed, so that it is removed once.
+    // Declared first, so that it is dropped first: then a signal can't remove the folder as well.
     _guard: CleanupGuard,
     folder: TempDir,
 }
@@ -33,7 +33,7 @@ impl Scratch {
                 .context("cannot make a temporary folder")?;
             let path = folder.path().to_owned();
             let remove = Box::new(move || {
-                // The process ends right after this; there is nobody to tell.
+                // The process ends right after this, so an error could not be reported.
                 let _ = fs::remove_dir_all(path);
             });
             Ok::<_, anyhow::Error>((folder, remove as Box<dyn FnOnce() + Send>))
@@ -86,7 +86,7 @@ fn files(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let listed = exec::read(cmd!(shell, "git ls-files -z -co --exclude-standard"));
     if let Ok(list) = listed {
         let files = list.split('\0').filter(|name| !name.is_empty());
-        // Git also lists what is deleted and not yet committed so.
+        // Git also lists files that are deleted in the working tree only.
         return Ok(files
             .map(PathBuf::from)
             .filter(|file| workspace.root().join(file).is_file())

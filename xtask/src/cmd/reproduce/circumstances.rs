@@ -129,7 +129,7 @@ impl Circumstances {
         let mut this = env::current_exe().context("cannot tell where this program is")?;
         let mut prefix: &[String] = &[];
         if let Some(nobody) = &self.user {
-            // Somebody else may not be let into the folder that it was built in.
+            // The other user may have no right to enter the folder in which it was built.
             let copy = scratch.join("xtask");
             fs::copy(&this, &copy).with_context(|| format!("cannot copy {}", this.display()))?;
             this = copy;
@@ -138,7 +138,7 @@ impl Circumstances {
         }
         let shell = Shell::new().context("cannot tell the current folder")?;
         shell.change_dir(&checkout);
-        // Cargo's rustc writes its own files through the umask as well.
+        // The umask applies to what cargo and rustc write, too.
         let script = format!("umask {}; exec \"$@\"", self.umask);
         let mut build = cmd!(
             shell,
@@ -150,7 +150,8 @@ impl Circumstances {
         .env("PATH", self.tools.search_path()?)
         .env("CARGO", self.tools.program("cargo"))
         .env("CARGO_HOME", &self.tools.cargo_home)
-        // Cargo clears its home of what was not used for long, and goes by the date.
+        // Cargo deletes crates from its home that were not used for long, and the date is changed
+        // here.
         .env("CARGO_CACHE_AUTO_CLEAN_FREQUENCY", "never")
         .env("CARGO_NET_OFFLINE", "true")
         .env("TZ", self.time_zone)

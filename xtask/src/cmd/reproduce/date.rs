@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn programs_and_the_compiler_itself_run_at_the_other_date() {
         let folder = tempfile::tempdir().unwrap();
-        // It checks `date` itself.
+        // `library` checks that `date` itself sees the other date.
         let library = library(folder.path()).unwrap();
         let shell = Shell::new().unwrap();
         let program = folder.path().join("year.rs");

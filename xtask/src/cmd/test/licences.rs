@@ -67,7 +67,7 @@ fn tagged(package: &Package) -> Option<String> {
 /// crates means `OR`.
 fn is_permissive(licence: &str) -> Result<bool, spdx::ParseError> {
     let expression = Expression::parse_mode(licence, ParseMode::LAX)?;
-    // An exception (`WITH LLVM-exception`) only permits more.
+    // An exception (`WITH LLVM-exception`) only adds permissions.
     Ok(expression.evaluate(|wanted| {
         wanted
             .license
