@@ -1,4 +1,4 @@
-//! `noonmark-seed`: meets foreign disks in PID 1's stead.
+//! `noonmark-seed`: reads foreign disks, so that PID 1 doesn't have to.
 //!
 //! `noonmark-seed DEVICE...` opens the devices, gives up every right that it has, and only then
 //! reads from them. Its answer, one [`Verdict`](noonmark_contract::seed::verdict::Verdict), goes to
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
-/// Nobody: owns nothing, and nothing else in the guest is his.
+/// The user and group `nobody`: they own nothing, and nothing else in the guest runs as them.
 const NOBODY: u32 = 65_534;
 
 /// What reading a seed may take. The address space has room for a seed's files several times over;

@@ -1,8 +1,9 @@
 //! YAML as a tree of bounded size.
 //!
-//! A seed's YAML is a foreigner's: what aliases make of it is counted as if it were written out,
-//! and so are depth, nodes and text, so that no document grows beyond what it is allowed. Scalars
-//! stay texts: `0644` and `644` mean what the key that has them says.
+//! A seed is not trusted: depth, nodes and text are counted, with what aliases stand for as if it
+//! were written out, so that no document takes more memory than it may. Scalars stay as they are
+//! written: what `0644`, `1.10` and `yes` mean is up to the key that has them. A deserializer for
+//! serde makes numbers and booleans of them before the key's reader sees them.
 
 use std::collections::BTreeMap;
 

@@ -21,7 +21,7 @@ pub fn interfaces(config: &Node, instance: &mut Instance) -> Checked<Vec<Entry>>
         match kind.as_deref() {
             Some("physical") => found.push(physical(entries, at, instance)?),
             Some("nameserver") => servers.append(&mut nameserver(entries, &at, instance)?),
-            Some(kind) => instance.ignore(format_args!("{at} of type {}", kind), UNKNOWN),
+            Some(kind) => instance.ignore(format_args!("{at} of type {kind}"), UNKNOWN),
             None => return wrong(&at, "expected a `type`"),
         }
     }
@@ -67,7 +67,7 @@ fn subnet(
             interface.addresses.push(address(entries, at)?);
         }
         Some(kind) => {
-            let what = format!("{at} of type {}", kind);
+            let what = format!("{at} of type {kind}");
             instance.ignore(what, "only dhcp4, static and static6 can be set up");
             return Ok(());
         }

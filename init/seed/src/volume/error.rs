@@ -7,7 +7,7 @@ use thiserror::Error;
 /// A disk that can't be read as what it looks like.
 #[derive(Debug, Error)]
 pub enum VolumeError {
-    /// The disk, or the file system on it, says no.
+    /// The disk can't be read, or `fatfs` finds its file system damaged.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The file system contradicts itself.

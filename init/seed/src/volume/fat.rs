@@ -10,7 +10,7 @@ use super::error::VolumeError;
 /// no end.
 const ENTRIES_MAX: usize = 4096;
 
-/// A disk that `fatfs` may read, and thinks that it might write.
+/// What `fatfs` is given, which asks for a disk that can be written: this one refuses every write.
 #[derive(Debug)]
 struct ReadOnly<'a, D>(&'a mut D);
 

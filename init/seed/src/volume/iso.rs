@@ -77,15 +77,15 @@ impl Roots {
         max: usize,
     ) -> Result<Option<Vec<u8>>, VolumeError> {
         let folder = read_extent(disk, self.primary, ROOT_MAX as usize, "the root folder")?;
-        let mut found = find(&folder, |entry| {
-            let own = rock_ridge_name(entry.system_use);
-            own.map_or_else(|| is_plain(entry.name, name), |own| own == name.as_bytes())
+        let mut found = find(&folder, |record| {
+            let own = rock_ridge_name(record.system_use);
+            own.map_or_else(|| is_plain(record.name, name), |own| own == name.as_bytes())
         });
         if found.is_none()
             && let Some(joliet) = self.joliet
         {
             let folder = read_extent(disk, joliet, ROOT_MAX as usize, "the Joliet root folder")?;
-            found = find(&folder, |entry| is_joliet_name(entry.name, name));
+            found = find(&folder, |record| is_joliet_name(record.name, name));
         }
         found
             .map(|extent| read_extent(disk, extent, max, name))
@@ -135,13 +135,13 @@ fn read_extent(
 }
 
 /// A directory record (ECMA-119, 9.1).
-struct Entry<'a> {
+struct Record<'a> {
     name: &'a [u8],
     system_use: &'a [u8],
 }
 
 /// The extent of the first file that `wanted` says yes to.
-fn find(folder: &[u8], wanted: impl Fn(&Entry<'_>) -> bool) -> Option<Extent> {
+fn find(folder: &[u8], wanted: impl Fn(&Record<'_>) -> bool) -> Option<Extent> {
     const FOLDER: u8 = 2;
     let mut at = 0;
     while at < folder.len() {
@@ -158,7 +158,7 @@ fn find(folder: &[u8], wanted: impl Fn(&Entry<'_>) -> bool) -> Option<Extent> {
         // The name is padded so that what follows starts at an even byte.
         let system_use = record.get(33 + (name_length | 1)..).unwrap_or_default();
         let is_file = record[25] & FOLDER == 0;
-        if is_file && wanted(&Entry { name, system_use }) {
+        if is_file && wanted(&Record { name, system_use }) {
             return Some(Extent {
                 block: little_endian(&record[2..6]),
                 length: little_endian(&record[10..14]),
@@ -231,9 +231,9 @@ mod tests {
         fn no_folder_upsets_the_reader(
             folder in prop::collection::vec(any::<u8>(), 0..5000),
         ) {
-            find(&folder, |entry| {
-                let _ = rock_ridge_name(entry.system_use);
-                is_joliet_name(entry.name, "user-data") && is_plain(entry.name, "meta-data")
+            find(&folder, |record| {
+                let _ = rock_ridge_name(record.system_use);
+                is_joliet_name(record.name, "user-data") && is_plain(record.name, "meta-data")
             });
         }
 
