@@ -17,7 +17,6 @@ use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
 use noonmark_contract::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
 use noonmark_contract::config::values::{SysctlName, SysctlValue};
 use noonmark_contract::config::{ClockConfig, FailureAction, Service, StatusConfig};
-use noonmark_contract::sample::Source;
 use noonmark_contract::units::Utc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -289,16 +288,12 @@ impl Spec {
         };
         let mut list = Vec::new();
         for source in &self.clock.sources {
-            let (name, required) = match source {
-                Source::Kvm => ("ptp_kvm", true),
-                Source::Vmclock => ("ptp_vmclock", false),
-                Source::VirtioRtc => ("virtio_rtc", false),
-                Source::Hyperv => ("hv_utils", false),
-                Source::Vmware => ("ptp_vmw", false),
-                Source::Phc(_) | Source::Host | Source::Ntp | Source::Rtc => continue,
+            let Some(driver) = source.driver() else {
+                continue;
             };
             let needed_by = format!("the clock source `{source}`");
-            list.push(wanted(name, needed_by, Some("clock.sources"), required));
+            let key = Some("clock.sources");
+            list.push(wanted(driver.module, needed_by, key, driver.is_required));
         }
         // Status, time and test ports, and what they are plugged into.
         for name in ["virtio_pci", "virtio_console"] {

@@ -42,21 +42,6 @@ pub struct Phc {
     retry_better_at: Raw,
 }
 
-/// Whether a PHC with this `clock_name` is what `source` stands for.
-#[must_use]
-pub fn matches(source: &Source, clock_name: &str) -> bool {
-    match source {
-        Source::Kvm => clock_name == "KVM virtual PTP",
-        Source::Vmclock => clock_name.starts_with("vmclock"),
-        // Type 0 is UTC; the others (TAI, monotonic) are no time of day.
-        Source::VirtioRtc => clock_name.starts_with("Virtio PTP type 0"),
-        Source::Hyperv => clock_name == "hyperv",
-        Source::Vmware => clock_name == "ptp_vmw",
-        Source::Phc(name) => clock_name == name,
-        Source::Host | Source::Ntp | Source::Rtc => false,
-    }
-}
-
 /// The PHCs present that `ladder` names, at most one for each source and without those of `probing`,
 /// and what could not be opened.
 #[must_use]
@@ -78,7 +63,7 @@ pub fn discover(
             continue;
         };
         let name = name.trim_end();
-        let Some(source) = ladder.iter().find(|source| matches(source, name)) else {
+        let Some(source) = ladder.iter().find(|source| source.is_phc(name)) else {
             continue;
         };
         if found.iter().any(|phc: &Phc| phc.source == *source) {
@@ -303,32 +288,6 @@ mod tests {
             before: Raw(before),
             realtime: Utc(realtime),
             after: Raw(after),
-        }
-    }
-
-    #[test]
-    fn a_device_is_recognised_by_the_name_its_driver_gives() {
-        for (source, name, expected) in [
-            (Source::Kvm, "KVM virtual PTP", true),
-            (Source::Kvm, "52:54:00:12:34:56", false),
-            (Source::Vmclock, "vmclock3", true),
-            (Source::VirtioRtc, "Virtio PTP type 0/variant 0", true),
-            (Source::VirtioRtc, "Virtio PTP type 1/variant 0", false),
-            (Source::Hyperv, "hyperv", true),
-            (Source::Vmware, "ptp_vmw", true),
-            (
-                Source::Phc("52:54:00:12:34:56".into()),
-                "52:54:00:12:34:56",
-                true,
-            ),
-            (Source::Phc("52:54".into()), "52:54:00:12:34:56", false),
-            (Source::Rtc, "rtc_cmos", false),
-        ] {
-            assert_eq!(
-                matches(&source, name),
-                expected,
-                "{source} against `{name}`"
-            );
         }
     }
 

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use noonmark_contract::config::Module;
-use noonmark_contract::sample::Source;
 use rustix::io::Errno;
 use rustix::system::finit_module;
 use thiserror::Error;
@@ -126,19 +125,6 @@ fn find_in(folder: &Path, depth: usize, found: &mut Vec<Module>) {
 
 fn is_locked(lock: &Path) -> bool {
     fs::read_to_string(lock).is_ok_and(|text| text.trim_end() == "1")
-}
-
-/// The source that is lost when this module does not load.
-#[must_use]
-pub fn source_served(module: &str) -> Option<Source> {
-    Some(match module {
-        "ptp_kvm" => Source::Kvm,
-        "ptp_vmclock" => Source::Vmclock,
-        "virtio_rtc" => Source::VirtioRtc,
-        "hv_utils" => Source::Hyperv,
-        "ptp_vmw" => Source::Vmware,
-        _ => return None,
-    })
 }
 
 /// What an errno of `finit_module` tells (kernel/module/main.c, and the driver's own init).

@@ -16,7 +16,7 @@ use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::boot::modules::{self, ModuleError};
+use crate::boot::modules::ModuleError;
 
 use super::ntp_socket::{Datagram, NtpSocket};
 use super::rtc;
@@ -113,7 +113,7 @@ impl Discipline {
 
     /// Remembers why a module is not in, for the source that it would have served.
     pub fn note_module_error(&mut self, error: &ModuleError) {
-        if let Some(source) = modules::source_served(error.module()) {
+        if let Some(source) = Source::served_by(error.module()) {
             self.note_refusal(source, error.to_string());
         }
     }

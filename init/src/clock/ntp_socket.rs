@@ -30,10 +30,6 @@ const AGE_MAX: Nanos = Nanos::from_secs(10);
 /// The local clocks are read this often when a sample is placed, and the tightest is used.
 const PLACING_READS: usize = 3;
 
-/// By what the guest's raw clock may run off while a sample is carried on to the present: 1 part in
-/// 2000, which is the most that `adjtimex` would correct.
-const RAW_SKEW_PARTS: i64 = 2_000;
-
 /// How many datagrams one wake takes in.
 const BATCH: u32 = 16;
 
@@ -175,9 +171,7 @@ fn place(sample: &Sample, local: Sandwich) -> Option<Reading> {
         reference: sample.reference + elapsed,
         realtime: local.realtime,
         raw: now,
-        bound: sample.bound
-            + Nanos(local.width().0 / 2 + 1)
-            + Nanos(elapsed.abs().0 / RAW_SKEW_PARTS),
+        bound: sample.bound + Nanos(local.width().0 / 2 + 1) + elapsed.raw_skew(),
     })
 }
 

@@ -20,10 +20,6 @@ const READ_BYTES: usize = 8 * FRAME_LEN;
 /// The local clocks are read this often when a reading is placed, and the tightest is used.
 const PLACING_READS: usize = 3;
 
-/// By what the guest's raw clock may run off while an exchange's result is carried on to the
-/// present: 1 part in 2000, which is the most that `adjtimex` would correct.
-const RAW_SKEW_PARTS: i64 = 2_000;
-
 /// The port and the burst under way.
 #[derive(Debug)]
 pub struct TimeChannel {
@@ -178,9 +174,7 @@ fn place(exchange: Exchange, local: Sandwich) -> Reading {
         reference: exchange.reference + elapsed,
         realtime: local.realtime,
         raw: local.raw(),
-        bound: exchange.bound
-            + Nanos(local.width().0 / 2)
-            + Nanos(elapsed.abs().0 / RAW_SKEW_PARTS),
+        bound: exchange.bound + Nanos(local.width().0 / 2) + elapsed.raw_skew(),
     }
 }
 

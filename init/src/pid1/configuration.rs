@@ -3,6 +3,7 @@
 
 use noonmark_contract::config::Module;
 use noonmark_contract::record::{self, Alert};
+use noonmark_contract::sample::Source;
 use noonmark_contract::seed::verdict::Verdict;
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
@@ -24,7 +25,7 @@ impl Pid1 {
     pub(super) fn load_modules(&mut self, modules: &[Module]) {
         for module in modules {
             match modules::load(module) {
-                Ok(()) if modules::source_served(&module.name).is_some() => {
+                Ok(()) if Source::served_by(&module.name).is_some() => {
                     self.rescan_vmclock();
                     self.discipline.rescan_phcs();
                     if self.discipline.has_phc() {

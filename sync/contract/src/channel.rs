@@ -5,36 +5,22 @@
 //! repeats sequence number and `t1` and adds `t2` (its UTC at receipt) and `t3` (its UTC at
 //! sending). The guest notes `t4` at receipt. `t1` and `t4` are the guest's `CLOCK_MONOTONIC_RAW`,
 //! so a step of the guest's clock in between spoils nothing; the host treats `t1` as opaque.
-//!
-//! Frames are 40 bytes, integers big-endian, found again after garbage by their magic and CRC:
-//!
-//! | bytes | request | answer |
-//! |---|---|---|
-//! | 0..4 | `NMQ1` | `NMA1` |
-//! | 4..8 | sequence number | the same |
-//! | 8..16 | t1 | the same |
-//! | 16..24 | 0 | t2, ns since 1970 |
-//! | 24..32 | 0 | t3, ns since 1970 |
-//! | 32..36 | 0 | 0 |
-//! | 36..40 | CRC-32 (IEEE) of bytes 0..36 | the same |
 
 mod decoder;
+mod frame;
 
-pub use decoder::{Decoder, Frame};
+pub use decoder::Decoder;
+pub use frame::{FRAME_LEN, Frame};
+
+use frame::seal;
 
 use crate::units::{Raw, Utc};
 
 /// The port's name on the virtio-serial bus.
 pub const PORT: &str = "noonmark.time";
 
-/// Bytes in a frame, either way.
-pub const FRAME_LEN: usize = 40;
-
 /// How many exchanges a burst has where nothing is known of the channel yet.
 pub const BURST: u8 = 8;
-
-/// Where the checksum stands.
-const CRC_AT: usize = FRAME_LEN - 4;
 
 /// What the guest asks: "what time is it there?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,37 +92,6 @@ pub fn answer(request: &Request, t2: Utc, t3: Utc) -> [u8; FRAME_LEN] {
         t3,
     }
     .encode()
-}
-
-/// Lays out a frame and closes it with its checksum.
-fn seal(magic: [u8; 4], sequence: u32, times: [i64; 3]) -> [u8; FRAME_LEN] {
-    let mut frame = [0; FRAME_LEN];
-    frame[..4].copy_from_slice(&magic);
-    frame[4..8].copy_from_slice(&sequence.to_be_bytes());
-    for (slot, time) in frame[8..32].chunks_exact_mut(8).zip(times) {
-        slot.copy_from_slice(&time.to_be_bytes());
-    }
-    let crc = crc32fast::hash(&frame[..CRC_AT]);
-    frame[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
-    frame
-}
-
-/// Takes a frame apart whose magic, filler and checksum are right.
-fn open(magic: [u8; 4], frame: &[u8; FRAME_LEN]) -> Option<(u32, [i64; 3])> {
-    let (body, crc) = frame.split_at(CRC_AT);
-    let sound = frame[..4] == magic
-        && frame[32..36] == [0; 4]
-        && crc == crc32fast::hash(body).to_be_bytes();
-    if !sound {
-        return None;
-    }
-    let time = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&frame[at..at + 8]);
-        i64::from_be_bytes(bytes)
-    };
-    let sequence = u32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
-    Some((sequence, [time(8), time(16), time(24)]))
 }
 
 #[cfg(test)]

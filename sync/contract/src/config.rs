@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use system::{DataDisk, SeedConfig, TmpfsConfig};
 use values::{SysctlName, SysctlValue};
 
-use crate::sample::Source;
+use crate::source::Source;
 use crate::units::{Nanos, Utc};
 
 mod capability;
@@ -128,15 +128,7 @@ fn yes() -> bool {
 impl Default for ClockConfig {
     fn default() -> Self {
         Self {
-            sources: alloc::vec![
-                Source::Kvm,
-                Source::Vmclock,
-                Source::VirtioRtc,
-                Source::Hyperv,
-                Source::Vmware,
-                Source::Host,
-                Source::Rtc,
-            ],
+            sources: Source::default_ladder(),
             step: Nanos::from_micros(100),
             watch: Nanos::from_millis(20),
         }

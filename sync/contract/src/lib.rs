@@ -23,5 +23,6 @@ pub mod ntp;
 pub mod record;
 pub mod sample;
 pub mod seed;
+pub mod source;
 pub mod testport;
 pub mod units;

@@ -10,10 +10,6 @@ use packet::{Answer, Refusal};
 
 use crate::units::{Nanos, Raw, Utc};
 
-/// By what RAW may run off in parts of the time that an exchange takes: 1 part in 2000, which is
-/// the most that `adjtimex` would correct.
-const RAW_SKEW_PARTS: i64 = 2_000;
-
 /// What one exchange with one server says: at `raw` it was `reference`, give or take `distance`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measurement {
@@ -35,7 +31,7 @@ impl Measurement {
         let held = answer.sent - answer.received;
         let delay = (t4 - t1) - held;
         // Two clocks differ in rate, so that a very short delay may come out below nothing.
-        let skew = Nanos((t4 - t1).0 / RAW_SKEW_PARTS);
+        let skew = (t4 - t1).raw_skew();
         if held < Nanos::ZERO || delay < -skew || t4 < t1 {
             return Err(Refusal::Impossible);
         }
@@ -59,7 +55,7 @@ impl Measurement {
         Self {
             raw,
             reference: self.reference + elapsed,
-            distance: self.distance + Nanos(elapsed.abs().0 / RAW_SKEW_PARTS + 1),
+            distance: self.distance + elapsed.raw_skew() + Nanos(1),
         }
     }
 }

@@ -76,6 +76,13 @@ impl Nanos {
         Self(self.0.saturating_abs())
     }
 
+    /// By how much `CLOCK_MONOTONIC_RAW` may run off in this span, either way: 1 part in 2000, which
+    /// is the most that `adjtimex` would correct.
+    #[must_use]
+    pub const fn raw_skew(self) -> Self {
+        Self(self.abs().0 / 2_000)
+    }
+
     /// The span as seconds, for arithmetic that needs no exact nanosecond.
     #[must_use]
     pub fn as_secs_f64(self) -> f64 {

@@ -3,19 +3,7 @@
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use super::{FRAME_LEN, open};
-
-/// A kind of frame that a [`Decoder`] can look for.
-pub trait Frame: Sized {
-    /// Its first four bytes.
-    const MAGIC: [u8; 4];
-
-    /// The frame's bytes.
-    fn encode(&self) -> [u8; FRAME_LEN];
-
-    /// Makes a frame of its sequence number and the three times, if they can be one.
-    fn from_body(sequence: u32, times: [i64; 3]) -> Option<Self>;
-}
+use super::frame::{FRAME_LEN, Frame, open};
 
 /// An incremental decoder: bytes in as they come, whole frames out.
 ///

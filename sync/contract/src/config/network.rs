@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Nanos;
 
-pub use check::NetworkError;
-
 /// Where PID 1 leaves what the network's programs are to do, as JSON: a [`Network`].
 pub const NETWORK_FILE: &str = "/run/noonmark/network.json";
 
@@ -118,6 +116,17 @@ pub struct Cidr {
 pub struct BadText {
     text: String,
     expected: &'static str,
+}
+
+/// What is wrong with an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkError {
+    /// Its place in the list, from 0.
+    pub place: usize,
+    /// The key, with a dot before it; empty where the interface as a whole is meant.
+    pub key: &'static str,
+    /// What was expected.
+    pub problem: &'static str,
 }
 
 impl NtpConfig {

@@ -14,7 +14,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use values::is_name;
 
-use super::Capability;
+use super::capability::Capability;
 
 pub use values::{ByteSize, OnDisruption, Output, ServiceSignal};
 

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 
-use super::{Interface, NetworkConfig, NtpConfig, Server};
+use super::{Interface, NetworkConfig, NetworkError, NtpConfig, Server};
 
 /// More interfaces than this no guest has.
 const INTERFACES_MAX: usize = 32;
@@ -16,17 +16,6 @@ const ADDRESSES_MAX: usize = 32;
 
 /// The smallest packet that every host must take (RFC 791, 3.1).
 const MTU_MIN: u16 = 576;
-
-/// What is wrong with an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkError {
-    /// Its place in the list, from 0.
-    pub place: usize,
-    /// The key, with a dot before it; empty where the interface as a whole is meant.
-    pub key: &'static str,
-    /// What was expected.
-    pub problem: &'static str,
-}
 
 impl NetworkConfig {
     /// Checks each interface, and all of them together.
