@@ -85,12 +85,12 @@ struct Anchor {
     seen: Raw,
     /// How far off the pairing of the two can be.
     noise: Nanos,
-    trial: Option<Trial>,
+    measurement: Option<BiasMeasurement>,
 }
 
 /// The running measurement of the bias.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
+struct BiasMeasurement {
     /// Where it began, on both clocks.
     raw: Raw,
     realtime: Utc,
@@ -172,14 +172,14 @@ impl Discipline {
             realtime: local.realtime,
             seen: local.raw,
             noise: local.bound,
-            trial: Some(Trial::beginning(local)),
+            measurement: Some(BiasMeasurement::beginning(local)),
         };
         let quiet = self.compare(local).filter(|deviation| !deviation.exceeds());
         if let (Some(_), Some(last)) = (quiet, self.anchor)
-            && let Some(mut trial) = last.trial
+            && let Some(mut measurement) = last.measurement
         {
-            trial.due_ns += self.rate_ppb() * (local.raw - last.raw).as_secs_f64();
-            anchor.trial = Some(self.measure_bias(trial, local));
+            measurement.due_ns += self.rate_ppb() * (local.raw - last.raw).as_secs_f64();
+            anchor.measurement = Some(self.measure_bias(measurement, local));
         }
         self.anchor = Some(anchor);
     }
@@ -188,8 +188,8 @@ impl Discipline {
     pub fn stepped(&mut self, step: Nanos) {
         if let Some(anchor) = &mut self.anchor {
             anchor.realtime = anchor.realtime + step;
-            if let Some(trial) = &mut anchor.trial {
-                trial.realtime = trial.realtime + step;
+            if let Some(measurement) = &mut anchor.measurement {
+                measurement.realtime = measurement.realtime + step;
             }
         }
     }
@@ -200,9 +200,9 @@ impl Discipline {
             anchor.realtime = self.along(&anchor, now);
             // The kernel takes a rate up at its next timer tick, which would show as a bias.
             let change = fabs(clock.rate().0 - self.commanded.rate().0);
-            anchor.trial = anchor.trial.filter(|_| change <= SMALL_CHANGE_PPB);
-            if let Some(trial) = &mut anchor.trial {
-                trial.due_ns += self.rate_ppb() * (now - anchor.raw).as_secs_f64();
+            anchor.measurement = anchor.measurement.filter(|_| change <= SMALL_CHANGE_PPB);
+            if let Some(measurement) = &mut anchor.measurement {
+                measurement.due_ns += self.rate_ppb() * (now - anchor.raw).as_secs_f64();
             }
             anchor.raw = now;
             let unsure = TIMER_TICK + (now - anchor.seen).abs();
@@ -231,22 +231,22 @@ impl Discipline {
     }
 
     /// Ends the measurement of the bias if it has gone on for long enough, and begins the next.
-    fn measure_bias(&mut self, trial: Trial, local: &Local) -> Trial {
-        let span = local.raw - trial.raw;
+    fn measure_bias(&mut self, measurement: BiasMeasurement, local: &Local) -> BiasMeasurement {
+        let span = local.raw - measurement.raw;
         let seconds = span.as_secs_f64();
         let error_ppb = 2.0 * local.bound.0 as f64 / seconds;
         if span < self.bias_span || error_ppb > BIAS_ERROR_PPB {
-            return trial;
+            return measurement;
         }
-        let gained = (local.realtime - trial.realtime) - span;
-        let found = (gained.0 as f64 - trial.due_ns) / seconds;
+        let gained = (local.realtime - measurement.realtime) - span;
+        let found = (gained.0 as f64 - measurement.due_ns) / seconds;
         self.bias_ppb = (self.bias_ppb + found).clamp(-MAX_BIAS_PPB, MAX_BIAS_PPB);
         self.bias_span = (self.bias_span + self.bias_span).min(BIAS_SPAN_LAST);
-        Trial::beginning(local)
+        BiasMeasurement::beginning(local)
     }
 }
 
-impl Trial {
+impl BiasMeasurement {
     fn beginning(local: &Local) -> Self {
         Self {
             raw: local.raw,

@@ -9,8 +9,9 @@
 //! | NTP helper and network, helper and PID 1 | packets and samples | [`ntp`] |
 //! | seed reader and PID 1 | what a seed says, checked by both | [`seed`] |
 //!
-//! Under all of them lie [`units`] (the signs are defined there, once) and [`sample`] (the names of
-//! sources and methods, and what a reading of a clock is). Nothing here reads a clock or opens a file.
+//! Under all of them lie, to be read first, [`units`] (the signs are defined there, once), [`source`]
+//! (the clocks that a guest can follow, and what distinguishes them) and [`sample`] (what a reading of
+//! one is). Nothing here reads a clock or opens a file.
 
 #![no_std]
 #![forbid(unsafe_code)]

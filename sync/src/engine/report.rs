@@ -14,7 +14,7 @@ use super::state::{Engine, Notice};
 
 impl Engine {
     /// How many exchanges a reading of the host's channel should take at present: many while the
-    /// clock is not synced or something is in doubt, few in the steady state.
+    /// clock is not synced or the source is suspect, few in the steady state.
     #[must_use]
     pub fn burst_exchanges(&self) -> u8 {
         let quiet = self.state == State::Synced && self.suspicion.is_none();
@@ -33,7 +33,7 @@ impl Engine {
 
     /// Whether there is reason to think that the clock is wrong, though nothing is certain yet: the
     /// source followed contradicts what was expected of it by more than a drift would, or the host
-    /// has said that it interfered. Ends with the source's or a witness's answer, or the lack of it.
+    /// has said that it interfered. Ends with the answer of the source or of another, or the lack of it.
     #[must_use]
     pub fn suspects_clock(&self, now: Raw) -> bool {
         // What is small is watched for seconds, and is most often not the clock's fault.

@@ -8,7 +8,7 @@ use noonmark_sync::engine::KernelClock;
 
 use crate::clocks::Oscillator;
 use crate::scenario::SECOND;
-use crate::sources::Mood;
+use crate::sources::Behaviour;
 use crate::world::{Fault, World, rate};
 
 const OSCILLATOR: Oscillator = Oscillator {
@@ -208,7 +208,7 @@ fn a_host_that_sets_its_own_clock_back_is_followed() {
 #[test]
 fn a_channel_an_hour_off_at_boot_is_refused_for_the_rtcs_sake() {
     let mut world = booting(&CHANNEL);
-    world.fault(Fault::Mood(0, Mood::Off(HOUR)));
+    world.fault(Fault::Behaviour(0, Behaviour::Off(HOUR)));
     world.boot();
     world.run(30 * SECOND, |_| ());
     assert_eq!(followed(&world), Some(Source::Rtc));
@@ -221,33 +221,37 @@ fn an_rtc_years_off_at_boot_gives_way_to_the_channel_with_an_alert() {
     let years = Nanos::from_secs(5 * 365 * 86_400);
     for off in [years, -years, Nanos::from_secs(2 * 86_400)] {
         let mut world = World::new(&CHANNEL, OSCILLATOR, -off, Rng::with_seed(1));
-        world.fault(Fault::Mood(1, Mood::Off(off)));
+        world.fault(Fault::Behaviour(1, Behaviour::Off(off)));
         world.boot();
         world.run(10 * SECOND, |_| ());
         assert_eq!(followed(&world), Some(Source::Host), "{off}");
         assert!(world.clocks.error().abs() <= Nanos::from_millis(1), "{off}");
         assert_eq!(world.steps.len(), 1, "{off}");
-        // An RTC before the image's date is no witness at all.
-        let accused = off > Nanos::ZERO;
-        assert_eq!(has_alert(&world, Alert::SourceLies), accused, "{off}");
+        // An RTC before the image's date says nothing at all.
+        let is_falseticker = off > Nanos::ZERO;
+        assert_eq!(
+            has_alert(&world, Alert::SourceLies),
+            is_falseticker,
+            "{off}"
+        );
     }
 }
 
 #[test]
-fn a_lie_that_begins_after_an_hour_of_honesty_is_found_as_soon_as_one_at_the_start() {
+fn a_drift_that_begins_after_an_hour_is_found_as_soon_as_one_at_the_start() {
     let mut world = settled(&CHANNEL);
     world.run(3_600 * SECOND, |_| ());
     for rate in [Ppb(1_000_000.0), Ppb(-200_000.0)] {
         let (steps, since) = (world.steps.len(), world.clocks.now());
-        world.fault(Fault::Mood(0, Mood::Drifting { rate, since }));
+        world.fault(Fault::Behaviour(0, Behaviour::Drifting { rate, since }));
         let mut worst = worst_error(&mut world, 5 * SECOND);
         assert_ne!(followed(&world), Some(Source::Host), "{rate}");
         worst = worst.max(worst_error(&mut world, 60 * SECOND));
         assert!(worst <= Nanos::from_millis(2), "{rate}: {worst}");
         assert_eq!(world.steps.len(), steps, "{rate}: a wrong step");
         assert!(has_alert(&world, Alert::SourceLies), "{rate}");
-        // It is followed again once it has proven itself, and not before it is honest.
-        world.fault(Fault::Mood(0, Mood::Honest));
+        // It is followed again once it has proven itself, and not before it is a truechimer.
+        world.fault(Fault::Behaviour(0, Behaviour::Truechimer));
         world.run(world.clocks.now() + 60 * SECOND, |_| ());
         assert_eq!(followed(&world), Some(Source::Host), "{rate}");
         for step in &world.steps[steps..] {
@@ -257,28 +261,28 @@ fn a_lie_that_begins_after_an_hour_of_honesty_is_found_as_soon_as_one_at_the_sta
 }
 
 #[test]
-fn a_channel_that_begins_to_lie_is_left_within_a_second_and_takes_the_clock_nowhere() {
-    let drifting = Mood::Drifting {
+fn a_channel_that_turns_falseticker_is_left_within_a_second_and_takes_the_clock_nowhere() {
+    let drifting = Behaviour::Drifting {
         rate: Ppb(1_000_000.0),
         since: 20 * SECOND,
     };
-    let lies = [
-        (Mood::Off(HOUR), Alert::SourceLies),
+    let falsetickers = [
+        (Behaviour::Off(HOUR), Alert::SourceLies),
         (drifting, Alert::SourceLies),
-        (Mood::Garbage, Alert::SourceLies),
-        (Mood::Silent, Alert::SourceLost),
-        (Mood::Late(Nanos::from_millis(900)), Alert::SourceLost),
+        (Behaviour::Garbage, Alert::SourceLies),
+        (Behaviour::Silent, Alert::SourceLost),
+        (Behaviour::Late(Nanos::from_millis(900)), Alert::SourceLost),
     ];
-    for (lie, alert) in lies {
+    for (falseticker, alert) in falsetickers {
         let mut world = settled(&CHANNEL);
         let steps = world.steps.len();
-        world.fault(Fault::Mood(0, lie));
+        world.fault(Fault::Behaviour(0, falseticker));
         let mut worst = worst_error(&mut world, SECOND);
-        assert_ne!(followed(&world), Some(Source::Host), "{lie:?}");
-        assert!(has_alert(&world, alert), "{lie:?}");
+        assert_ne!(followed(&world), Some(Source::Host), "{falseticker:?}");
+        assert!(has_alert(&world, alert), "{falseticker:?}");
         worst = worst.max(worst_error(&mut world, 60 * SECOND));
-        assert!(worst <= Nanos::from_millis(1), "{lie:?}: {worst}");
-        assert_eq!(world.steps.len(), steps, "{lie:?}: a wrong step");
+        assert!(worst <= Nanos::from_millis(1), "{falseticker:?}: {worst}");
+        assert_eq!(world.steps.len(), steps, "{falseticker:?}: a wrong step");
     }
 }
 
@@ -292,7 +296,7 @@ fn a_channel_that_begins_to_drift_is_left_whenever_it_begins() {
         world.run(rng.i64(3 * SECOND..30 * SECOND), |_| ());
         let (steps, since) = (world.steps.len(), world.clocks.now());
         let rate = Ppb(if rng.bool() { 1e6 } else { -1e6 });
-        world.fault(Fault::Mood(0, Mood::Drifting { rate, since }));
+        world.fault(Fault::Behaviour(0, Behaviour::Drifting { rate, since }));
         let mut worst = worst_error(&mut world, SECOND);
         assert_ne!(followed(&world), Some(Source::Host), "seed {seed}");
         worst = worst.max(worst_error(&mut world, 14 * SECOND));
@@ -310,7 +314,7 @@ fn a_channel_that_begins_to_drift_is_left_whenever_it_begins() {
 fn an_hour_without_any_source_keeps_the_bound_and_repairs_a_set_clock() {
     let mut world = settled(&[Source::Kvm]);
     world.run(120 * SECOND, |_| ());
-    world.fault(Fault::Mood(0, Mood::Absent));
+    world.fault(Fault::Behaviour(0, Behaviour::Absent));
     let until = world.clocks.now() + 3_600 * SECOND;
     world.run(until, |world| {
         assert!(world.clocks.error().abs() <= world.bound());
@@ -321,7 +325,7 @@ fn an_hour_without_any_source_keeps_the_bound_and_repairs_a_set_clock() {
     let set = Fault::GuestStep(Nanos::from_secs(86_400));
     let wrong = time_wrong(&mut world, set, error + Nanos::from_micros(100));
     assert!(wrong <= Nanos::from_millis(1), "{wrong}");
-    world.fault(Fault::Mood(0, Mood::Honest));
+    world.fault(Fault::Behaviour(0, Behaviour::Truechimer));
     world.run(world.clocks.now() + 30 * SECOND, |_| ());
     assert_eq!(world.engine.state(), State::Synced);
     assert!(world.clocks.error().abs() <= Nanos::from_micros(1));
@@ -330,13 +334,13 @@ fn an_hour_without_any_source_keeps_the_bound_and_repairs_a_set_clock() {
 #[test]
 fn a_phc_lost_in_a_restore_gives_way_to_the_channel_and_is_climbed_back_to() {
     let mut world = settled(&HYPERVISOR);
-    world.fault(Fault::Mood(0, Mood::Refused));
+    world.fault(Fault::Behaviour(0, Behaviour::Refused));
     let away = Nanos::from_secs(90);
     world.fault(Fault::Pause(away, Some(DetectedBy::Vmgenid)));
     world.run(world.clocks.now() + SECOND, |_| ());
     assert_eq!(followed(&world), Some(Source::Host));
     assert!(world.clocks.error().abs() <= Nanos::from_millis(1));
-    world.fault(Fault::Mood(0, Mood::Honest));
+    world.fault(Fault::Behaviour(0, Behaviour::Truechimer));
     world.run(world.clocks.now() + 30 * SECOND, |_| ());
     assert_eq!(followed(&world), Some(Source::Kvm));
     assert!(world.clocks.error().abs() <= Nanos::from_micros(1));
@@ -359,11 +363,11 @@ fn a_rogue_that_sets_the_clock_every_millisecond_is_outlived() {
 fn single_false_readings_are_never_stepped_to() {
     for sources in [&HYPERVISOR[..], &CHANNEL[..]] {
         let mut world = settled(sources);
-        let outliers = Mood::Outliers {
+        let outliers = Behaviour::Outliers {
             one_in: 20,
             by: HOUR,
         };
-        world.fault(Fault::Mood(0, outliers));
+        world.fault(Fault::Behaviour(0, outliers));
         let steps = world.steps.len();
         let worst = worst_error(&mut world, 60 * SECOND);
         assert!(worst <= Nanos::from_millis(1), "{sources:?}: {worst}");
@@ -377,10 +381,10 @@ fn suspicion(world: &mut World) -> (bool, bool) {
     let (mut suspected, mut let_go) = (false, false);
     world.run(world.clocks.now() + SECOND, |world| {
         let wrong = world.clocks.error().abs() > Nanos::from_millis(20);
-        let doubtful = world.engine.state() == State::Disrupted
+        let suspected_now = world.engine.state() == State::Disrupted
             || world.engine.suspects_clock(world.clocks.raw());
-        suspected |= doubtful;
-        let_go |= suspected && wrong && !doubtful;
+        suspected |= suspected_now;
+        let_go |= suspected && wrong && !suspected_now;
     });
     assert!(!world.engine.suspects_clock(world.clocks.raw()));
     (suspected, let_go)

@@ -12,7 +12,7 @@ use noonmark_contract::units::{Nanos, Ppb};
 use noonmark_sync::engine::KernelClock;
 
 use crate::clocks::Oscillator;
-use crate::sources::Mood;
+use crate::sources::Behaviour;
 use crate::world::{Fault, World, rate};
 
 /// One second of physical time.
@@ -75,9 +75,9 @@ impl Scenario {
         let offset = Nanos(rng.i64(-SECOND..SECOND));
         let mut at = rng.i64(SECOND..2 * SPACING);
         let mut plan = Vec::new();
-        let mut honest_until_now = true;
+        let mut all_truechimers = true;
         for _ in 0..rng.usize(0..8) {
-            honest_until_now = add_fault(kind, honest_until_now, &mut at, &mut plan, &mut rng);
+            all_truechimers = add_fault(kind, all_truechimers, &mut at, &mut plan, &mut rng);
         }
         Self {
             seed,
@@ -111,7 +111,7 @@ impl Scenario {
     }
 }
 
-/// Adds a fault and moves on; returns whether the machine's sources are still all honest.
+/// Adds a fault and moves on; returns whether the machine's sources are still all truechimers.
 fn add_fault(
     kind: Kind,
     honest: bool,
@@ -144,12 +144,12 @@ fn add_fault(
         }
         7 if may_move => Fault::HostStep(either(span(rng) + large, rng)),
         8..10 if kind != Kind::RtcOnly => {
-            let mood = bad_mood(kind, *at, rng);
-            plan.push((*at, Fault::Mood(0, mood)));
+            let behaviour = bad_behaviour(kind, *at, rng);
+            plan.push((*at, Fault::Behaviour(0, behaviour)));
             let guest = Fault::GuestStep(either(span(rng), rng));
             plan.push((*at + SECOND, guest));
             *at += rng.i64(2 * SECOND..2 * SPACING);
-            plan.push((*at, Fault::Mood(0, Mood::Honest)));
+            plan.push((*at, Fault::Behaviour(0, Behaviour::Truechimer)));
             *at += SPACING;
             // A machine with nothing finer than the RTC beside a source that it no longer
             // believes cannot see that it was paused.
@@ -163,24 +163,24 @@ fn add_fault(
 }
 
 /// A way for the first source to go wrong that a machine of this kind can see through.
-fn bad_mood(kind: Kind, at: i64, rng: &mut Rng) -> Mood {
+fn bad_behaviour(kind: Kind, at: i64, rng: &mut Rng) -> Behaviour {
     let hour = Nanos::from_secs(3_600);
     match rng.u32(0..8) {
-        0 => Mood::Absent,
-        1 => Mood::Refused,
-        2 => Mood::Silent,
-        3 => Mood::Garbage,
-        4 => Mood::Outliers {
+        0 => Behaviour::Absent,
+        1 => Behaviour::Refused,
+        2 => Behaviour::Silent,
+        3 => Behaviour::Garbage,
+        4 => Behaviour::Outliers {
             one_in: rng.u32(50..500),
             by: hour,
         },
-        5 if kind == Kind::Channel => Mood::Off(hour),
-        6 if kind == Kind::Channel => Mood::Drifting {
+        5 if kind == Kind::Channel => Behaviour::Off(hour),
+        6 if kind == Kind::Channel => Behaviour::Drifting {
             rate: Ppb(1_000_000.0),
             since: at,
         },
-        7 if kind == Kind::Channel => Mood::Late(Nanos::from_millis(rng.i64(5..300))),
-        _ => Mood::Absent,
+        7 if kind == Kind::Channel => Behaviour::Late(Nanos::from_millis(rng.i64(5..300))),
+        _ => Behaviour::Absent,
     }
 }
 
@@ -204,8 +204,8 @@ impl Judge {
             (Fault::Pause(..) | Fault::HostStep(_), true) => 80,
             (Fault::Pause(..) | Fault::HostStep(_), false) => 2_500,
             // What a drift adds before it shows is within the source's own bound.
-            (Fault::Mood(_, Mood::Drifting { .. }), _) => 2_000,
-            (Fault::Mood(..), _) => 0,
+            (Fault::Behaviour(_, Behaviour::Drifting { .. }), _) => 2_000,
+            (Fault::Behaviour(..), _) => 0,
         };
         if let Fault::GuestFrequency(_) = fault {
             self.rate_unknown_until = Nanos(world.clocks.now()) + Nanos::from_secs(5);

@@ -1,4 +1,4 @@
-//! The simulated reference sources: honest with noise, failing, or lying.
+//! The simulated reference sources: truechimers with noise, failing ones, and falsetickers.
 
 use fastrand::Rng;
 use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
@@ -8,9 +8,9 @@ use crate::clocks::Clocks;
 
 /// How a source behaves at present.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mood {
+pub enum Behaviour {
     /// It says what it knows, within its bound.
-    Honest,
+    Truechimer,
     /// The device or port is gone.
     Absent,
     /// The device refuses.
@@ -61,14 +61,20 @@ pub struct Claim {
 const DEADLINE: i64 = 150_000_000;
 
 /// Asks a source.
-pub fn ask(source: &Source, mood: Mood, exchanges: u8, now: i64, rng: &mut Rng) -> Answer {
-    let honest = match source {
+pub fn ask(
+    source: &Source,
+    behaviour: Behaviour,
+    exchanges: u8,
+    now: i64,
+    rng: &mut Rng,
+) -> Answer {
+    let truechimer = match source {
         Source::Rtc => rtc(rng),
         Source::Host | Source::Ntp => host(exchanges, rng),
         Source::Phc(_) => phc(rng),
         _ => precise(rng),
     };
-    let Answer { after, outcome } = honest;
+    let Answer { after, outcome } = truechimer;
     let wrong_by = |error: Nanos| Answer {
         after,
         outcome: outcome.map(|claim| Claim {
@@ -80,16 +86,16 @@ pub fn ask(source: &Source, mood: Mood, exchanges: u8, now: i64, rng: &mut Rng) 
         after,
         outcome: Err(why),
     };
-    match mood {
-        Mood::Honest => wrong_by(Nanos::ZERO),
-        Mood::Absent => fails(2_000, ReadFailure::Absent),
-        Mood::Refused => fails(2_000, ReadFailure::Refused(95)),
-        Mood::Silent => fails(DEADLINE, ReadFailure::Timeout),
-        Mood::Garbage => fails(after, ReadFailure::Garbage),
-        Mood::Late(round_trip) => late(round_trip, rng),
-        Mood::Off(by) => wrong_by(by),
-        Mood::Drifting { rate, since } => wrong_by(rate.over(Nanos(now - since))),
-        Mood::Outliers { one_in, by } => {
+    match behaviour {
+        Behaviour::Truechimer => wrong_by(Nanos::ZERO),
+        Behaviour::Absent => fails(2_000, ReadFailure::Absent),
+        Behaviour::Refused => fails(2_000, ReadFailure::Refused(95)),
+        Behaviour::Silent => fails(DEADLINE, ReadFailure::Timeout),
+        Behaviour::Garbage => fails(after, ReadFailure::Garbage),
+        Behaviour::Late(round_trip) => late(round_trip, rng),
+        Behaviour::Off(by) => wrong_by(by),
+        Behaviour::Drifting { rate, since } => wrong_by(rate.over(Nanos(now - since))),
+        Behaviour::Outliers { one_in, by } => {
             let strikes = rng.u32(0..one_in) == 0;
             let by = Nanos(rng.i64(-by.0..=by.0));
             wrong_by(if strikes { by } else { Nanos::ZERO })
@@ -116,29 +122,28 @@ impl Claim {
     }
 }
 
-fn precise(rng: &mut Rng) -> Answer {
+/// An answer that is wrong by up to `error` either way.
+fn answer(after: i64, error: i64, bound: i64, method: Method, rng: &mut Rng) -> Answer {
     Answer {
-        after: rng.i64(3_000..12_000),
+        after,
         outcome: Ok(Claim {
-            error: Nanos(rng.i64(-4..=4)),
-            bound: Nanos(10),
-            method: Method::Precise,
+            error: Nanos(rng.i64(-error..=error)),
+            bound: Nanos(bound),
+            method,
             whole_seconds: false,
         }),
     }
 }
 
+fn precise(rng: &mut Rng) -> Answer {
+    let after = rng.i64(3_000..12_000);
+    answer(after, 4, 10, Method::Precise, rng)
+}
+
 fn phc(rng: &mut Rng) -> Answer {
-    let window = rng.i64(800..6_000);
-    Answer {
-        after: rng.i64(3_000..12_000),
-        outcome: Ok(Claim {
-            error: Nanos(rng.i64(-window / 2..=window / 2)),
-            bound: Nanos(window / 2 + 1),
-            method: Method::Extended,
-            whole_seconds: false,
-        }),
-    }
+    let half = rng.i64(800..6_000) / 2;
+    let after = rng.i64(3_000..12_000);
+    answer(after, half, half + 1, Method::Extended, rng)
 }
 
 fn host(exchanges: u8, rng: &mut Rng) -> Answer {
@@ -150,33 +155,18 @@ fn host(exchanges: u8, rng: &mut Rng) -> Answer {
         after += took;
         best = best.min(took);
     }
-    Answer {
-        after,
-        outcome: Ok(Claim {
-            error: Nanos(rng.i64(-best / 2..=best / 2)),
-            bound: Nanos(best / 2 + 2),
-            method: Method::RoundTrip,
-            whole_seconds: false,
-        }),
-    }
+    answer(after, best / 2, best / 2 + 2, Method::RoundTrip, rng)
 }
 
 fn late(round_trip: Nanos, rng: &mut Rng) -> Answer {
     let half = round_trip.0 / 2;
-    let outcome = if round_trip.0 >= DEADLINE {
-        Err(ReadFailure::Timeout)
-    } else {
-        Ok(Claim {
-            error: Nanos(rng.i64(-half..=half)),
-            bound: Nanos(half + 2),
-            method: Method::RoundTrip,
-            whole_seconds: false,
-        })
-    };
-    Answer {
-        after: round_trip.0.min(DEADLINE),
-        outcome,
+    if round_trip.0 >= DEADLINE {
+        return Answer {
+            after: DEADLINE,
+            outcome: Err(ReadFailure::Timeout),
+        };
     }
+    answer(round_trip.0, half, half + 2, Method::RoundTrip, rng)
 }
 
 fn rtc(rng: &mut Rng) -> Answer {

@@ -10,7 +10,7 @@ use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
 
 use crate::clocks::{Clocks, Oscillator};
-use crate::sources::{self, Claim, Mood};
+use crate::sources::{self, Behaviour, Claim};
 
 /// The image's date: some months before the simulation begins.
 const BUILT: Utc = Utc(1_750_000_000_000_000_000);
@@ -26,8 +26,8 @@ pub enum Fault {
     Pause(Nanos, Option<DetectedBy>),
     /// The host's clock is set.
     HostStep(Nanos),
-    /// A source, by its place in the ladder, changes its mood.
-    Mood(usize, Mood),
+    /// A source, by its place in the ladder, changes its behaviour.
+    Behaviour(usize, Behaviour),
 }
 
 /// A step that the engine took, judged by the truth.
@@ -47,7 +47,7 @@ pub struct World {
     /// What the engine told the host, by physical time.
     pub events: Vec<(i64, Event)>,
     rng: Rng,
-    sources: Vec<(Source, Mood)>,
+    sources: Vec<(Source, Behaviour)>,
     wake_at: Raw,
     /// An answer of a slow source under way.
     under_way: VecDeque<(i64, Source, Result<Claim, ReadFailure>)>,
@@ -71,7 +71,10 @@ impl World {
             steps: Vec::new(),
             events: Vec::new(),
             rng,
-            sources: sources.iter().map(|s| (s.clone(), Mood::Honest)).collect(),
+            sources: sources
+                .iter()
+                .map(|s| (s.clone(), Behaviour::Truechimer))
+                .collect(),
             under_way: VecDeque::new(),
             stale: Nanos::ZERO,
         }
@@ -106,7 +109,7 @@ impl World {
                 }
             }
             Fault::HostStep(by) => self.clocks.step_host(by),
-            Fault::Mood(at, mood) => self.sources[at].1 = mood,
+            Fault::Behaviour(at, behaviour) => self.sources[at].1 = behaviour,
         }
     }
 
@@ -236,14 +239,14 @@ impl World {
     }
 
     fn read(&mut self, source: Source) -> Option<Input> {
-        let mood = self
+        let behaviour = self
             .sources
             .iter()
             .find(|(known, _)| *known == source)
-            .map_or(Mood::Absent, |(_, mood)| *mood);
+            .map_or(Behaviour::Absent, |(_, behaviour)| *behaviour);
         let exchanges = self.engine.burst_exchanges();
         let now = self.clocks.now();
-        let answer = sources::ask(&source, mood, exchanges, now, &mut self.rng);
+        let answer = sources::ask(&source, behaviour, exchanges, now, &mut self.rng);
         if source.is_immediate() || source == Source::Rtc {
             self.pass(answer.after);
             let outcome = answer
