@@ -58,8 +58,8 @@ pub enum Fault {
     /// `source-loss:phc`: the NIC whose PHC the guest follows is unplugged, and plugged in again
     /// later.
     PhcLoss,
-    /// `liar:hour`: the host's time channel, which the guest follows, answers in this way.
-    Liar(Lie),
+    /// `liar:hour`: the host's time server, which the guest follows, is a falseticker of this kind.
+    Falseticker(Misbehaviour),
     /// `storm:1000`: this many scrambles at random moments of a guest under load.
     Storm {
         /// How many; 1..=1,000,000.
@@ -69,12 +69,12 @@ pub enum Fault {
     Combined,
 }
 
-/// How a host is wrong.
+/// How the host's time server misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lie {
-    /// By an hour, at once.
+pub enum Misbehaviour {
+    /// It is ahead by an hour, at once.
     Hour,
-    /// By ever more: 1000 ppm.
+    /// It drifts away by 1000 ppm.
     Drift,
     /// It sends what is no answer.
     Garbage,
@@ -103,8 +103,9 @@ pub enum Family {
     Migrate,
     /// The source that the guest follows goes away.
     SourceLoss,
-    /// The source that the guest follows tells something untrue.
-    Liar,
+    /// The source that the guest follows is a falseticker.
+    #[serde(rename = "liar")]
+    Falseticker,
     /// The clock is set again and again while the guest is under load.
     Storm,
     /// A mixture of the others.
@@ -113,7 +114,7 @@ pub enum Family {
 
 /// The machine that a fault needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setting {
+pub(crate) enum MachineVariant {
     /// Any.
     Plain,
     /// One whose guest follows the host's time channel.
@@ -124,9 +125,57 @@ pub(crate) enum Setting {
     Nic,
 }
 
-impl Setting {
+impl MachineVariant {
     /// All of them, in the order in which an experiment enters them.
     pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::HostSource, Self::Devices, Self::Nic];
+}
+
+/// Who does a fault, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// The fault program in the guest does it.
+    Guest(testport::Fault),
+    /// It does a random step, and the guest is under load.
+    Storm,
+    /// QEMU stops the machine or moves it.
+    Machine(Interruption),
+    /// The source that the guest follows is changed.
+    Source(SourceFault),
+    /// One of the other faults, drawn from the seed.
+    Drawn,
+}
+
+/// What keeps a machine from running for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// It is stopped.
+    Pause { span: Duration, kick: bool },
+    /// Its state is saved, and restored in a new QEMU.
+    Restore { away: Duration, kick: bool },
+    /// It moves to another QEMU while it runs.
+    Migrate,
+}
+
+/// What becomes of the source that a guest follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceFault {
+    /// The host closes the time channel.
+    ChannelClosed,
+    /// The NIC with the PHC is unplugged.
+    NicUnplugged,
+    /// The host's time server misbehaves.
+    Falseticker(Misbehaviour),
+}
+
+/// What an experiment must know of a fault to do it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Profile {
+    /// The family that it belongs to, which says what is accepted of it.
+    pub(crate) family: Family,
+    /// The machine that it needs.
+    pub(crate) machine: MachineVariant,
+    /// How it is done.
+    pub(crate) action: Action,
 }
 
 impl Family {
@@ -138,7 +187,7 @@ impl Family {
         Self::Restore,
         Self::Migrate,
         Self::SourceLoss,
-        Self::Liar,
+        Self::Falseticker,
         Self::Storm,
         Self::Combined,
     ];
@@ -148,7 +197,7 @@ impl Family {
     #[must_use]
     pub fn max_recovery(self, asked: Nanos) -> Nanos {
         match self {
-            Self::SourceLoss | Self::Liar => asked.max(LEAVE_MAX),
+            Self::SourceLoss | Self::Falseticker => asked.max(LEAVE_MAX),
             _ => asked,
         }
     }
@@ -158,7 +207,7 @@ impl Family {
 /// again for the wake.
 pub const SKEW_ERROR_MAX: Nanos = Nanos::from_millis(3);
 
-/// How soon a guest must have let go of a source that is lost or lies.
+/// How soon a guest must have let go of a source that is lost or a falseticker.
 pub(crate) const LEAVE_MAX: Nanos = Nanos::from_secs(1);
 
 /// 2023-03-01T12:30:00Z, what `date 030112302023` sets.
@@ -204,8 +253,7 @@ impl Fault {
             kick: false,
         }));
         all.extend([Self::Migrate, Self::ChannelLoss, Self::PhcLoss]);
-        let lies = [Lie::Hour, Lie::Drift, Lie::Garbage, Lie::Late, Lie::Silent];
-        all.extend(lies.map(Self::Liar));
+        all.extend(Misbehaviour::ALL.map(Self::Falseticker));
         all.extend([Self::Storm { scrambles: 1_000 }, Self::Combined]);
         all
     }
@@ -221,37 +269,68 @@ impl Fault {
     /// The family that it belongs to.
     #[must_use]
     pub fn family(self) -> Family {
-        match self {
-            Self::Date(_) | Self::Step(_) => Family::Step,
-            Self::Frequency { .. } | Self::Tick { .. } => Family::Skew,
-            Self::Pause { .. } => Family::Pause,
-            Self::Restore { .. } => Family::Restore,
-            Self::Migrate => Family::Migrate,
-            Self::ChannelLoss | Self::PhcLoss => Family::SourceLoss,
-            Self::Liar(_) => Family::Liar,
-            Self::Storm { .. } => Family::Storm,
-            Self::Combined => Family::Combined,
-        }
+        self.profile().family
     }
 
-    /// What the fault program is asked to do; none for what is not done by a program in the guest,
-    /// or depends on a seed.
-    #[must_use]
-    pub fn request(self) -> Option<testport::Fault> {
-        Some(match self {
-            Self::Date(to) => testport::Fault::Set(to),
-            Self::Step(by) => testport::Fault::Shift(by),
-            Self::Frequency { ppm } => testport::Fault::Frequency(Ppb(f64::from(ppm) * 1e3)),
-            // Of 10,000 microseconds, a hundredth is 100.
-            Self::Tick { percent } => testport::Fault::Tick(10_000 + i64::from(percent) * 100),
-            _ => return None,
-        })
+    /// Everything that the experiment must know of it, in one place.
+    pub(crate) fn profile(self) -> Profile {
+        use MachineVariant::{Devices, HostSource, Nic, Plain};
+        let guest = Action::Guest;
+        let (family, machine, action) = match self {
+            Self::Date(to) => (Family::Step, Plain, guest(testport::Fault::Set(to))),
+            Self::Step(by) => (Family::Step, Plain, guest(testport::Fault::Shift(by))),
+            Self::Frequency { ppm } => {
+                let ppb = Ppb(f64::from(ppm) * 1e3);
+                (Family::Skew, Plain, guest(testport::Fault::Frequency(ppb)))
+            }
+            Self::Tick { percent } => {
+                // Of 10,000 microseconds, a hundredth is 100.
+                let tick_us = 10_000 + i64::from(percent) * 100;
+                (Family::Skew, Plain, guest(testport::Fault::Tick(tick_us)))
+            }
+            Self::Pause { span, kick } => {
+                let pause = Interruption::Pause { span, kick };
+                (Family::Pause, Plain, Action::Machine(pause))
+            }
+            Self::Restore {
+                away,
+                devices,
+                kick,
+            } => {
+                let machine = if devices { Devices } else { Plain };
+                let restore = Interruption::Restore { away, kick };
+                (Family::Restore, machine, Action::Machine(restore))
+            }
+            Self::Migrate => {
+                let migrate = Interruption::Migrate;
+                (Family::Migrate, Plain, Action::Machine(migrate))
+            }
+            Self::ChannelLoss => {
+                let closed = SourceFault::ChannelClosed;
+                (Family::SourceLoss, HostSource, Action::Source(closed))
+            }
+            Self::PhcLoss => {
+                let unplugged = SourceFault::NicUnplugged;
+                (Family::SourceLoss, Nic, Action::Source(unplugged))
+            }
+            Self::Falseticker(how) => {
+                let wrong = SourceFault::Falseticker(how);
+                (Family::Falseticker, HostSource, Action::Source(wrong))
+            }
+            Self::Storm { .. } => (Family::Storm, Plain, Action::Storm),
+            Self::Combined => (Family::Combined, Plain, Action::Drawn),
+        };
+        Profile {
+            family,
+            machine,
+            action,
+        }
     }
 
     /// Whether it needs the guest that follows a NIC's PHC.
     #[must_use]
     pub fn needs_nic(self) -> bool {
-        self.setting() == Setting::Nic
+        self.machine() == MachineVariant::Nic
     }
 
     /// How many samples are taken of it where `count` are asked for of each fault: a storm says
@@ -264,13 +343,9 @@ impl Fault {
         }
     }
 
-    pub(crate) fn setting(self) -> Setting {
-        match self {
-            Self::ChannelLoss | Self::Liar(_) => Setting::HostSource,
-            Self::PhcLoss => Setting::Nic,
-            Self::Restore { devices: true, .. } => Setting::Devices,
-            _ => Setting::Plain,
-        }
+    /// The machine that it needs.
+    pub(crate) fn machine(self) -> MachineVariant {
+        self.profile().machine
     }
 }
 
@@ -291,19 +366,29 @@ mod tests {
     }
 
     #[test]
+    fn a_family_has_one_name_in_reports_and_on_the_command_line() {
+        for family in Family::ALL {
+            let name = serde_json::to_value(family).unwrap();
+            assert_eq!(name, family.to_string());
+        }
+    }
+
+    #[test]
     fn a_skew_is_asked_for_in_the_kernel_s_own_units() {
-        let tick = Fault::Tick { percent: -10 }.request();
-        assert_eq!(tick, Some(testport::Fault::Tick(9_000)));
-        let frequency = Fault::Frequency { ppm: 500 }.request();
-        assert_eq!(frequency, Some(testport::Fault::Frequency(Ppb(500_000.0))));
-        assert_eq!(Fault::Migrate.request(), None);
+        let tick = Fault::Tick { percent: -10 }.profile().action;
+        assert_eq!(tick, Action::Guest(testport::Fault::Tick(9_000)));
+        let frequency = Fault::Frequency { ppm: 500 }.profile().action;
+        let asked = testport::Fault::Frequency(Ppb(500_000.0));
+        assert_eq!(frequency, Action::Guest(asked));
+        let migrate = Fault::Migrate.profile().action;
+        assert_eq!(migrate, Action::Machine(Interruption::Migrate));
     }
 
     #[test]
     fn only_a_source_s_loss_may_take_longer_than_what_is_asked_for() {
         let asked = Nanos::from_millis(50);
         assert_eq!(Family::Step.max_recovery(asked), asked);
-        assert_eq!(Family::Liar.max_recovery(asked), LEAVE_MAX);
+        assert_eq!(Family::Falseticker.max_recovery(asked), LEAVE_MAX);
         let more = Nanos::from_secs(2);
         assert_eq!(Family::SourceLoss.max_recovery(more), more);
     }

@@ -5,7 +5,6 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use crate::report::Report;
 use crate::report::gate::Failure;
 use crate::text::environment;
-use crate::text::words::word;
 
 /// What JUnit XML can't be made of.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +32,7 @@ pub fn render(report: &Report) -> Result<String, JunitError> {
     }
     for fault in &report.faults {
         let mut case = case(&fault.fault, &failures);
-        case.set_classname(format!("recover.{}", word(&fault.family)));
+        case.set_classname(format!("recover.{}", fault.family));
         if let Some(max) = fault.summary.max_ns {
             case.set_time(std::time::Duration::from_nanos(max.0.unsigned_abs()));
         }

@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use noonmark_contract::units::Nanos;
 
-use crate::fault::Setting;
+use crate::fault::MachineVariant;
 use crate::report::Report;
 use crate::report::bench::FirstRead;
 use crate::report::steady::{KeptBy, SteadyState, right_since};
-use crate::run::{ExperimentError, Trouble};
+use crate::run::{ExperimentError, SampleError};
 
 use guest::Guest;
 use watch::Watch;
 
 pub use faults::run;
-pub use guest::{Boot, Peer};
+pub use guest::{Boot, Keeper};
 
 /// What came of watching an undisturbed clock.
 #[derive(Debug)]
@@ -34,27 +34,27 @@ pub struct Watched {
 }
 
 /// Boots once and watches the undisturbed clock for `span`; where that takes place is written to
-/// `report`. What was seen so far goes to `told` every few seconds.
+/// `report`. What was seen so far goes to `progress` every few seconds.
 pub fn steady(
     boot: &mut Boot<'_>,
-    peer: &Peer,
+    keeper: &Keeper,
     span: Duration,
     report: &mut Report,
-    told: &mut dyn FnMut(&SteadyState),
+    progress: &mut dyn FnMut(&SteadyState),
 ) -> Watched {
     let mut state = SteadyState::default();
-    let mut watched = || -> Result<(), Trouble> {
-        let mut guest = Guest::boot(boot, peer, Setting::Plain)?;
+    let mut watched = || -> Result<(), SampleError> {
+        let mut guest = Guest::boot(boot, keeper, MachineVariant::Plain)?;
         guest.describe(report);
-        let kept_by = peer
+        let kept_by = keeper
             .service
             .as_deref()
             .map_or(KeptBy::Init, KeptBy::Program);
         let mut watch = Watch::begin(&mut guest, kept_by, span)?;
         state.warm_up_ns = watch.warm_up();
-        watch.go_on(span, &mut state, told)
+        watch.go_on(span, &mut state, progress)
     };
-    let error = watched().map_err(Trouble::into_error).err();
+    let error = watched().map_err(SampleError::into_error).err();
     Watched {
         state: (!state.offsets_ns.is_empty()).then(|| state.finish()),
         error,
@@ -68,18 +68,22 @@ pub fn steady(
 /// Where the guest or the peer fails, or the clock can't be watched.
 pub fn first_read(
     boot: &mut Boot<'_>,
-    peer: &Peer,
+    keeper: &Keeper,
     report: &mut Report,
 ) -> Result<FirstRead, ExperimentError> {
-    let mut read = || -> Result<FirstRead, Trouble> {
-        let mut guest = Guest::boot(boot, peer, Setting::Plain)?;
+    let mut read = || -> Result<FirstRead, SampleError> {
+        let mut guest = Guest::boot(boot, keeper, MachineVariant::Plain)?;
         guest.describe(report);
-        until_right(&mut guest, peer, report.tolerance_ns)
+        until_right(&mut guest, keeper, report.tolerance_ns)
     };
-    read().map_err(Trouble::into_error)
+    read().map_err(SampleError::into_error)
 }
 
-fn until_right(guest: &mut Guest<'_>, peer: &Peer, tolerance: Nanos) -> Result<FirstRead, Trouble> {
+fn until_right(
+    guest: &mut Guest<'_>,
+    keeper: &Keeper,
+    tolerance: Nanos,
+) -> Result<FirstRead, SampleError> {
     let mut first: Option<FirstRead> = None;
     loop {
         let seen = guest.look()?;
@@ -95,7 +99,7 @@ fn until_right(guest: &mut Guest<'_>, peer: &Peer, tolerance: Nanos) -> Result<F
             Some(since) if never_wrong && since == seen.began_at_ns => Some(read.at_ns),
             since => since,
         };
-        let late = guest.machine.started().elapsed() > peer.right_within;
+        let late = guest.machine.started().elapsed() > keeper.right_within;
         if read.right_at_ns.is_some() || late {
             return Ok(*read);
         }

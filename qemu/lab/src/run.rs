@@ -9,9 +9,9 @@ mod recovery;
 mod repair;
 pub(crate) mod sample;
 pub(crate) mod session;
-pub(crate) mod setting;
 mod source;
+pub(crate) mod variant;
 
 pub use experiment::run;
-pub(crate) use outcome::Trouble;
+pub(crate) use outcome::SampleError;
 pub use outcome::{ExperimentError, NicGuest, Outcome, Progress};

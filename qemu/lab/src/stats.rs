@@ -20,6 +20,13 @@ pub fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
+/// The median; of an even number of values the upper one of the two in the middle.
+pub(crate) fn median(values: impl Iterator<Item = Nanos>) -> Option<Nanos> {
+    let mut sorted: Vec<Nanos> = values.collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
+}
+
 /// The probability that a sum of ranks at least as large as that of `after` comes about by chance
 /// (one-sided); 1 where either set is empty.
 #[must_use]

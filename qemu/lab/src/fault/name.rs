@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use noonmark_contract::units::{Nanos, Utc};
 
-use super::{Family, Fault, Lie};
+use super::{Family, Fault, Misbehaviour};
 
 /// The longest pause that can be asked for.
 const SPAN_MAX: Duration = Duration::from_secs(3600);
@@ -118,8 +118,8 @@ impl FromStr for Fault {
             "source-loss" if detail == "channel" => Ok(Self::ChannelLoss),
             "source-loss" if detail == "phc" => Ok(Self::PhcLoss),
             "source-loss" => Err(wrong("source-loss:channel or source-loss:phc")),
-            "liar" => parse_lie(detail)
-                .map(Self::Liar)
+            "liar" => parse_misbehaviour(detail)
+                .map(Self::Falseticker)
                 .ok_or_else(|| wrong("liar:hour, drift, garbage, late or silent")),
             "storm" => parse_storm(detail).ok_or_else(|| wrong("storm:COUNT, 1 to 1000000")),
             "combined" if name == family => Ok(Self::Combined),
@@ -195,8 +195,10 @@ fn parse_duration(span: &str) -> Option<Duration> {
     (span <= SPAN_MAX).then_some(span)
 }
 
-fn parse_lie(detail: &str) -> Option<Lie> {
-    Lie::ALL.into_iter().find(|lie| lie.word() == detail)
+fn parse_misbehaviour(detail: &str) -> Option<Misbehaviour> {
+    Misbehaviour::ALL
+        .into_iter()
+        .find(|how| how.word() == detail)
 }
 
 fn parse_storm(detail: &str) -> Option<Fault> {
@@ -206,8 +208,9 @@ fn parse_storm(detail: &str) -> Option<Fault> {
         .then_some(Fault::Storm { scrambles })
 }
 
-impl Lie {
-    const ALL: [Self; 5] = [
+impl Misbehaviour {
+    /// All of them, in the order of the matrix.
+    pub(super) const ALL: [Self; 5] = [
         Self::Hour,
         Self::Drift,
         Self::Garbage,
@@ -235,7 +238,7 @@ impl fmt::Display for Family {
             Self::Restore => "restore",
             Self::Migrate => "migrate",
             Self::SourceLoss => "source-loss",
-            Self::Liar => "liar",
+            Self::Falseticker => "liar",
             Self::Storm => "storm",
             Self::Combined => "combined",
         })
@@ -274,7 +277,7 @@ impl fmt::Display for Fault {
             Self::Migrate => f.write_str("migrate"),
             Self::ChannelLoss => f.write_str("source-loss:channel"),
             Self::PhcLoss => f.write_str("source-loss:phc"),
-            Self::Liar(lie) => write!(f, "liar:{}", lie.word()),
+            Self::Falseticker(how) => write!(f, "liar:{}", how.word()),
             Self::Storm { scrambles } => write!(f, "storm:{scrambles}"),
             Self::Combined => f.write_str("combined"),
         }

@@ -2,12 +2,12 @@
 
 use noonmark_qemu::accel::Decision;
 
-use crate::fault::{Family, Fault, Plan};
+use crate::fault::{Action, Fault, Plan};
 use crate::report::Sample;
 use crate::run::recorder::Recorder;
-use crate::run::{ExperimentError, Outcome, Progress, Trouble};
+use crate::run::{ExperimentError, Outcome, Progress, SampleError};
 
-use super::guest::{Boot, Guest, Peer};
+use super::guest::{Boot, Guest, Keeper};
 
 /// Does the plan's faults. A clock that did not get right is not disturbed again: the next sample
 /// is taken in a fresh boot.
@@ -16,14 +16,14 @@ use super::guest::{Boot, Guest, Peer};
 /// done is listed there with the reason.
 pub fn run(
     boot: &mut Boot<'_>,
-    peer: &Peer,
+    keeper: &Keeper,
     plan: &Plan,
     accelerator: &Decision,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Outcome {
     let mut experiment = Faults {
         boot,
-        peer,
+        keeper,
         plan,
         recorder: Recorder::new(plan, accelerator, progress),
         guest: None,
@@ -36,7 +36,7 @@ pub fn run(
 /// The faults, over as many boots as they take.
 struct Faults<'a, 'b> {
     boot: &'a mut Boot<'b>,
-    peer: &'a Peer,
+    keeper: &'a Keeper,
     plan: &'a Plan,
     recorder: Recorder<'a>,
     /// None before the first fault, and after one that the peer did not repair.
@@ -47,15 +47,15 @@ impl Faults<'_, '_> {
     fn fault(&mut self, fault: Fault) -> Result<(), ExperimentError> {
         match self.samples(fault) {
             Ok(()) => Ok(()),
-            Err(Trouble::Fatal(error)) => Err(error),
-            Err(Trouble::Refused(reason)) => {
+            Err(SampleError::Fatal(error)) => Err(error),
+            Err(SampleError::Refused(reason)) => {
                 self.recorder.skip(fault, reason);
                 Ok(())
             }
         }
     }
 
-    fn samples(&mut self, fault: Fault) -> Result<(), Trouble> {
+    fn samples(&mut self, fault: Fault) -> Result<(), SampleError> {
         self.recorder.begin(fault);
         for number in self.plan.numbers(fault) {
             let sample = self.sample(fault, number)?;
@@ -65,17 +65,17 @@ impl Faults<'_, '_> {
     }
 
     /// Does a fault once, in the guest that is there or in a new one.
-    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, Trouble> {
-        if matches!(fault.family(), Family::SourceLoss | Family::Liar) {
+    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, SampleError> {
+        if matches!(fault.profile().action, Action::Source(_)) {
             let why =
                 "it is done to a source that only noonmark follows; peers follow ptp_kvm alone";
-            return Err(Trouble::Refused(why.to_owned()));
+            return Err(SampleError::Refused(why.to_owned()));
         }
         self.guest = self.guest.take().filter(|guest| guest.suits(fault));
         let guest = match &mut self.guest {
             Some(guest) => guest,
             empty => {
-                let new = Guest::boot(self.boot, self.peer, fault.setting())?;
+                let new = Guest::boot(self.boot, self.keeper, fault.machine())?;
                 new.describe(&mut self.recorder.report);
                 empty.insert(new)
             }

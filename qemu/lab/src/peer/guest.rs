@@ -10,14 +10,14 @@ use noonmark_contract::units::Nanos;
 use noonmark_qemu::{Machine, MachineError, Subscription};
 
 use crate::fault::plan::{self, Plan};
-use crate::fault::{Fault, Setting};
-use crate::report::host::Waiting;
+use crate::fault::{Fault, MachineVariant};
+use crate::report::host::RunDelay;
 use crate::report::steady;
 use crate::report::{Report, Sample};
 use crate::run::sample;
 use crate::run::session::{LOAD_WARM_UP, Session};
-use crate::run::setting::configured;
-use crate::run::{ExperimentError, Trouble};
+use crate::run::variant::configured;
+use crate::run::{ExperimentError, SampleError};
 
 /// How long a clock is watched to find out whether it is right.
 pub(crate) const LOOK: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ const CONSOLE_LINES: usize = 15;
 
 /// What keeps the clock of a guest.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct Keeper {
     /// What messages call it.
     pub name: String,
     /// The service that does it, whose process has the same name; none where PID 1 does it itself,
@@ -62,11 +62,11 @@ pub type Boot<'a> = dyn FnMut() -> Result<Machine, MachineError> + 'a;
 pub(crate) struct Guest<'a> {
     pub(crate) machine: Machine,
     records: Subscription,
-    peer: &'a Peer,
-    setting: Setting,
+    keeper: &'a Keeper,
+    variant: MachineVariant,
     /// When the fault program was ready.
     greeted: Instant,
-    waiting: Waiting,
+    run_delay: RunDelay,
     /// Its first status record.
     status: Status,
     /// What became of the peer's program, once it is no longer running.
@@ -77,16 +77,16 @@ pub(crate) struct Guest<'a> {
 }
 
 impl<'a> Guest<'a> {
-    /// Boots one, as the machine of `setting`.
+    /// Boots one, as the machine of `variant`.
     pub(crate) fn boot(
         boot: &mut Boot<'_>,
-        peer: &'a Peer,
-        setting: Setting,
-    ) -> Result<Self, Trouble> {
+        keeper: &'a Keeper,
+        variant: MachineVariant,
+    ) -> Result<Self, SampleError> {
         let mut machine = boot()?;
-        if setting != Setting::Plain {
+        if variant != MachineVariant::Plain {
             let no_nic = Err("a peer's guest follows no NIC".to_owned());
-            let config = configured(machine.config(), &no_nic, setting)?;
+            let config = configured(machine.config(), &no_nic, variant)?;
             machine.restart_with(config)?;
         }
         let records = machine.subscribe();
@@ -96,7 +96,7 @@ impl<'a> Guest<'a> {
             let awaited = "the first status record";
             match machine.record(&records, awaited, deadline)? {
                 Record::Status(status) => break status,
-                Record::Event(event) => ended = ended.or(end_of(peer, &event.event)),
+                Record::Event(event) => ended = ended.or(end_of(keeper, &event.event)),
             }
         };
         let deadline = Instant::now() + machine.timeouts().sync();
@@ -106,10 +106,10 @@ impl<'a> Guest<'a> {
         Ok(Self {
             machine,
             records,
-            peer,
-            setting,
+            keeper,
+            variant,
             greeted: Instant::now(),
-            waiting: Waiting::begin(pid),
+            run_delay: RunDelay::begin(pid),
             status,
             ended,
             heard: Vec::new(),
@@ -120,7 +120,7 @@ impl<'a> Guest<'a> {
 
     /// Whether it is the machine that a fault needs.
     pub(crate) fn suits(&self, fault: Fault) -> bool {
-        self.setting == fault.setting()
+        self.variant == fault.machine()
     }
 
     /// Writes down where the experiment takes place.
@@ -140,7 +140,7 @@ impl<'a> Guest<'a> {
 
     /// The share of the time that its QEMU had to wait for a processor.
     pub(crate) fn waited(&self) -> Option<f64> {
-        self.waiting.share()
+        self.run_delay.share()
     }
 
     /// The status records that have come since this was last asked, or since the last watch began.
@@ -154,7 +154,7 @@ impl<'a> Guest<'a> {
             match record {
                 Record::Status(status) => self.heard.push(status),
                 Record::Event(event) => {
-                    self.ended = self.ended.take().or(end_of(self.peer, &event.event));
+                    self.ended = self.ended.take().or(end_of(self.keeper, &event.event));
                 }
             }
         }
@@ -165,15 +165,15 @@ impl<'a> Guest<'a> {
         &mut self,
         span: Duration,
         every: Duration,
-    ) -> Result<testport::Steady, Trouble> {
+    ) -> Result<testport::Steady, SampleError> {
         self.heard();
         let plan = Plan::new(Vec::new());
         let seen = self.ask(&plan, |session| session.watch(span, every));
         self.listen();
         match &self.ended {
             // Without a reference a peer ends too, and the lack is what is worth telling.
-            Some(what) if seen.is_ok() => Err(Trouble::Fatal(ExperimentError::PeerEnded {
-                peer: self.peer.name.clone(),
+            Some(what) if seen.is_ok() => Err(SampleError::Fatal(ExperimentError::PeerEnded {
+                peer: self.keeper.name.clone(),
                 what: what.clone(),
                 console: self.console(),
             })),
@@ -182,12 +182,12 @@ impl<'a> Guest<'a> {
     }
 
     /// Watches the clock for a moment.
-    pub(crate) fn look(&mut self) -> Result<testport::Steady, Trouble> {
+    pub(crate) fn look(&mut self) -> Result<testport::Steady, SampleError> {
         self.watch(LOOK, LOOK / 10)
     }
 
     /// Waits until the peer has settled and the clock is right.
-    pub(crate) fn wait_right(&mut self, limit: Nanos) -> Result<(), Trouble> {
+    pub(crate) fn wait_right(&mut self, limit: Nanos) -> Result<(), SampleError> {
         self.settle(limit, |guest| {
             let seen = guest.look()?;
             Ok(steady::largest(&seen.offsets_ns))
@@ -198,18 +198,18 @@ impl<'a> Guest<'a> {
     pub(crate) fn settle(
         &mut self,
         limit: Nanos,
-        mut offset: impl FnMut(&mut Self) -> Result<Nanos, Trouble>,
-    ) -> Result<(), Trouble> {
+        mut offset: impl FnMut(&mut Self) -> Result<Nanos, SampleError>,
+    ) -> Result<(), SampleError> {
         // Counted anew for each fault: the boot is only the first of what may take long.
         let began = Instant::now();
         loop {
             let offset = offset(self)?;
-            if self.greeted.elapsed() >= self.peer.warm_up && offset <= limit {
+            if self.greeted.elapsed() >= self.keeper.warm_up && offset <= limit {
                 return Ok(());
             }
-            if began.elapsed() > self.peer.right_within {
-                return Err(Trouble::Fatal(ExperimentError::PeerNeverRight {
-                    peer: self.peer.name.clone(),
+            if began.elapsed() > self.keeper.right_within {
+                return Err(SampleError::Fatal(ExperimentError::PeerNeverRight {
+                    peer: self.keeper.name.clone(),
                     offset,
                     after: self.machine.started().elapsed(),
                     console: self.console(),
@@ -224,7 +224,7 @@ impl<'a> Guest<'a> {
         fault: Fault,
         plan: &Plan,
         number: u32,
-    ) -> Result<Sample, Trouble> {
+    ) -> Result<Sample, SampleError> {
         self.load(matches!(fault, Fault::Storm { .. }), plan)?;
         let seed = plan.sample_seed(fault, number);
         let mut why = String::new();
@@ -241,34 +241,34 @@ impl<'a> Guest<'a> {
                         ..sample
                     });
                 }
-                Err(Trouble::Refused(reason)) => why = reason,
+                Err(SampleError::Refused(reason)) => why = reason,
                 Err(fatal) => return Err(fatal),
             }
             thread::sleep(TRY_AGAIN);
         }
-        Err(Trouble::Refused(why))
+        Err(SampleError::Refused(why))
     }
 
     /// Has something done in a session with the fault program.
     pub(crate) fn ask<T>(
         &mut self,
         plan: &Plan,
-        what: impl FnOnce(&mut Session<'_>) -> Result<T, Trouble>,
-    ) -> Result<T, Trouble> {
-        let recovery = self.peer.recovery;
+        what: impl FnOnce(&mut Session<'_>) -> Result<T, SampleError>,
+    ) -> Result<T, SampleError> {
+        let recovery = self.keeper.recovery;
         let mut session = Session::with_peer(&mut self.machine, plan, recovery, self.requests);
         let done = what(&mut session);
         self.requests = session.requests();
         let pid = self.machine.pid();
-        if pid != self.waiting.pid() {
+        if pid != self.run_delay.pid() {
             // The machine runs in another process now.
-            self.waiting = Waiting::begin(pid);
+            self.run_delay = RunDelay::begin(pid);
         }
         done
     }
 
     /// Puts the guest under load, or ends that.
-    fn load(&mut self, wanted: bool, plan: &Plan) -> Result<(), Trouble> {
+    fn load(&mut self, wanted: bool, plan: &Plan) -> Result<(), SampleError> {
         if wanted == self.loaded {
             return Ok(());
         }
@@ -285,10 +285,10 @@ impl<'a> Guest<'a> {
 }
 
 /// What became of the peer's program, where an event tells that it is not running.
-fn end_of(peer: &Peer, event: &Event) -> Option<String> {
+fn end_of(keeper: &Keeper, event: &Event) -> Option<String> {
     match event {
         Event::Service { name, what }
-            if peer.service.as_ref() == Some(name) && !what.starts_with("started") =>
+            if keeper.service.as_ref() == Some(name) && !what.starts_with("started") =>
         {
             Some(what.clone())
         }

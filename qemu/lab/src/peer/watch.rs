@@ -14,7 +14,7 @@ use noonmark_contract::units::{Nanos, Utc};
 
 use crate::fault::Plan;
 use crate::report::steady::{Cost, KeptBy, Piece, Reading, SteadyState, Truth};
-use crate::run::Trouble;
+use crate::run::SampleError;
 use crate::run::session::Session;
 
 use super::guest::{Guest, LOOK};
@@ -74,11 +74,11 @@ impl<'a, 'g> Watch<'a, 'g> {
         guest: &'a mut Guest<'g>,
         kept_by: KeptBy<'a>,
         span: Duration,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, SampleError> {
         let truth = match guest.look() {
             Ok(_) => Truth::PtpKvm,
-            Err(Trouble::Refused(_)) if kept_by == KeptBy::Init => Truth::Host,
-            Err(trouble) => return Err(trouble),
+            Err(SampleError::Refused(_)) if kept_by == KeptBy::Init => Truth::Host,
+            Err(error) => return Err(error),
         };
         let watch = Self {
             claims: Vec::new(),
@@ -106,14 +106,14 @@ impl<'a, 'g> Watch<'a, 'g> {
         nanos(self.guest.up())
     }
 
-    /// Watches for `span`, and hands what was seen so far to `told` after each piece. Whatever was
+    /// Watches for `span`, and hands what was seen so far to `progress` after each piece. Whatever was
     /// seen until then is in `state` also where it fails.
     pub(crate) fn go_on(
         &mut self,
         span: Duration,
         state: &mut SteadyState,
-        told: &mut dyn FnMut(&SteadyState),
-    ) -> Result<(), Trouble> {
+        progress: &mut dyn FnMut(&SteadyState),
+    ) -> Result<(), SampleError> {
         state.truth = self.truth;
         let mut left = span;
         while !left.is_zero() {
@@ -124,13 +124,13 @@ impl<'a, 'g> Watch<'a, 'g> {
                 Truth::Host => self.by_exchanges(piece)?,
             };
             state.add(seen);
-            told(state);
+            progress(state);
             left -= piece;
         }
         Ok(())
     }
 
-    fn by_ptp_kvm(&mut self, span: Duration) -> Result<Piece, Trouble> {
+    fn by_ptp_kvm(&mut self, span: Duration) -> Result<Piece, SampleError> {
         let every = self.every.min(span / 10).max(Duration::from_millis(1));
         let seen = self.guest.watch(span, every)?;
         self.hear();
@@ -164,7 +164,7 @@ impl<'a, 'g> Watch<'a, 'g> {
         readings
     }
 
-    fn by_exchanges(&mut self, span: Duration) -> Result<Piece, Trouble> {
+    fn by_exchanges(&mut self, span: Duration) -> Result<Piece, SampleError> {
         let plan = Plan::new(Vec::new());
         let began = Instant::now();
         let mut due = began;
@@ -216,7 +216,7 @@ impl<'a, 'g> Watch<'a, 'g> {
 
 /// The tightest of some exchanges: when the guest answered, by its own clock, and how far that was
 /// from the host's.
-fn exchange(session: &mut Session<'_>) -> Result<(Utc, Reading), Trouble> {
+fn exchange(session: &mut Session<'_>) -> Result<(Utc, Reading), SampleError> {
     let mut best = session.exchange()?;
     for _ in 1..BURST {
         let next = session.exchange()?;

@@ -4,6 +4,8 @@
 use noonmark_contract::units::Nanos;
 use serde::{Deserialize, Serialize};
 
+use crate::stats::median;
+
 use super::Report;
 use super::steady::SteadyState;
 
@@ -16,7 +18,7 @@ pub struct Bench {
     /// Format version: 1.
     pub v: u32,
     /// What kind of file it is.
-    pub kind: Kind,
+    pub kind: BenchKind,
     /// How long a clock was watched after each fault; 0 where nobody told.
     #[serde(default)]
     pub deadline_ns: Nanos,
@@ -30,7 +32,7 @@ pub struct Bench {
 /// The mark by which a bench is told from a single report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum BenchKind {
     /// A bench.
     Bench,
 }
@@ -110,14 +112,13 @@ impl PeerRun {
         let tolerance = self.report.tolerance_ns;
         let errors = self.boots.iter().map(|boot| boot.error_ns.abs());
         let right = |boot: &FirstRead| Some((boot.right_at_ns? - boot.at_ns).max(Nanos::ZERO));
-        let mut after: Vec<Nanos> = self.boots.iter().filter_map(right).collect();
-        after.sort_unstable();
+        let after = self.boots.iter().filter_map(right);
         Some(FirstReads {
             boots: self.boots.len(),
             wrong: errors.clone().filter(|error| *error > tolerance).count(),
             largest: errors.max()?,
-            median: after.get(after.len() / 2).copied(),
-            longest: after.last().copied(),
+            median: median(after.clone()),
+            longest: after.max(),
         })
     }
 }
@@ -143,7 +144,7 @@ impl Bench {
     pub fn new(runs: Vec<PeerRun>, missing: Vec<MissingPeer>) -> Self {
         Self {
             v: VERSION,
-            kind: Kind::Bench,
+            kind: BenchKind::Bench,
             deadline_ns: Nanos::ZERO,
             runs,
             missing,

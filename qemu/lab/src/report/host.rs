@@ -50,13 +50,13 @@ impl Host {
 
 /// Measures from its making on how long a process waits for processors.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct RunDelay {
     pid: u32,
     began: Instant,
     delay_before_ns: Option<u64>,
 }
 
-impl Waiting {
+impl RunDelay {
     /// Begins to measure.
     pub(crate) fn begin(pid: u32) -> Self {
         Self {
@@ -136,18 +136,18 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_has_no_share() {
         // No process can have this number: it is beyond the kernel's PID_MAX_LIMIT of 2^22.
-        assert_eq!(Waiting::begin(4_194_305).share(), None);
-        assert_eq!(Waiting::begin(4_194_305).waited(4_194_305), None);
+        assert_eq!(RunDelay::begin(4_194_305).share(), None);
+        assert_eq!(RunDelay::begin(4_194_305).waited(4_194_305), None);
     }
 
     #[test]
     fn what_a_process_waited_before_does_not_count_and_that_of_a_new_one_does() {
         let own = std::process::id();
-        let waiting = Waiting::begin(own);
+        let waiting = RunDelay::begin(own);
         if let (Some(since), Some(whole)) = (waiting.waited(own), run_delay_ns(own)) {
             assert!(since.0.unsigned_abs() <= whole, "{since:?} of {whole}");
         }
-        let other = Waiting::begin(4_194_305);
+        let other = RunDelay::begin(4_194_305);
         assert!(other.waited(own) <= run_delay_ns(own).map(|ns| Nanos(ns as i64)));
     }
 

@@ -182,7 +182,10 @@ impl Limits {
         let of_family = |family: &Family| faults.iter().any(|fault| fault.family() == *family);
         let families = self.family.keys().filter(|family| !of_family(family));
         let single = self.fault.keys().filter(|name| !names.contains(name));
-        families.map(family_name).chain(single.cloned()).collect()
+        families
+            .map(Family::to_string)
+            .chain(single.cloned())
+            .collect()
     }
 }
 
@@ -245,22 +248,15 @@ fn fault(name: &str) -> Result<String, LimitsError> {
 }
 
 fn family(name: &str) -> Result<Family, LimitsError> {
-    let known = || Family::ALL.iter().map(family_name);
+    let known = || Family::ALL.iter().map(Family::to_string);
     Family::ALL
         .into_iter()
-        .find(|family| family_name(family) == name)
+        .find(|family| family.to_string() == name)
         .ok_or_else(|| LimitsError::UnknownFamily {
             name: name.to_owned(),
             similar: closest(name, known()),
             known: known().collect::<Vec<_>>().join(", "),
         })
-}
-
-fn family_name(family: &Family) -> String {
-    match serde_json::to_value(family) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => format!("{family:?}"),
-    }
 }
 
 fn unknown(key: &str, name: &str, expected: &[&str]) -> LimitsError {

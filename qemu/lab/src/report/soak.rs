@@ -23,7 +23,7 @@ pub struct Settings {
     /// Format version: 1.
     pub v: u32,
     /// What kind of file it is.
-    pub kind: Kind,
+    pub kind: SoakKind,
     /// What the faults are drawn from, by name.
     pub faults: Vec<String>,
     /// Samples of each fault in a round.
@@ -37,7 +37,7 @@ pub struct Settings {
 /// The mark by which a soak's file is told from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum SoakKind {
     /// A soak.
     Soak,
 }
@@ -105,7 +105,7 @@ impl Soak {
         Self {
             settings: Settings {
                 v: VERSION,
-                kind: Kind::Soak,
+                kind: SoakKind::Soak,
                 faults: faults.iter().map(Fault::to_string).collect(),
                 count: plan.count,
                 seed: plan.seed,

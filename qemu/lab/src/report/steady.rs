@@ -4,6 +4,8 @@ use noonmark_contract::testport::{ProcessCost, Steady};
 use noonmark_contract::units::Nanos;
 use serde::{Deserialize, Serialize};
 
+use crate::stats::median;
+
 /// A clock's steady state over some time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SteadyState {
@@ -202,12 +204,6 @@ fn rms(offsets: &[Nanos]) -> f64 {
     }
     let squares: f64 = offsets.iter().map(|offset| (offset.0 as f64).powi(2)).sum();
     (squares / offsets.len() as f64).sqrt()
-}
-
-fn median(values: impl Iterator<Item = Nanos>) -> Option<Nanos> {
-    let mut sorted: Vec<Nanos> = values.collect();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied()
 }
 
 /// The mean of two figures, each over its span.

@@ -12,11 +12,11 @@ use noonmark_qemu::accel::Decision;
 use noonmark_qemu::{Config, Machine};
 
 use crate::fault::plan::{self, Plan};
-use crate::fault::{Family, Fault, Setting};
-use crate::report::host::Waiting;
+use crate::fault::{Family, Fault, MachineVariant};
+use crate::report::host::RunDelay;
 use crate::report::{FirstSample, Sample};
 
-use super::outcome::{ExperimentError, NicGuest, Outcome, Progress, Trouble};
+use super::outcome::{ExperimentError, NicGuest, Outcome, Progress, SampleError};
 use super::recorder::Recorder;
 use super::sample;
 use super::session::{LOAD_WARM_UP, Session};
@@ -44,10 +44,10 @@ pub fn run(
         plan,
         nic_guest,
         recorder,
-        setting: Some(Setting::Plain),
+        variant: Some(MachineVariant::Plain),
         source: None,
         kernel: None,
-        waiting: None,
+        run_delay: None,
         moved: false,
     };
     let error = experiment.run().err();
@@ -59,15 +59,15 @@ struct Experiment<'a> {
     plan: &'a Plan,
     nic_guest: &'a NicGuest,
     recorder: Recorder<'a>,
-    /// What the machine was to begin with, and which of the settings it is in now; none where it
+    /// What the machine was to begin with, and which variant of that it is now; none where it
     /// could not be brought into one.
     config: Config,
-    setting: Option<Setting>,
+    variant: Option<MachineVariant>,
     /// The source that the guest follows, where it is not the report's.
     source: Option<Source>,
     /// The guest's kernel, where it is not the report's.
     kernel: Option<String>,
-    waiting: Option<Waiting>,
+    run_delay: Option<RunDelay>,
     /// Whether the machine has run in another process before.
     moved: bool,
 }
@@ -76,19 +76,19 @@ impl Experiment<'_> {
     fn run(&mut self) -> Result<(), ExperimentError> {
         let status = self.session.wait_ready(self.recorder.progress)?;
         self.describe(status);
-        self.watch_waiting();
+        self.follow_process();
         let plan = self.plan;
         // The first fault after boot that a program in the guest does runs cold code.
         let cold = |fault: &&Fault| fault.family() == Family::Step;
         if let Some(&fault) = plan.faults.iter().find(cold) {
             self.first(fault)?;
         }
-        for setting in Setting::ALL {
-            for &fault in plan.faults.iter().filter(|f| f.setting() == setting) {
+        for variant in MachineVariant::ALL {
+            for &fault in plan.faults.iter().filter(|f| f.machine() == variant) {
                 match self.fault(fault) {
                     Ok(()) => {}
-                    Err(Trouble::Refused(reason)) => self.recorder.skip(fault, reason),
-                    Err(Trouble::Fatal(error)) => return Err(error),
+                    Err(SampleError::Refused(reason)) => self.recorder.skip(fault, reason),
+                    Err(SampleError::Fatal(error)) => return Err(error),
                 }
             }
         }
@@ -118,16 +118,16 @@ impl Experiment<'_> {
                 Ok(())
             }
             // The samples proper will say so.
-            Err(Trouble::Refused(_)) => Ok(()),
-            Err(Trouble::Fatal(error)) => Err(error),
+            Err(SampleError::Refused(_)) => Ok(()),
+            Err(SampleError::Fatal(error)) => Err(error),
         }
     }
 
-    fn fault(&mut self, fault: Fault) -> Result<(), Trouble> {
+    fn fault(&mut self, fault: Fault) -> Result<(), SampleError> {
         if self.plan.wanted(fault) == 0 {
             return Ok(());
         }
-        self.enter(fault.setting())?;
+        self.enter(fault.machine())?;
         let storm = matches!(fault, Fault::Storm { .. });
         if storm {
             self.session.order(Ask::Load)?;
@@ -140,7 +140,7 @@ impl Experiment<'_> {
         done
     }
 
-    fn samples(&mut self, fault: Fault) -> Result<(), Trouble> {
+    fn samples(&mut self, fault: Fault) -> Result<(), SampleError> {
         self.recorder.begin(fault);
         for number in self.plan.numbers(fault) {
             let sample = self.sample(fault, number)?;
@@ -150,17 +150,17 @@ impl Experiment<'_> {
     }
 
     /// Waits for the sample's moment and takes it.
-    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, Trouble> {
+    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, SampleError> {
         let seed = self.plan.sample_seed(fault, number);
         let mut random = Rng::with_seed(seed);
         thread::sleep(plan::pause(fault, &mut random));
-        let waiting = Waiting::begin(self.session.machine.pid());
+        let run_delay = RunDelay::begin(self.session.machine.pid());
         let taken = sample::take(&mut self.session, fault, &mut random);
         // The machine may run in another process now.
-        self.watch_waiting();
+        self.follow_process();
         let mut sample = taken?;
-        self.note_waiting();
-        sample.waited_ns = waiting.waited(self.session.machine.pid());
+        self.note_run_delay();
+        sample.waited_ns = run_delay.waited(self.session.machine.pid());
         sample.number = number;
         sample.seed = seed;
         sample.replay = self.plan.replay(fault, number);
@@ -172,8 +172,8 @@ impl Experiment<'_> {
     }
 
     /// Writes down how long QEMU had to wait: the worst of the processes that it has run in.
-    fn note_waiting(&mut self) {
-        let waited = self.waiting.as_ref().and_then(Waiting::share);
+    fn note_run_delay(&mut self) {
+        let waited = self.run_delay.as_ref().and_then(RunDelay::share);
         let share = &mut self.recorder.report.host.qemu_waited_share;
         *share = match (*share, waited) {
             (Some(before), Some(now)) if self.moved => Some(before.max(now)),
@@ -181,11 +181,11 @@ impl Experiment<'_> {
         };
     }
 
-    fn watch_waiting(&mut self) {
+    fn follow_process(&mut self) {
         let pid = self.session.machine.pid();
-        if self.waiting.as_ref().is_none_or(|old| old.pid() != pid) {
-            self.moved = self.waiting.is_some();
-            self.waiting = Some(Waiting::begin(pid));
+        if self.run_delay.as_ref().is_none_or(|old| old.pid() != pid) {
+            self.moved = self.run_delay.is_some();
+            self.run_delay = Some(RunDelay::begin(pid));
         }
     }
 }

@@ -4,11 +4,10 @@ use fastrand::Rng;
 use noonmark_contract::testport;
 use noonmark_contract::units::Nanos;
 
-use crate::fault::plan::random_step;
-use crate::fault::{Fault, SKEW_ERROR_MAX};
+use crate::fault::{Family, Fault, SKEW_ERROR_MAX, plan};
 use crate::report::Sample;
 
-use super::outcome::Trouble;
+use super::outcome::SampleError;
 use super::repair::join;
 use super::session::Session;
 
@@ -16,31 +15,15 @@ use super::session::Session;
 /// soon.
 const STORM_SETTLE: Nanos = Nanos::from_millis(40);
 
-/// Does one, if it is one of those.
+/// Has the fault program do what `fault` means.
 pub(crate) fn sample(
     session: &mut Session<'_>,
     fault: Fault,
-    random: &mut Rng,
-) -> Result<Sample, Trouble> {
-    let (request, settle) = match fault {
-        Fault::Storm { .. } => (testport::Fault::Shift(random_step(random)), STORM_SETTLE),
-        other => match other.request() {
-            Some(request) => (request, session.plan.settle),
-            None => {
-                return Err(Trouble::Refused(format!(
-                    "`{fault}` is nothing that a program in the guest can do"
-                )));
-            }
-        },
-    };
-    session.forget_records();
-    let observation = session.observe(request, settle)?;
-    let account = session.account()?;
-    let mut sample = join(&observation, &account);
-    if let (Fault::Storm { .. }, testport::Fault::Shift(span)) = (fault, request) {
-        sample.detail = Fault::Step(span).to_string();
-    }
-    if is_skew(fault) && sample.worst_ns > SKEW_ERROR_MAX {
+    request: testport::Fault,
+) -> Result<Sample, SampleError> {
+    let settle = session.plan.settle;
+    let mut sample = observe(session, request, settle)?;
+    if fault.family() == Family::Skew && sample.worst_ns > SKEW_ERROR_MAX {
         sample.violations.push(format!(
             "the error reached {}; at most {SKEW_ERROR_MAX} is accepted",
             sample.worst_ns
@@ -49,6 +32,21 @@ pub(crate) fn sample(
     Ok(sample)
 }
 
-fn is_skew(fault: Fault) -> bool {
-    matches!(fault, Fault::Frequency { .. } | Fault::Tick { .. })
+/// Does one scramble of a storm.
+pub(crate) fn storm(session: &mut Session<'_>, random: &mut Rng) -> Result<Sample, SampleError> {
+    let step = plan::random_step(random);
+    let sample = observe(session, testport::Fault::Shift(step), STORM_SETTLE)?;
+    let detail = Fault::Step(step).to_string();
+    Ok(Sample { detail, ..sample })
+}
+
+fn observe(
+    session: &mut Session<'_>,
+    request: testport::Fault,
+    settle: Nanos,
+) -> Result<Sample, SampleError> {
+    session.forget_records();
+    let observation = session.observe(request, settle)?;
+    let record = session.repair_record()?;
+    Ok(join(&observation, &record))
 }

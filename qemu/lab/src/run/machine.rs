@@ -7,12 +7,12 @@ use noonmark_contract::testport::Ask;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_qemu::{Kick, Machine, MachineError};
 
-use crate::fault::Fault;
-use crate::report::{MeasuredBy, Sample};
+use crate::fault::Interruption;
+use crate::report::Sample;
 
-use super::outcome::Trouble;
-use super::recovery::{Judgement, Timeline, judge};
-use super::repair::Account;
+use super::outcome::SampleError;
+use super::recovery::{Timeline, evaluate};
+use super::repair::RepairRecord;
 use super::session::{Exchange, Session};
 
 /// Between two exchanges with the guest, so that its first processor has time for its own work.
@@ -25,84 +25,57 @@ const LATER_PAUSE: Duration = Duration::from_millis(20);
 /// noticed one, or a peer has repaired it.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Does one, if it is one of those.
-pub(crate) fn sample(session: &mut Session<'_>, fault: Fault) -> Result<Sample, Trouble> {
+/// Interrupts the machine, and follows its clock from the moment at which it runs again.
+pub(crate) fn sample(
+    session: &mut Session<'_>,
+    interruption: Interruption,
+) -> Result<Sample, SampleError> {
     session.forget_records();
     session.order(Ask::Vigil)?;
-    // The vigil's first reads, and the host's first question, run cold code.
+    // The guest's first reads, and the host's first question, run cold code.
     session.exchange()?;
-    let resumed = disturb(session.machine, fault)?;
-    let (timeline, account) = follow(session)?;
+    let resumed = interrupt(session.machine, interruption)?;
+    let (timeline, record) = follow(session)?;
     let vigil = session.end_vigil()?;
-    let judged = judge(&vigil, &timeline, resumed, session.plan.tolerance)
-        .ok_or_else(|| Trouble::Refused("the guest did not run after it was resumed".to_owned()))?;
-    let mut sample = Sample {
-        violations: lost(vigil.lost),
-        ..sample_of(judged)
-    };
-    account.tell(&mut sample);
+    let mut sample =
+        evaluate(&vigil, &timeline, resumed, session.plan.tolerance).ok_or_else(|| {
+            SampleError::Refused("the guest did not run after it was resumed".to_owned())
+        })?;
+    record.add_to(&mut sample);
     Ok(sample)
 }
 
-/// The sample that a judgement makes.
-pub(crate) fn sample_of(judged: Judgement) -> Sample {
-    Sample {
-        recovered_ns: judged.recovered,
-        wrong_reads: judged.wrong_reads,
-        residual_ns: judged.residual,
-        residual_bound_ns: judged.residual_bound,
-        reads: judged.reads,
-        worst_ns: judged.worst,
-        measured_by: MeasuredBy::Host,
-        timing_bound_ns: Some(judged.timing_bound),
-        trace: judged.trace,
-        ..Sample::default()
-    }
-}
-
-/// A clock that jumped more often than a vigil can keep.
-pub(crate) fn lost(jumps: u64) -> Vec<String> {
-    let told = (jumps > 0).then(|| format!("the clock jumped {jumps} times more than can be told"));
-    told.into_iter().collect()
-}
-
-/// Disturbs the machine; gives the instant from which it ran again.
-fn disturb(machine: &mut Machine, fault: Fault) -> Result<Utc, Trouble> {
+/// Gives the instant from which the machine ran again.
+fn interrupt(machine: &mut Machine, interruption: Interruption) -> Result<Utc, MachineError> {
     let kicked = |kick| if kick { Kick::Sent } else { Kick::Withheld };
-    let resumed = match fault {
-        Fault::Pause { span, kick } => {
+    match interruption {
+        Interruption::Pause { span, kick } => {
             machine.pause()?;
             thread::sleep(span);
             machine.resume(kicked(kick))
         }
-        Fault::Restore { away, kick, .. } => machine.restore_after(away, kicked(kick)),
-        Fault::Migrate => machine.migrate(),
-        other => {
-            return Err(Trouble::Refused(format!(
-                "`{other}` is nothing that is done to a whole machine"
-            )));
-        }
-    };
-    resumed.map_err(|error: MachineError| error.into())
+        Interruption::Restore { away, kick } => machine.restore_after(away, kicked(kick)),
+        Interruption::Migrate => machine.migrate(),
+    }
 }
 
 /// Ties the guest's counter to the host's clock until the clock is repaired and has stayed right.
-fn follow(session: &mut Session<'_>) -> Result<(Timeline, Account), Trouble> {
+fn follow(session: &mut Session<'_>) -> Result<(Timeline, RepairRecord), SampleError> {
     let began = Instant::now();
     let deadline = began + session.recovery;
     let settle = Duration::from_nanos(session.plan.settle.0.max(0).unsigned_abs());
     let mut timeline = Timeline::default();
-    let mut account = Account::default();
+    let mut repair = RepairRecord::default();
     let mut repaired = None;
     let mut right_since = None;
     loop {
         let exchange = session.exchange()?;
         timeline.push(&exchange);
         while let Some(record) = session.event() {
-            account.take(&record.event);
+            repair.take(&record.event);
         }
         let now = Instant::now();
-        if account.is_complete() {
+        if repair.is_complete() {
             repaired.get_or_insert(now);
         }
         let settled = repaired.is_some_and(|at| now - at >= settle);
@@ -113,7 +86,7 @@ fn follow(session: &mut Session<'_>) -> Result<(Timeline, Account), Trouble> {
             false
         };
         if settled || undisturbed || now >= deadline {
-            return Ok((timeline, account));
+            return Ok((timeline, repair));
         }
         thread::sleep(if now - began < Duration::from_secs(1) {
             EXCHANGE_PAUSE

@@ -100,14 +100,14 @@ pub type NicGuest = Result<Boot, String>;
 
 /// Why a sample was not taken.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum SampleError {
     /// The experiment can't go on.
     Fatal(ExperimentError),
     /// This fault can't be done here; why.
     Refused(String),
 }
 
-impl Trouble {
+impl SampleError {
     /// The same where there is nothing else to go on with.
     pub(crate) fn into_error(self) -> ExperimentError {
         match self {
@@ -117,7 +117,7 @@ impl Trouble {
     }
 }
 
-impl<E: Into<ExperimentError>> From<E> for Trouble {
+impl<E: Into<ExperimentError>> From<E> for SampleError {
     fn from(error: E) -> Self {
         Self::Fatal(error.into())
     }

@@ -10,6 +10,8 @@
 use noonmark_contract::testport::{Stretch, TracePoint, Tracer, Vigil};
 use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 
+use crate::report::{MeasuredBy, Sample};
+
 use super::session::Exchange;
 
 /// How far the guest's raw counter may run off the host's clock: what a kernel's calibration of
@@ -40,21 +42,6 @@ struct Pairing {
 /// the machine's processors belongs into one timeline: while they stand still, so does the counter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timeline(Vec<Pairing>);
-
-/// What became of the clock from an instant on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Judgement {
-    /// Until the first of the reads that stayed right; none where the last one is wrong.
-    pub(crate) recovered: Option<Nanos>,
-    /// How far that can be wrong.
-    pub(crate) timing_bound: Nanos,
-    pub(crate) reads: u64,
-    pub(crate) wrong_reads: u64,
-    pub(crate) worst: Nanos,
-    pub(crate) residual: Nanos,
-    pub(crate) residual_bound: Nanos,
-    pub(crate) trace: Vec<TracePoint>,
-}
 
 impl Timeline {
     /// Takes in an exchange.
@@ -116,19 +103,25 @@ impl Timeline {
     }
 }
 
-/// Judges what a vigil saw from `since` of the host's clock on; none where nothing ties the two
-/// clocks together.
-pub(crate) fn judge(
+/// The sample that a vigil makes from `since` of the host's clock on; none where nothing ties the
+/// two clocks together.
+pub(crate) fn evaluate(
     vigil: &Vigil,
     timeline: &Timeline,
     since: Utc,
     tolerance: Nanos,
-) -> Option<Judgement> {
+) -> Option<Sample> {
     let (start, timing_bound) = timeline.raw(since)?;
-    let mut judged = Judgement {
-        timing_bound,
-        ..Judgement::default()
+    let mut sample = Sample {
+        measured_by: MeasuredBy::Host,
+        timing_bound_ns: Some(timing_bound),
+        ..Sample::default()
     };
+    if vigil.lost > 0 {
+        let lost = vigil.lost;
+        let why = format!("the clock jumped {lost} times more than can be told");
+        sample.violations.push(why);
+    }
     let pieces: Vec<Stretch> = vigil
         .stretches
         .iter()
@@ -141,19 +134,19 @@ pub(crate) fn judge(
         let (at_from, from_bound) = timeline.error(piece, from)?;
         let (at_to, to_bound) = timeline.error(piece, piece.to)?;
         let wrong = at_from.abs() > tolerance + from_bound || at_to.abs() > tolerance + to_bound;
-        judged.reads += reads;
-        judged.worst = judged.worst.max(at_from.abs()).max(at_to.abs());
+        sample.reads += reads;
+        sample.worst_ns = sample.worst_ns.max(at_from.abs()).max(at_to.abs());
         if wrong {
-            judged.wrong_reads += reads;
-            judged.recovered = None;
+            sample.wrong_reads += reads;
+            sample.recovered_ns = None;
         } else {
-            judged.recovered.get_or_insert(from - start);
+            sample.recovered_ns.get_or_insert(from - start);
         }
-        judged.residual = at_to;
-        judged.residual_bound = to_bound;
+        sample.residual_ns = at_to;
+        sample.residual_bound_ns = to_bound;
     }
-    judged.trace = trace(&pieces, timeline, start);
-    (judged.reads > 0).then_some(judged)
+    sample.trace = trace(&pieces, timeline, start);
+    (sample.reads > 0).then_some(sample)
 }
 
 /// About how many of a stretch's reads came from `from` on; at least one.
@@ -230,10 +223,10 @@ mod tests {
         }
     }
 
-    fn judged(stretches: Vec<Stretch>) -> Judgement {
+    fn judged(stretches: Vec<Stretch>) -> Sample {
         let timeline = timeline(&stretches);
         let vigil = Vigil { stretches, lost: 0 };
-        judge(&vigil, &timeline, Utc(BASE + 100 * MS), Nanos(MS)).unwrap()
+        evaluate(&vigil, &timeline, Utc(BASE + 100 * MS), Nanos(MS)).unwrap()
     }
 
     #[test]
@@ -242,15 +235,18 @@ mod tests {
             stretch(20 * MS, 118 * MS, -5_000 * MS),
             stretch(118 * MS + 2_000, 300 * MS, 300),
         ]);
-        let took = judged.recovered.unwrap();
-        assert!((took - Nanos(18 * MS + 2_000)).abs() <= judged.timing_bound);
-        assert!(judged.timing_bound <= Nanos(60_000), "{judged:?}");
-        assert_eq!(judged.worst, Nanos(5_000 * MS));
+        let took = judged.recovered_ns.unwrap();
+        assert!((took - Nanos(18 * MS + 2_000)).abs() <= judged.timing_bound_ns.unwrap());
+        assert!(
+            judged.timing_bound_ns.unwrap() <= Nanos(60_000),
+            "{judged:?}"
+        );
+        assert_eq!(judged.worst_ns, Nanos(5_000 * MS));
         assert!(
             (17_990..=18_010).contains(&judged.wrong_reads),
             "{judged:?}"
         );
-        assert!(judged.residual.abs() <= Nanos(300) + judged.residual_bound);
+        assert!(judged.residual_ns.abs() <= Nanos(300) + judged.residual_bound_ns);
         let (first, last) = (judged.trace[0], judged.trace[judged.trace.len() - 1]);
         assert_eq!(first.error, Nanos(-5_000 * MS));
         assert!(last.error.abs() < Nanos(MS) && last.at > Nanos(150 * MS));
@@ -264,15 +260,18 @@ mod tests {
             stretch(120 * MS + 1, 130 * MS, 9 * MS),
             stretch(130 * MS + 1, 300 * MS, 0),
         ]);
-        assert!((judged.recovered.unwrap() - Nanos(30 * MS)).abs() < Nanos(100_000));
+        assert!((judged.recovered_ns.unwrap() - Nanos(30 * MS)).abs() < Nanos(100_000));
     }
 
     #[test]
     fn a_clock_that_ends_wrong_has_not_recovered_and_one_never_wrong_has_at_once() {
         let wrong = judged(vec![stretch(50 * MS, 300 * MS, 9 * MS)]);
-        assert_eq!(wrong.recovered, None);
+        assert_eq!(wrong.recovered_ns, None);
         let right = judged(vec![stretch(50 * MS, 300 * MS, 100)]);
-        assert_eq!((right.recovered, right.wrong_reads), (Some(Nanos::ZERO), 0));
+        assert_eq!(
+            (right.recovered_ns, right.wrong_reads),
+            (Some(Nanos::ZERO), 0)
+        );
     }
 
     #[test]
@@ -296,8 +295,8 @@ mod tests {
             }],
             lost: 0,
         };
-        let judged = judge(&vigil, &timeline, Utc(BASE + 100 * MS), Nanos(MS)).unwrap();
-        let took = judged.recovered.unwrap();
+        let judged = evaluate(&vigil, &timeline, Utc(BASE + 100 * MS), Nanos(MS)).unwrap();
+        let took = judged.recovered_ns.unwrap();
         assert!((took - Nanos(490 * MS)).abs() <= Nanos(4 * MS), "{took}");
         let share = judged.wrong_reads as f64 / judged.reads as f64;
         assert!((share - 490.0 / 798.0).abs() < 0.02, "{share}");
@@ -310,7 +309,7 @@ mod tests {
             lost: 0,
         };
         assert_eq!(
-            judge(&vigil, &Timeline::default(), Utc(BASE), Nanos(MS)),
+            evaluate(&vigil, &Timeline::default(), Utc(BASE), Nanos(MS)),
             None
         );
     }

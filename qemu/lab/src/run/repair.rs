@@ -1,4 +1,4 @@
-//! PID 1's own account of a disruption, joined with what the in-guest observer saw.
+//! PID 1's own records of a disruption and its repair, joined with what the in-guest observer saw.
 
 use noonmark_contract::record::{Cause, DetectedBy, Event};
 use noonmark_contract::testport::Observation;
@@ -6,22 +6,22 @@ use noonmark_contract::units::Nanos;
 
 use crate::report::Sample;
 
-/// What PID 1 says of a disruption.
+/// What PID 1's records say of a disruption.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Account {
+pub(crate) struct RepairRecord {
     detected_by: Option<DetectedBy>,
     cause: Option<Cause>,
     took: Option<Nanos>,
 }
 
-impl Account {
+impl RepairRecord {
     /// Whether nothing more is to come.
     pub(crate) fn is_complete(&self) -> bool {
         self.took.is_some()
     }
 
     /// Adds it to a sample.
-    pub(crate) fn tell(&self, sample: &mut Sample) {
+    pub(crate) fn add_to(&self, sample: &mut Sample) {
         sample.detected_by = self.detected_by;
         sample.cause = self.cause;
         sample.repair_ns = self.took;
@@ -42,8 +42,8 @@ impl Account {
     }
 }
 
-/// The sample that the observation and the account make together.
-pub(crate) fn join(observation: &Observation, account: &Account) -> Sample {
+/// The sample that the observation and the record make together.
+pub(crate) fn join(observation: &Observation, record: &RepairRecord) -> Sample {
     let mut sample = Sample {
         recovered_ns: observation.recovered_ns,
         wrong_reads: observation.wrong_reads,
@@ -55,7 +55,7 @@ pub(crate) fn join(observation: &Observation, account: &Account) -> Sample {
         trace: observation.trace.clone(),
         ..Sample::default()
     };
-    account.tell(&mut sample);
+    record.add_to(&mut sample);
     sample
 }
 
@@ -83,16 +83,16 @@ mod tests {
 
     #[test]
     fn the_first_disruption_and_the_recovery_after_it_count() {
-        let mut account = Account::default();
-        account.take(&recovered(1));
-        assert!(!account.is_complete(), "it belongs to something earlier");
-        account.take(&disrupted(Cause::GuestStep));
-        account.take(&disrupted(Cause::Unknown));
-        assert!(!account.is_complete());
-        account.take(&recovered(400));
-        assert!(account.is_complete());
+        let mut record = RepairRecord::default();
+        record.take(&recovered(1));
+        assert!(!record.is_complete(), "it belongs to something earlier");
+        record.take(&disrupted(Cause::GuestStep));
+        record.take(&disrupted(Cause::Unknown));
+        assert!(!record.is_complete());
+        record.take(&recovered(400));
+        assert!(record.is_complete());
 
-        let sample = join(&Observation::default(), &account);
+        let sample = join(&Observation::default(), &record);
         assert_eq!(sample.cause, Some(Cause::GuestStep));
         assert_eq!(sample.detected_by, Some(DetectedBy::CancelOnSet));
         assert_eq!(sample.repair_ns, Some(Nanos::from_micros(400)));
@@ -105,7 +105,7 @@ mod tests {
             wrong_reads: 3,
             ..Observation::default()
         };
-        let sample = join(&observation, &Account::default());
+        let sample = join(&observation, &RepairRecord::default());
         assert_eq!(
             (sample.cause, sample.detected_by, sample.repair_ns),
             (None, None, None)

@@ -1,12 +1,11 @@
-//! Taking one sample, whatever the fault: each family has its own way to be done and timed.
+//! Taking one sample, whatever the fault: each way to do one has its own way to be timed.
 
 use fastrand::Rng;
 
-use crate::fault::plan;
-use crate::fault::{Family, Fault};
+use crate::fault::{Action, Fault, plan};
 use crate::report::Sample;
 
-use super::outcome::Trouble;
+use super::outcome::SampleError;
 use super::session::Session;
 use super::{guest, machine, source};
 
@@ -15,22 +14,17 @@ pub(crate) fn take(
     session: &mut Session<'_>,
     fault: Fault,
     random: &mut Rng,
-) -> Result<Sample, Trouble> {
-    match fault {
-        Fault::Combined => {
+) -> Result<Sample, SampleError> {
+    match fault.profile().action {
+        Action::Guest(request) => guest::sample(session, fault, request),
+        Action::Storm => guest::storm(session, random),
+        Action::Machine(interruption) => machine::sample(session, interruption),
+        Action::Source(change) => source::sample(session, change),
+        Action::Drawn => {
             let drawn = plan::random_fault(random);
-            let sample = of_family(session, drawn, random)?;
+            let sample = take(session, drawn, random)?;
             let detail = drawn.to_string();
             Ok(Sample { detail, ..sample })
         }
-        fault => of_family(session, fault, random),
-    }
-}
-
-fn of_family(session: &mut Session<'_>, fault: Fault, random: &mut Rng) -> Result<Sample, Trouble> {
-    match fault.family() {
-        Family::Pause | Family::Restore | Family::Migrate => machine::sample(session, fault),
-        Family::SourceLoss | Family::Liar => source::sample(session, fault),
-        _ => guest::sample(session, fault, random),
     }
 }

@@ -12,8 +12,8 @@ use noonmark_qemu::{Machine, MachineError, Subscription};
 
 use crate::fault::Plan;
 
-use super::outcome::{ExperimentError, Progress, Trouble};
-use super::repair::Account;
+use super::outcome::{ExperimentError, Progress, SampleError};
+use super::repair::RepairRecord;
 
 /// How long PID 1's records may come after the observer's answer. They are on their way by then,
 /// so this only passes where there are none.
@@ -49,18 +49,10 @@ pub(crate) struct Session<'a> {
     pub(crate) plan: &'a Plan,
     /// How long a clock is watched after a fault.
     pub(crate) recovery: Duration,
-    keeper: Keeper,
+    /// Whether PID 1 keeps the clock, and so tells of each repair.
+    kept_by_init: bool,
     records: Subscription,
     requests: u64,
-}
-
-/// Who keeps the guest's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keeper {
-    /// PID 1, which tells of each repair.
-    Init,
-    /// Another program, of whose repairs nobody tells.
-    Peer,
 }
 
 impl<'a> Session<'a> {
@@ -70,7 +62,7 @@ impl<'a> Session<'a> {
             recovery: machine.timeouts().recovery(),
             machine,
             plan,
-            keeper: Keeper::Init,
+            kept_by_init: true,
             requests: 0,
         }
     }
@@ -85,7 +77,7 @@ impl<'a> Session<'a> {
     ) -> Self {
         Self {
             recovery,
-            keeper: Keeper::Peer,
+            kept_by_init: false,
             requests,
             ..Self::new(machine, plan)
         }
@@ -145,13 +137,13 @@ impl<'a> Session<'a> {
     }
 
     /// PID 1's records of the disruption just done; nothing where it does not keep the clock.
-    pub(crate) fn account(&mut self) -> Result<Account, MachineError> {
-        let mut account = Account::default();
-        if self.keeper == Keeper::Peer {
-            return Ok(account);
+    pub(crate) fn repair_record(&mut self) -> Result<RepairRecord, MachineError> {
+        let mut repair = RepairRecord::default();
+        if !self.kept_by_init {
+            return Ok(repair);
         }
         let deadline = Instant::now() + RECORDS_DEADLINE;
-        while !account.is_complete() {
+        while !repair.is_complete() {
             let record = match self
                 .machine
                 .record(&self.records, "PID 1's record", deadline)
@@ -161,10 +153,10 @@ impl<'a> Session<'a> {
                 other => other?,
             };
             if let Record::Event(event) = record {
-                account.take(&event.event);
+                repair.take(&event.event);
             }
         }
-        Ok(account)
+        Ok(repair)
     }
 
     /// Has the fault program disturb the clock and watch it for `settle` once it is right.
@@ -172,7 +164,7 @@ impl<'a> Session<'a> {
         &mut self,
         fault: testport::Fault,
         settle: Nanos,
-    ) -> Result<Observation, Trouble> {
+    ) -> Result<Observation, SampleError> {
         self.requests += 1;
         let recovery = self.recovery;
         self.machine.send_test(&Request {
@@ -190,7 +182,7 @@ impl<'a> Session<'a> {
     }
 
     /// Has the fault program compare the undisturbed clock with ptp_kvm's for `span`.
-    pub(crate) fn watch(&mut self, span: Duration, every: Duration) -> Result<Steady, Trouble> {
+    pub(crate) fn watch(&mut self, span: Duration, every: Duration) -> Result<Steady, SampleError> {
         self.requests += 1;
         self.machine.send_test(&Request {
             v: VERSION,
@@ -210,7 +202,7 @@ impl<'a> Session<'a> {
     }
 
     /// Asks the fault program for something that it does at once.
-    pub(crate) fn ask(&mut self, ask: Ask) -> Result<Outcome, Trouble> {
+    pub(crate) fn ask(&mut self, ask: Ask) -> Result<Outcome, SampleError> {
         self.requests += 1;
         self.machine.send_query(&Query {
             v: VERSION,
@@ -221,7 +213,7 @@ impl<'a> Session<'a> {
     }
 
     /// Gives the fault program an order.
-    pub(crate) fn order(&mut self, ask: Ask) -> Result<(), Trouble> {
+    pub(crate) fn order(&mut self, ask: Ask) -> Result<(), SampleError> {
         match self.ask(ask)? {
             Outcome::Done => Ok(()),
             other => Err(unexpected(other)),
@@ -229,7 +221,7 @@ impl<'a> Session<'a> {
     }
 
     /// Ends a vigil.
-    pub(crate) fn end_vigil(&mut self) -> Result<testport::Vigil, Trouble> {
+    pub(crate) fn end_vigil(&mut self) -> Result<testport::Vigil, SampleError> {
         match self.ask(Ask::EndVigil)? {
             Outcome::Kept(vigil) => Ok(vigil),
             other => Err(unexpected(other)),
@@ -237,7 +229,7 @@ impl<'a> Session<'a> {
     }
 
     /// What the guest's clocks say, between two instants of the host's.
-    pub(crate) fn exchange(&mut self) -> Result<Exchange, Trouble> {
+    pub(crate) fn exchange(&mut self) -> Result<Exchange, SampleError> {
         let sent = host_utc();
         let outcome = self.ask(Ask::Time)?;
         let received = host_utc();
@@ -254,7 +246,11 @@ impl<'a> Session<'a> {
     }
 
     /// The answer to the last request, which takes `at_least` so long.
-    fn answer(&mut self, awaited: &'static str, at_least: Duration) -> Result<Outcome, Trouble> {
+    fn answer(
+        &mut self,
+        awaited: &'static str,
+        at_least: Duration,
+    ) -> Result<Outcome, SampleError> {
         let deadline = Instant::now() + at_least + self.machine.timeouts().answer();
         let Answer { id, outcome, .. } = self.machine.test_answer(awaited, deadline)?;
         if id != self.requests {
@@ -273,8 +269,8 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// An answer that does not fit what was asked.
-pub(crate) fn unexpected(outcome: Outcome) -> Trouble {
-    Trouble::Refused(match outcome {
+pub(crate) fn unexpected(outcome: Outcome) -> SampleError {
+    SampleError::Refused(match outcome {
         Outcome::Error(why) => why,
         Outcome::Ready => "the fault program started over in the middle of it".to_owned(),
         other => format!("the fault program answered something else: {other:?}"),

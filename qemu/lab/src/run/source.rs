@@ -1,5 +1,6 @@
-//! Faults of the source that the guest follows: the host's time channel goes away, or lies, or a
-//! NIC is unplugged with its PHC. The guest must let go of it without ever setting its clock wrong, and come back to it later.
+//! Faults of the source that the guest follows: the host's time channel goes away, or
+//! its server is a falseticker, or a NIC is unplugged with its PHC. The guest must let go of it
+//! without ever setting its clock wrong, and come back to it later.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,12 +12,11 @@ use noonmark_contract::units::{Nanos, Ppb, Utc};
 use noonmark_qemu::nic::PHC_NAME;
 use noonmark_qemu::time_server::{Behaviour, host_utc};
 
-use crate::fault::{Fault, LEAVE_MAX, Lie};
+use crate::fault::{LEAVE_MAX, Misbehaviour, SourceFault};
 use crate::report::Sample;
 
-use super::machine::{lost, sample_of};
-use super::outcome::Trouble;
-use super::recovery::{Timeline, judge};
+use super::outcome::SampleError;
+use super::recovery::{Timeline, evaluate};
 use super::session::Session;
 
 /// How long it is watched for that.
@@ -26,7 +26,7 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// How long the guest may take to come back to the source once it is well again. A source that
-/// has lied is barred for ten seconds at first.
+/// was a falseticker is barred for ten seconds at first.
 const RETURN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Between two exchanges with the guest.
@@ -42,16 +42,16 @@ const LATE: Duration = Duration::from_millis(300);
 const DRIFT: Ppb = Ppb(1_000_000.0);
 
 /// The source that the guest follows before such a fault.
-pub(crate) fn followed(fault: Fault) -> Source {
-    match fault {
-        Fault::PhcLoss => Source::Phc(PHC_NAME.to_owned()),
-        _ => Source::Host,
+fn followed(change: SourceFault) -> Source {
+    match change {
+        SourceFault::NicUnplugged => Source::Phc(PHC_NAME.to_owned()),
+        SourceFault::ChannelClosed | SourceFault::Falseticker(_) => Source::Host,
     }
 }
 
-/// What the guest told, with the time since the fault.
+/// What the guest did about it by its own records, with the time since the fault.
 #[derive(Debug)]
-struct Told {
+struct Reaction {
     /// The source that it followed before.
     followed: Source,
     left: Option<(Nanos, Option<Source>)>,
@@ -59,73 +59,77 @@ struct Told {
     back: bool,
 }
 
-/// Does one, if it is one of those.
-pub(crate) fn sample(session: &mut Session<'_>, fault: Fault) -> Result<Sample, Trouble> {
+/// Changes the source, watches how the guest lets go of it, and changes it back.
+pub(crate) fn sample(
+    session: &mut Session<'_>,
+    change: SourceFault,
+) -> Result<Sample, SampleError> {
     session.forget_records();
     session.order(Ask::Vigil)?;
     let mut timeline = Timeline::default();
     for _ in 0..EXCHANGES_BEFORE {
         timeline.push(&session.exchange()?);
     }
-    let mut told = Told::new(followed(fault));
+    let mut reaction = Reaction::new(followed(change));
     let since = host_utc();
-    spoil(session, fault, since)?;
+    inject(session, change, since)?;
     watch(
         session,
         &mut timeline,
-        &mut told,
+        &mut reaction,
         since,
         LEAVE_DEADLINE,
-        |told| told.left.is_some(),
+        |reaction| reaction.left.is_some(),
     )?;
-    watch(session, &mut timeline, &mut told, since, AFTERMATH, |_| {
-        false
-    })?;
-    let mended = host_utc();
-    mend(session, fault)?;
     watch(
         session,
         &mut timeline,
-        &mut told,
+        &mut reaction,
+        since,
+        AFTERMATH,
+        |_| false,
+    )?;
+    let cleared = host_utc();
+    clear(session, change)?;
+    watch(
+        session,
+        &mut timeline,
+        &mut reaction,
         since,
         RETURN_DEADLINE,
-        |told| told.back,
+        |reaction| reaction.back,
     )?;
-    let back = told.back.then(|| host_utc() - mended);
+    let back = reaction.back.then(|| host_utc() - cleared);
     let vigil = session.end_vigil()?;
-    let judged = judge(&vigil, &timeline, since, session.plan.tolerance)
-        .ok_or_else(|| Trouble::Refused("the guest's clock was not read".to_owned()))?;
-    let mut sample = Sample {
-        violations: lost(vigil.lost),
-        ..sample_of(judged)
-    };
+    let mut sample = evaluate(&vigil, &timeline, since, session.plan.tolerance)
+        .ok_or_else(|| SampleError::Refused("the guest's clock was not read".to_owned()))?;
     let wrong = sample.wrong_reads;
     if wrong > 0 {
         let worst = sample.worst_ns;
         let why = format!("the clock was wrong in {wrong} reads, by up to {worst}");
         sample.violations.push(why);
     }
-    conclude(&told, back, &mut sample);
+    conclude(&reaction, back, &mut sample);
     Ok(sample)
 }
 
-/// Adds what the guest told to what the vigil saw.
-fn conclude(told: &Told, back: Option<Nanos>, sample: &mut Sample) {
+/// Adds what the guest reaction to what the vigil saw.
+fn conclude(reaction: &Reaction, back: Option<Nanos>, sample: &mut Sample) {
     // The time that counts is that until the guest no longer relied on the source.
-    sample.recovered_ns = told.left.as_ref().map(|(after, _)| *after);
-    let mut detail = match &told.left {
+    sample.recovered_ns = reaction.left.as_ref().map(|(after, _)| *after);
+    let mut detail = match &reaction.left {
         Some((_, Some(next))) => format!("went on with {next}"),
         Some((_, None)) => "went into holdover".to_owned(),
         None => "did not let go of the source".to_owned(),
     };
-    match told.left {
+    match reaction.left {
         Some((after, _)) if after <= LEAVE_MAX => {}
         Some((after, _)) => sample.violations.push(format!(
             "the guest let go of the source only after {after}; at most {LEAVE_MAX} is accepted"
         )),
         None => {}
     }
-    match &told.alert {
+    match &reaction.alert {
         Some((after, alert)) => detail += &format!(", alert {alert:?} after {after}"),
         None => sample.violations.push("no alert was raised".to_owned()),
     }
@@ -139,37 +143,36 @@ fn conclude(told: &Told, back: Option<Nanos>, sample: &mut Sample) {
     sample.detail = detail;
 }
 
-fn spoil(session: &mut Session<'_>, fault: Fault, since: Utc) -> Result<(), Trouble> {
-    let behaviour = match fault {
-        Fault::ChannelLoss => {
+/// Does what the fault means.
+fn inject(session: &mut Session<'_>, change: SourceFault, since: Utc) -> Result<(), SampleError> {
+    let how = match change {
+        SourceFault::ChannelClosed => {
             session.machine.close_time_channel();
             return Ok(());
         }
-        Fault::PhcLoss => return Ok(session.machine.unplug_nic()?),
-        Fault::Liar(Lie::Hour) => Behaviour::Offset(Nanos::from_secs(3600)),
-        Fault::Liar(Lie::Drift) => Behaviour::Drift { rate: DRIFT, since },
-        Fault::Liar(Lie::Garbage) => Behaviour::Garbage,
-        Fault::Liar(Lie::Late) => Behaviour::Delay(LATE),
-        Fault::Liar(Lie::Silent) => Behaviour::Silent,
-        other => {
-            return Err(Trouble::Refused(format!(
-                "`{other}` is nothing that is done to a source"
-            )));
-        }
+        SourceFault::NicUnplugged => return Ok(session.machine.unplug_nic()?),
+        SourceFault::Falseticker(how) => how,
     };
-    session.machine.set_time_server_behaviour(behaviour);
+    session.machine.set_time_server_behaviour(match how {
+        Misbehaviour::Hour => Behaviour::Offset(Nanos::from_secs(3600)),
+        Misbehaviour::Drift => Behaviour::Drift { rate: DRIFT, since },
+        Misbehaviour::Garbage => Behaviour::Garbage,
+        Misbehaviour::Late => Behaviour::Delay(LATE),
+        Misbehaviour::Silent => Behaviour::Silent,
+    });
     Ok(())
 }
 
-fn mend(session: &mut Session<'_>, fault: Fault) -> Result<(), Trouble> {
-    match fault {
-        Fault::ChannelLoss => session.machine.open_time_channel()?,
-        Fault::PhcLoss => {
+/// Ends it: the source is as good as before.
+fn clear(session: &mut Session<'_>, change: SourceFault) -> Result<(), SampleError> {
+    match change {
+        SourceFault::ChannelClosed => session.machine.open_time_channel()?,
+        SourceFault::NicUnplugged => {
             let deadline = Instant::now() + session.machine.timeouts().answer();
             session.machine.wait_unplugged(deadline)?;
             session.machine.plug_nic()?;
         }
-        _ => session
+        SourceFault::Falseticker(_) => session
             .machine
             .set_time_server_behaviour(Behaviour::Truechimer),
     }
@@ -180,23 +183,23 @@ fn mend(session: &mut Session<'_>, fault: Fault) -> Result<(), Trouble> {
 fn watch(
     session: &mut Session<'_>,
     timeline: &mut Timeline,
-    told: &mut Told,
+    reaction: &mut Reaction,
     since: Utc,
     at_most: Duration,
-    enough: impl Fn(&Told) -> bool,
-) -> Result<(), Trouble> {
+    enough: impl Fn(&Reaction) -> bool,
+) -> Result<(), SampleError> {
     let deadline = Instant::now() + at_most;
-    while !enough(told) && Instant::now() < deadline {
+    while !enough(reaction) && Instant::now() < deadline {
         timeline.push(&session.exchange()?);
         while let Some(record) = session.event() {
-            told.take(record.event, host_utc() - since);
+            reaction.take(record.event, host_utc() - since);
         }
         thread::sleep(EXCHANGE_PAUSE);
     }
     Ok(())
 }
 
-impl Told {
+impl Reaction {
     fn new(followed: Source) -> Self {
         Self {
             followed,
@@ -246,14 +249,14 @@ mod tests {
 
     #[test]
     fn a_source_that_was_left_in_time_with_an_alert_and_is_back_is_no_violation() {
-        let mut told = Told::new(Source::Host);
-        told.take(alert(), Nanos::from_millis(90));
-        told.take(source(Some(Source::Rtc)), Nanos::from_millis(100));
-        assert!(!told.back);
-        told.take(source(Some(Source::Host)), Nanos::from_secs(3));
-        assert!(told.back);
+        let mut reaction = Reaction::new(Source::Host);
+        reaction.take(alert(), Nanos::from_millis(90));
+        reaction.take(source(Some(Source::Rtc)), Nanos::from_millis(100));
+        assert!(!reaction.back);
+        reaction.take(source(Some(Source::Host)), Nanos::from_secs(3));
+        assert!(reaction.back);
         let mut sample = Sample::default();
-        conclude(&told, Some(Nanos::from_secs(1)), &mut sample);
+        conclude(&reaction, Some(Nanos::from_secs(1)), &mut sample);
         assert_eq!(sample.recovered_ns, Some(Nanos::from_millis(100)));
         assert_eq!(sample.violations, [""; 0]);
         assert_eq!(
@@ -264,13 +267,13 @@ mod tests {
 
     #[test]
     fn what_is_late_silent_or_never_back_is_said() {
-        let mut told = Told::new(Source::Host);
-        told.take(source(None), Nanos::from_millis(1_500));
+        let mut reaction = Reaction::new(Source::Host);
+        reaction.take(source(None), Nanos::from_millis(1_500));
         let mut sample = Sample::default();
-        conclude(&told, None, &mut sample);
+        conclude(&reaction, None, &mut sample);
         assert_eq!(sample.violations.len(), 3, "{:?}", sample.violations);
         let mut sample = Sample::default();
-        conclude(&Told::new(Source::Host), None, &mut sample);
+        conclude(&Reaction::new(Source::Host), None, &mut sample);
         assert_eq!(sample.recovered_ns, None);
         assert!(sample.detail.starts_with("did not let go"));
     }

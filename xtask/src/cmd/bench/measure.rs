@@ -100,7 +100,7 @@ impl BenchPlan {
         step.update(format!(
             "{title}: the guest boots, to be watched undisturbed"
         ));
-        let lab_peer = lab_peer(guest, self.recovery);
+        let keeper = keeper(guest, self.recovery);
         let mut boot = || self.boot(guest, Rtc::HostUtc);
         let mut so_far = run.clone();
         let mut show = |state: &SteadyState| {
@@ -108,7 +108,7 @@ impl BenchPlan {
             so_far.steady = Some(state.clone());
             results.put(&so_far);
         };
-        let watched = peer::steady(&mut boot, &lab_peer, span, &mut run.report, &mut show);
+        let watched = peer::steady(&mut boot, &keeper, span, &mut run.report, &mut show);
         if let Some(state) = &watched.state {
             progress::note(format!("{title}: undisturbed {}", figures(state, span)));
         }
@@ -121,11 +121,11 @@ impl BenchPlan {
 
     /// Boots with a wrong RTC, again and again.
     fn first_reads(&self, guest: &Guest, run: &mut PeerRun, results: &Results, step: &Step) {
-        let lab_peer = lab_peer(guest, self.recovery);
+        let keeper = keeper(guest, self.recovery);
         for number in 1..=self.boots {
             step.update(format!("{}: boot {number}/{}", guest.title, self.boots));
             let mut boot = || self.boot(guest, WRONG_RTC);
-            match peer::first_read(&mut boot, &lab_peer, &mut run.report) {
+            match peer::first_read(&mut boot, &keeper, &mut run.report) {
                 Ok(read) => run.boots.push(read),
                 Err(error) => {
                     let done = number - 1;
@@ -151,9 +151,9 @@ impl BenchPlan {
                 &mut show,
             ));
         }
-        let lab_peer = lab_peer(guest, self.recovery);
+        let keeper = keeper(guest, self.recovery);
         Ok(peer::run(
-            &mut boot, &lab_peer, &self.plan, decision, &mut show,
+            &mut boot, &keeper, &self.plan, decision, &mut show,
         ))
     }
 
@@ -180,8 +180,8 @@ fn figures(state: &SteadyState, span: Duration) -> String {
 }
 
 /// The program that keeps the guest's clock, as the lab runs it.
-fn lab_peer(guest: &Guest, recovery: Duration) -> peer::Peer {
-    peer::Peer {
+fn keeper(guest: &Guest, recovery: Duration) -> peer::Keeper {
+    peer::Keeper {
         name: guest.title.to_owned(),
         service: guest.peer.map(|peer| peer.service().to_owned()),
         warm_up: guest.peer.map_or(OWN_WARM_UP, |peer| peer.warm_up),

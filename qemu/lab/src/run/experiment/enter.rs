@@ -7,26 +7,26 @@ use noonmark_contract::sample::Source;
 use noonmark_qemu::MachineError;
 use noonmark_qemu::qmp::QmpError;
 
-use crate::fault::Setting;
-use crate::run::outcome::Trouble;
-use crate::run::setting::{configured, wanted_source};
+use crate::fault::MachineVariant;
+use crate::run::outcome::SampleError;
+use crate::run::variant::{configured, wanted_source};
 
 use super::Experiment;
 
 impl Experiment<'_> {
-    /// Brings the machine into the setting that a fault needs.
-    pub(crate) fn enter(&mut self, setting: Setting) -> Result<(), Trouble> {
+    /// Brings the machine into the variant that a fault needs.
+    pub(crate) fn enter(&mut self, variant: MachineVariant) -> Result<(), SampleError> {
         let follows = self.recorder.report.environment.source.as_ref();
-        let same = setting == Setting::HostSource && follows == Some(&Source::Host);
-        let setting = if same { Setting::Plain } else { setting };
-        if self.setting == Some(setting) {
+        let same = variant == MachineVariant::HostSource && follows == Some(&Source::Host);
+        let variant = if same { MachineVariant::Plain } else { variant };
+        if self.variant == Some(variant) {
             return Ok(());
         }
-        let config = configured(&self.config, self.nic_guest, setting)?;
-        self.setting = None;
+        let config = configured(&self.config, self.nic_guest, variant)?;
+        self.variant = None;
         match self.session.machine.restart_with(config) {
             Err(MachineError::Refused(cause)) => {
-                return Err(Trouble::Refused(format!(
+                return Err(SampleError::Refused(format!(
                     "this QEMU has no such machine: {cause}"
                 )));
             }
@@ -34,8 +34,8 @@ impl Experiment<'_> {
         }
         self.session.start_over();
         let mut status = self.session.wait_ready(self.recorder.progress)?;
-        if let Some(wanted) = wanted_source(setting) {
-            if setting == Setting::Nic {
+        if let Some(wanted) = wanted_source(variant) {
+            if variant == MachineVariant::Nic {
                 self.plug_nic()?;
             }
             status = self.await_source(&wanted, status)?;
@@ -46,14 +46,14 @@ impl Experiment<'_> {
         self.source = status
             .source
             .filter(|source| Some(source) != self.recorder.report.environment.source.as_ref());
-        self.setting = Some(setting);
-        self.watch_waiting();
+        self.variant = Some(variant);
+        self.follow_process();
         Ok(())
     }
 
-    fn plug_nic(&mut self) -> Result<(), Trouble> {
+    fn plug_nic(&mut self) -> Result<(), SampleError> {
         match self.session.machine.plug_nic() {
-            Err(MachineError::Qmp(QmpError::Refused { why, .. })) => Err(Trouble::Refused(
+            Err(MachineError::Qmp(QmpError::Refused { why, .. })) => Err(SampleError::Refused(
                 format!("this QEMU has no NIC with a PHC to plug in: {why}"),
             )),
             other => Ok(other?),
@@ -61,7 +61,7 @@ impl Experiment<'_> {
     }
 
     /// Waits until the guest follows `wanted`.
-    fn await_source(&mut self, wanted: &Source, mut status: Status) -> Result<Status, Trouble> {
+    fn await_source(&mut self, wanted: &Source, mut status: Status) -> Result<Status, SampleError> {
         let deadline = Instant::now() + self.session.machine.timeouts().sync();
         while status.source.as_ref() != Some(wanted) {
             if Instant::now() >= deadline {
@@ -70,7 +70,7 @@ impl Experiment<'_> {
                     .map_or_else(|| "none".into(), |s| s.to_string());
                 let why = status.sources.into_iter().find(|s| s.source == *wanted);
                 let why = why.and_then(|status| status.last_failure);
-                return Err(Trouble::Refused(format!(
+                return Err(SampleError::Refused(format!(
                     "the guest does not follow {wanted} but {follows} ({})",
                     why.unwrap_or_else(|| "is it in [clock] sources?".into())
                 )));
