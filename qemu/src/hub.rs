@@ -1,8 +1,8 @@
 //! The status port's one reader: it hands records to its own program and to any number of
 //! subscribers on a socket, and passes their commands on to the guest.
 //!
-//! One thread, one `poll`. Nobody can make it wait: a subscriber that does not read is dropped, a
-//! command that the guest does not take is dropped once too many wait.
+//! One thread waits for all of them with one `poll`, and for none of them alone: a subscriber that
+//! does not read is dropped, a command that the guest does not take is dropped once too many wait.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,7 +38,7 @@ pub struct Hub {
     thread: Option<JoinHandle<()>>,
 }
 
-/// One program-internal subscription: records as they come.
+/// A subscription of this program itself, without a socket: records as they come.
 #[derive(Debug)]
 pub struct Subscription(Receiver<Record>);
 
@@ -229,7 +229,7 @@ impl Server {
         }
         drop(control);
         if let Some(next) = next {
-            // What the guest said before it was migrated comes first; half a line is gone on with.
+            // What the guest said before it was migrated comes first; half a line is completed by what comes next.
             while matches!(self.read_port(), Ok(true)) {}
             self.port = Some(next);
         }
@@ -345,7 +345,7 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        // A failure here concerns the newcomer alone, who sees the connection close.
+        // A failure here concerns the new subscriber alone, who sees the connection close.
         let Ok((stream, _)) = self.listener.accept() else {
             return;
         };

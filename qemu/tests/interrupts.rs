@@ -126,7 +126,7 @@ fn start_holder(qemu: &Qemu, images: &Path, runtime: &Path) -> Result<Child, Box
     let mut holder = Command::new(std::env::current_exe()?)
         .arg("hold")
         .arg(images)
-        // The run directory's name is then in the arguments of its QEMU, and nowhere else.
+        // The runtime directory's name is then in the arguments of its QEMU, and nowhere else.
         .env("XDG_RUNTIME_DIR", runtime)
         .env("NOONMARK_QEMU", qemu.path())
         .stdout(Stdio::piped())

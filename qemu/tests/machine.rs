@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use guest::{Ending, config, qemu};
-use noonmark_qemu::{Boot, Config, ExitCause, Machine, MachineError, registry};
+use noonmark_qemu::{
+    Boot, Config, ExitCause, Kick, Machine, MachineError, SubscriptionError, registry,
+};
 use tempfile::TempDir;
 
 /// Machines run one at a time: several would only slow each other down.
@@ -107,6 +109,28 @@ fn a_machine_stops_and_runs_on_at_the_monitor_s_word() {
     let resumed = qmp.wait_event("RESUME", soon()).unwrap();
     assert!(resumed.timestamp.utc().is_some());
     assert!(qmp.query_status(soon()).unwrap().running);
+}
+
+#[test]
+fn a_machine_goes_on_in_another_qemu_and_the_former_one_is_gone() {
+    let Some(running) = start("a machine in another QEMU", "", Ending::Halt) else {
+        return;
+    };
+    let mut machine = running.machine;
+    let records = machine.subscribe();
+    let first = machine.pid();
+    machine.migrate().unwrap();
+    let second = machine.pid();
+    assert!(!process(first).exists() && process(second).exists());
+    machine
+        .restore_after(Duration::ZERO, Kick::Withheld)
+        .unwrap();
+    assert!(!process(second).exists() && process(machine.pid()).exists());
+    assert!(machine.qmp().query_status(soon()).unwrap().running);
+    machine.close_time_channel();
+    machine.open_time_channel().unwrap();
+    let nothing = records.next(Instant::now());
+    assert_eq!(nothing.unwrap_err(), SubscriptionError::Timeout);
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Machine {
         self.instance.started
     }
 
-    /// Its run directory.
+    /// Its runtime directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -191,22 +191,17 @@ fn write_state(state: &mut File, mut stream: UnixStream) -> Result<(), MachineEr
 }
 
 fn accept(listener: &UnixListener, deadline: Instant) -> io::Result<UnixStream> {
-    listener.set_nonblocking(true)?;
     loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false)?;
-                return Ok(stream);
-            }
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            Err(_) if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
-            Err(_) => thread::sleep(POLL),
+        match spawn::try_accept(listener)? {
+            Some(stream) => return Ok(stream),
+            None if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
+            None => thread::sleep(POLL),
         }
     }
 }
 
 fn remove(path: &Path) {
-    // What is left goes with the run directory.
+    // What is left goes with the runtime directory.
     let _ = std::fs::remove_file(path);
 }
 

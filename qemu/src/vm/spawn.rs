@@ -152,14 +152,12 @@ pub(super) fn connect_time(
     let backend = json!({"id": TIME_CHARDEV, "backend": {"type": "socket", "data": socket}});
     let changed = instance.qmp.execute("chardev-change", backend, deadline);
     // QEMU connects before it answers, so nothing is left to wait for.
-    let accepted = listener
-        .set_nonblocking(true)
-        .and_then(|()| listener.accept());
+    let accepted = try_accept(&listener);
     remove_sockets(&endpoints);
     changed?;
-    let (stream, _) = accepted.map_err(MachineError::Host)?;
-    stream.set_nonblocking(false).map_err(MachineError::Host)?;
-    Ok(stream)
+    accepted
+        .and_then(|stream| stream.ok_or(io::ErrorKind::WouldBlock.into()))
+        .map_err(MachineError::Host)
 }
 
 impl Starting {
@@ -182,15 +180,9 @@ impl Starting {
 
     /// Waits for QEMU to connect; its exit ends the wait.
     fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream, MachineError> {
-        listener.set_nonblocking(true).map_err(MachineError::Host)?;
         loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).map_err(MachineError::Host)?;
-                    return Ok(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(MachineError::Host(error)),
+            if let Some(stream) = try_accept(listener).map_err(MachineError::Host)? {
+                return Ok(stream);
             }
             if let Some(error) = self.failure() {
                 return Err(error);
@@ -262,6 +254,19 @@ fn describe(
 /// Listens on a socket in a runtime directory.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, FileError> {
     UnixListener::bind(path).map_err(FileError::of("listen on", path))
+}
+
+/// The connection that waits on a listener, if there is one.
+pub(super) fn try_accept(listener: &UnixListener) -> io::Result<Option<UnixStream>> {
+    listener.set_nonblocking(true)?;
+    match listener.accept() {
+        Ok((stream, _)) => {
+            stream.set_nonblocking(false)?;
+            Ok(Some(stream))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// QEMU would say it too, in words of its own and after it was started.
