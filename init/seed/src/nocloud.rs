@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{Read, Seek};
 
 use noonmark_contract::seed::instance::{Instance, printable};
-use noonmark_contract::seed::verdict::{Seed, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Verdict};
 
 use crate::value::UNKNOWN;
 use crate::volume::{self, Volume};
@@ -48,10 +48,10 @@ pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>) -> Verdict {
     }
 }
 
-fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>) -> Seed {
+fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>) -> Datasource {
     if seeds.len() > 1 {
         let names: Vec<&str> = seeds.iter().map(|(disk, _)| disk.name.as_str()).collect();
-        return Seed::Refused {
+        return Datasource::Refused {
             device: None,
             problem: format!(
                 "the disks {} are all labelled {LABEL}; attach one",
@@ -60,14 +60,14 @@ fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>) -> Seed {
         };
     }
     let Some((mut disk, volume)) = seeds.pop() else {
-        return Seed::Absent;
+        return Datasource::Absent;
     };
     match instance(&mut disk.disk, &volume) {
-        Ok(instance) => Seed::Found {
+        Ok(instance) => Datasource::Found {
             device: disk.name,
             instance: Box::new(instance),
         },
-        Err(problem) => Seed::Refused {
+        Err(problem) => Datasource::Refused {
             device: Some(disk.name),
             problem: printable(&problem, 500),
         },

@@ -10,7 +10,7 @@ use noonmark_contract::config::settings::{CMDLINE_PREFIX, Cmdline, Settings};
 use noonmark_contract::config::values::SysctlName;
 use noonmark_contract::record::{self, Effective, Event, Origin, SeedState};
 use noonmark_contract::seed::instance::Instance;
-use noonmark_contract::seed::verdict::{Seed, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Verdict};
 
 use super::files;
 
@@ -88,13 +88,13 @@ impl Layers {
         let mut events = Vec::new();
         let mut instance = None;
         match verdict.map(|verdict| verdict.seed) {
-            Ok(Seed::Absent) if self.image.seed.enabled => seed.state = SeedState::Absent,
-            Ok(Seed::Absent) => {}
-            Ok(Seed::Refused { device, problem }) => {
+            Ok(Datasource::Absent) if self.image.seed.enabled => seed.state = SeedState::Absent,
+            Ok(Datasource::Absent) => {}
+            Ok(Datasource::Refused { device, problem }) => {
                 refuse(&mut seed, device, problem);
             }
             Err(problem) => refuse(&mut seed, None, problem),
-            Ok(Seed::Found {
+            Ok(Datasource::Found {
                 device,
                 instance: mut found,
             }) => {
@@ -255,7 +255,7 @@ mod tests {
 
     fn found(instance: Instance) -> Result<Verdict, String> {
         Ok(Verdict {
-            seed: Seed::Found {
+            seed: Datasource::Found {
                 device: "vda".into(),
                 instance: Box::new(instance),
             },

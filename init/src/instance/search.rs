@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use noonmark_contract::config::system::SeedConfig;
-use noonmark_contract::seed::verdict::{Seed, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Verdict};
 use noonmark_contract::units::{Nanos, Raw};
 use rustix::fd::OwnedFd;
 
@@ -97,7 +97,7 @@ impl SeedSearch {
             Stage::Looking { .. } => self.look(now),
             Stage::Reading(reader) => match reader.poll(now) {
                 ReaderProgress::Pending => SearchProgress::Pending,
-                ReaderProgress::Finished(Ok(verdict)) if verdict.seed == Seed::Absent => {
+                ReaderProgress::Finished(Ok(verdict)) if verdict.seed == Datasource::Absent => {
                     self.wait_or_finish(now, verdict)
                 }
                 ReaderProgress::Finished(outcome) => self.finish(outcome),

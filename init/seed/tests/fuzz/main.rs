@@ -10,7 +10,7 @@ use noonmark_contract::config::settings::Cmdline;
 use noonmark_contract::ntp::{packet, sock};
 use noonmark_contract::record::{Command, Record};
 use noonmark_contract::seed::instance::Instance;
-use noonmark_contract::seed::verdict::{Seed, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Verdict};
 use noonmark_contract::testport;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_linux::lines::{Inbox, Taken};
@@ -33,7 +33,7 @@ const NOW: Utc = Utc(1_767_225_600_000_000_000);
 /// Whatever a seed says, what PID 1 is told of it arrives as it was sent, or is refused.
 fn arrives(instance: Instance) {
     let sent = Verdict {
-        seed: Seed::Found {
+        seed: Datasource::Found {
             device: "vda".into(),
             instance: Box::new(instance),
         },

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use fatfs::FatType;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use noonmark_contract::seed::verdict::Seed;
+use noonmark_contract::seed::verdict::Datasource;
 use proptest::prelude::*;
 
 use crate::disks::{fat, seed, unpack};
@@ -26,7 +26,7 @@ fn two_seeds_are_told_and_neither_is_taken() {
     let one = seed(b"#noonmark\nhostname = \"one\"\n");
     let two = unpack(ISO);
     let verdict = verdict(&[("vda", &one), ("vdb", &two)]);
-    let Seed::Refused { problem, .. } = verdict.seed else {
+    let Datasource::Refused { problem, .. } = verdict.seed else {
         panic!("{verdict:?}");
     };
     assert!(problem.contains("vda, vdb"), "{problem}");
@@ -120,10 +120,10 @@ fn a_truncated_volume_is_refused_or_no_seed_and_never_half_read() {
             let cut = &whole[..length.min(whole.len() - 1)];
             let seed = verdict(&[("vda", cut)]).seed;
             let half = match &seed {
-                Seed::Found { instance, .. } => {
+                Datasource::Found { instance, .. } => {
                     instance.id.is_none() || instance.settings.hostname.is_none()
                 }
-                Seed::Absent | Seed::Refused { .. } => false,
+                Datasource::Absent | Datasource::Refused { .. } => false,
             };
             assert!(!half, "{length}: {seed:?}");
         }

@@ -1,7 +1,7 @@
 //! Seeds that are as they should be.
 
 use fatfs::FatType;
-use noonmark_contract::seed::verdict::Seed;
+use noonmark_contract::seed::verdict::Datasource;
 
 use crate::disks::{fat, seed, unpack};
 use crate::{found, verdict};
@@ -68,7 +68,7 @@ fn the_seed_is_found_among_other_disks() {
         ("vdc", &seed),
     ]);
     assert!(
-        matches!(&verdict.seed, Seed::Found { device, .. } if device == "vdc"),
+        matches!(&verdict.seed, Datasource::Found { device, .. } if device == "vdc"),
         "{verdict:?}"
     );
 }
@@ -77,7 +77,10 @@ fn the_seed_is_found_among_other_disks() {
 fn a_partition_of_the_seeds_own_disk_is_not_a_second_seed() {
     let seed = seed(b"");
     let verdict = verdict(&[("vda", &seed), ("vda1", &seed)]);
-    assert!(matches!(verdict.seed, Seed::Found { .. }), "{verdict:?}");
+    assert!(
+        matches!(verdict.seed, Datasource::Found { .. }),
+        "{verdict:?}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use noonmark_contract::seed::instance::Instance;
-use noonmark_contract::seed::verdict::{Seed, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Verdict};
 
 /// Runs the program on disks of these names.
 fn run(disks: &[(&str, &[u8])]) -> Output {
@@ -39,7 +39,7 @@ fn verdict(disks: &[(&str, &[u8])]) -> Verdict {
 /// What it takes from a seed that it finds on the only disk.
 fn found(disk: &[u8]) -> Instance {
     match verdict(&[("vda", disk)]).seed {
-        Seed::Found { device, instance } => {
+        Datasource::Found { device, instance } => {
             assert_eq!(device, "vda");
             *instance
         }
@@ -50,14 +50,14 @@ fn found(disk: &[u8]) -> Instance {
 /// Why it refuses the seed on the only disk.
 fn refused(disk: &[u8]) -> String {
     match verdict(&[("vda", disk)]).seed {
-        Seed::Refused { problem, .. } => problem,
+        Datasource::Refused { problem, .. } => problem,
         other => panic!("not refused: {other:?}"),
     }
 }
 
 #[test]
 fn no_disk_and_a_disk_that_is_not_there_are_no_seed() {
-    assert_eq!(verdict(&[]).seed, Seed::Absent);
+    assert_eq!(verdict(&[]).seed, Datasource::Absent);
     let output = Command::new(env!("CARGO_BIN_EXE_noonmark-seed"))
         .arg(Path::new("/nowhere/vda"))
         .output()

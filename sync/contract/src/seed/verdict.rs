@@ -21,13 +21,13 @@ pub const VERDICT_MAX: usize = LINE_MAX + CONTENT_MAX;
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// The seed among them.
-    pub seed: Seed,
+    pub seed: Datasource,
 }
 
-/// What came of looking for a seed.
+/// What came of looking for the datasource NoCloud, as cloud-init calls it: a disk labelled as a seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seed {
+pub enum Datasource {
     /// No disk is labelled as one.
     #[default]
     Absent,
@@ -71,7 +71,7 @@ impl Verdict {
         // Texts, numbers and lists of them always have a JSON form.
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
-        if let Seed::Found { instance, .. } = &self.seed {
+        if let Datasource::Found { instance, .. } = &self.seed {
             for file in &instance.files {
                 bytes.extend_from_slice(&file.content);
             }
@@ -91,7 +91,7 @@ impl Verdict {
         let (line, mut rest) = bytes.split_at(end.ok_or(VerdictError::Cut)?);
         rest = &rest[1..];
         let mut verdict: Self = serde_json::from_slice(line)?;
-        if let Seed::Found { instance, .. } = &mut verdict.seed {
+        if let Datasource::Found { instance, .. } = &mut verdict.seed {
             instance.check()?;
             for SeedFile {
                 content, length, ..
@@ -135,7 +135,7 @@ mod tests {
 
     fn verdict(contents: Vec<Vec<u8>>) -> Verdict {
         Verdict {
-            seed: Seed::Found {
+            seed: Datasource::Found {
                 device: "vda".into(),
                 instance: Box::new(Instance {
                     files: contents.into_iter().map(file).collect(),
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_reader_that_was_broken_into_gets_nothing_past_the_check() {
         let mut sent = verdict(vec![]);
-        let Seed::Found { instance, .. } = &mut sent.seed else {
+        let Datasource::Found { instance, .. } = &mut sent.seed else {
             unreachable!("it is made above")
         };
         instance.files.push(SeedFile {
