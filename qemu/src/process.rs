@@ -65,7 +65,7 @@ impl Process {
         let ((shared, output), on_signal) = signals::register_with(|| {
             let (shared, output) = start_waiter(command)?;
             let shared_too = Arc::clone(&shared);
-            let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || shared_too.kill_and_wait());
+            let cleanup = move || shared_too.kill_and_wait();
             Ok::<_, io::Error>(((shared, output), cleanup))
         })?;
         let process = Self {

@@ -88,7 +88,7 @@ impl RuntimeDir {
         let ((path, lock), removal) = signals::register_with(|| {
             let path = make_in(base)?;
             let doomed = path.clone();
-            let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || remove(&doomed));
+            let cleanup = move || remove(&doomed);
             match lock_own(&path) {
                 Ok(lock) => Ok(((path, lock), cleanup)),
                 Err(source) => {

@@ -28,6 +28,15 @@ static CLEANUPS: Mutex<Cleanups> = Mutex::new(Cleanups {
     on_first: None,
 });
 
+impl Cleanups {
+    fn add(&mut self, cleanup: impl FnOnce() + Send + 'static) -> CleanupGuard {
+        let id = self.next;
+        self.next += 1;
+        self.by_id.insert(id, Box::new(cleanup));
+        CleanupGuard { id }
+    }
+}
+
 /// Signals cannot be caught.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot catch SIGINT, SIGTERM and SIGHUP: {0}")]
@@ -64,21 +73,23 @@ fn handle(signal: i32) {
     std::process::exit(128 + signal);
 }
 
+/// Registers what a signal is to run; it must neither register nor drop a guard.
+pub fn register(cleanup: impl FnOnce() + Send + 'static) -> CleanupGuard {
+    lock().add(cleanup)
+}
+
 /// Makes something and registers its removal, with no signal in between.
 ///
 /// `make` returns the thing and its removal. The removal must neither register nor drop a guard.
 ///
 /// # Errors
 /// What `make` returns.
-pub fn register_with<T, E>(
-    make: impl FnOnce() -> Result<(T, Box<dyn FnOnce() + Send>), E>,
+pub fn register_with<T, E, C: FnOnce() + Send + 'static>(
+    make: impl FnOnce() -> Result<(T, C), E>,
 ) -> Result<(T, CleanupGuard), E> {
     let mut cleanups = lock();
     let (made, cleanup) = make()?;
-    let id = cleanups.next;
-    cleanups.next += 1;
-    cleanups.by_id.insert(id, cleanup);
-    Ok((made, CleanupGuard { id }))
+    Ok((made, cleanups.add(cleanup)))
 }
 
 /// Lets the first signal from now on only call `act`, e.g. to shut a guest down gracefully; the

@@ -1,6 +1,5 @@
 //! Builds an image where anything that it is made of has changed since the last time.
 
-use std::convert::Infallible;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -165,9 +164,7 @@ pub fn build(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<Image>
 fn clean_after_signal(folder: &Path) -> CleanupGuard {
     output::remove_unfinished(folder);
     let folder = folder.to_owned();
-    let cleanup: Box<dyn FnOnce() + Send> = Box::new(move || output::remove_unfinished(&folder));
-    let Ok(((), guard)) = signals::register_with(|| Ok::<_, Infallible>(((), cleanup)));
-    guard
+    signals::register(move || output::remove_unfinished(&folder))
 }
 
 /// Compiles the programs and fetches the packages, both at once: one waits for the processor, the

@@ -1,7 +1,6 @@
 //! What a bench has measured so far, kept so that a run which is ended by Ctrl-C leaves it: a bench
 //! can take an hour.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
@@ -36,13 +35,10 @@ impl Results {
                 eprintln!("{error:#}");
             }
         };
-        let Ok(((), on_signal)) = signals::register_with(|| {
-            Ok::<_, Infallible>(((), Box::new(end) as Box<dyn FnOnce() + Send>))
-        });
         Self {
             bench,
             outputs,
-            on_signal,
+            on_signal: signals::register(end),
         }
     }
 

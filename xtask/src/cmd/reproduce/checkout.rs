@@ -32,11 +32,11 @@ impl Scratch {
                 .tempdir()
                 .context("cannot make a temporary folder")?;
             let path = folder.path().to_owned();
-            let remove = Box::new(move || {
+            let remove = move || {
                 // The process ends right after this, so an error could not be reported.
                 let _ = fs::remove_dir_all(path);
-            });
-            Ok::<_, anyhow::Error>((folder, remove as Box<dyn FnOnce() + Send>))
+            };
+            Ok::<_, anyhow::Error>((folder, remove))
         })?;
         Ok(Self {
             _guard: guard,
