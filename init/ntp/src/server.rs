@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
 
 use noonmark_contract::config::network::Server as Name;
 use noonmark_contract::ntp::Measurement;
-use noonmark_contract::ntp::packet::{self, PACKET_LEN, Refusal};
+use noonmark_contract::ntp::packet::{self, PACKET_LEN, ResponseError};
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
 
@@ -130,7 +130,7 @@ impl Server {
         }
     }
 
-    fn take_in(&mut self, measured: Result<Measurement, Refusal>) {
+    fn take_in(&mut self, measured: Result<Measurement, ResponseError>) {
         match measured {
             Ok(measurement) => {
                 self.open = None;
@@ -138,14 +138,14 @@ impl Server {
                 self.measured = Some(measurement);
             }
             // Forged, or the late answer to an earlier request; the right one may follow.
-            Err(Refusal::Unasked | Refusal::Malformed) => {}
-            Err(Refusal::Kiss(code)) => {
+            Err(ResponseError::Unasked | ResponseError::Malformed) => {}
+            Err(ResponseError::Kiss(code)) => {
                 // RFC 5905, 7.4: RATE asks for less, DENY and RSTR for nothing any more.
                 match &code {
                     b"DENY" | b"RSTR" => self.banned = true,
                     _ => self.average = Nanos(self.average.0.saturating_mul(2)).min(SLOWEST),
                 }
-                self.fail(Refusal::Kiss(code).to_string());
+                self.fail(ResponseError::Kiss(code).to_string());
             }
             Err(refusal) => self.fail(refusal.to_string()),
         }
@@ -228,11 +228,11 @@ mod tests {
     fn a_server_that_asks_for_less_is_asked_less_and_one_that_refuses_not_at_all() {
         let mut limiting = server();
         sent(&mut limiting, Raw(0), 20);
-        limiting.take_in(Err(Refusal::Kiss(*b"RATE")));
+        limiting.take_in(Err(ResponseError::Kiss(*b"RATE")));
         let later = sent(&mut limiting, Raw(0) + Nanos::from_secs(20), 160);
         assert!((4..=6).contains(&later), "{later} in 160 s");
         let mut refusing = server();
-        refusing.take_in(Err(Refusal::Kiss(*b"DENY")));
+        refusing.take_in(Err(ResponseError::Kiss(*b"DENY")));
         assert_eq!(sent(&mut refusing, Raw(0), 100), 0);
     }
 

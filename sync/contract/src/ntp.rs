@@ -6,7 +6,7 @@
 pub mod packet;
 pub mod sock;
 
-use packet::{Answer, Refusal};
+use packet::{Response, ResponseError};
 
 use crate::units::{Nanos, Raw, Utc};
 
@@ -25,15 +25,15 @@ impl Measurement {
     /// Makes a measurement of an answer that arrived at `t4` to a request that was sent at `t1`.
     ///
     /// # Errors
-    /// [`Refusal::Impossible`] where the server would have held the request for longer than the
+    /// [`ResponseError::Impossible`] where the server would have held the request for longer than the
     /// whole exchange took, or its time went backwards.
-    pub fn new(t1: Raw, t4: Raw, answer: &Answer) -> Result<Self, Refusal> {
+    pub fn new(t1: Raw, t4: Raw, answer: &Response) -> Result<Self, ResponseError> {
         let held = answer.sent - answer.received;
         let delay = (t4 - t1) - held;
         // Two clocks differ in rate, so that a very short delay may come out below nothing.
         let skew = (t4 - t1).raw_skew();
         if held < Nanos::ZERO || delay < -skew || t4 < t1 {
-            return Err(Refusal::Impossible);
+            return Err(ResponseError::Impossible);
         }
         let delay = delay.max(Nanos::ZERO);
         let half = |span: Nanos| Nanos(span.0 / 2 + 1);
@@ -64,8 +64,8 @@ impl Measurement {
 mod tests {
     use super::*;
 
-    fn answer(received: i64, sent: i64) -> Answer {
-        Answer {
+    fn answer(received: i64, sent: i64) -> Response {
+        Response {
             stratum: 2,
             received: Utc(received),
             sent: Utc(sent),
@@ -89,7 +89,7 @@ mod tests {
     fn a_server_that_held_a_request_for_longer_than_it_took_is_not_believed() {
         let answer = answer(0, 5_000_000);
         let outcome = Measurement::new(Raw(0), Raw(1_000_000), &answer);
-        assert_eq!(outcome, Err(Refusal::Impossible));
+        assert_eq!(outcome, Err(ResponseError::Impossible));
     }
 
     #[test]

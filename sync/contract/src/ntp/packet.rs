@@ -17,7 +17,7 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// What a server answered, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// How many servers lie between this one and its clock, 1..=15.
     pub stratum: u8,
     /// When the request came in, by the server's clock (T2).
@@ -34,7 +34,7 @@ pub struct Answer {
 
 /// Why a datagram is no answer to go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ResponseError {
     /// It is too short, no server's, or of a version that is not understood.
     Malformed,
     /// It answers no request that is open.
@@ -47,7 +47,7 @@ pub enum Refusal {
     Impossible,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ResponseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed => f.write_str("no NTP answer"),
@@ -59,7 +59,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl core::error::Error for Refusal {}
+impl core::error::Error for ResponseError {}
 
 /// A request that carries `cookie` for its transmit time: the server gives it back, and by it an
 /// answer is known to belong to this request. Being random, it also tells nobody the guest's time.
@@ -75,29 +75,29 @@ pub fn request(cookie: u64) -> [u8; PACKET_LEN] {
 /// years apart: the answer is taken to be in the one that is nearest.
 ///
 /// # Errors
-/// [`Refusal`].
-pub fn answer(datagram: &[u8], cookie: u64, near: Utc) -> Result<Answer, Refusal> {
+/// [`ResponseError`].
+pub fn answer(datagram: &[u8], cookie: u64, near: Utc) -> Result<Response, ResponseError> {
     let packet: &[u8; PACKET_LEN] = datagram
         .get(..PACKET_LEN)
         .and_then(|head| head.try_into().ok())
-        .ok_or(Refusal::Malformed)?;
+        .ok_or(ResponseError::Malformed)?;
     let (leap, version, mode) = (packet[0] >> 6, packet[0] >> 3 & 7, packet[0] & 7);
     if mode != 4 || !(3..=4).contains(&version) {
-        return Err(Refusal::Malformed);
+        return Err(ResponseError::Malformed);
     }
     if word64(packet, 24) != cookie {
-        return Err(Refusal::Unasked);
+        return Err(ResponseError::Unasked);
     }
     let stratum = packet[1];
     if stratum == 0 {
         let code = [packet[12], packet[13], packet[14], packet[15]];
-        return Err(Refusal::Kiss(code));
+        return Err(ResponseError::Kiss(code));
     }
     let (received, sent) = (word64(packet, 32), word64(packet, 40));
     if leap == 3 || stratum > 15 || received == 0 || sent == 0 {
-        return Err(Refusal::Unsynchronized);
+        return Err(ResponseError::Unsynchronized);
     }
-    Ok(Answer {
+    Ok(Response {
         stratum,
         received: instant(received, near),
         sent: instant(sent, near),
@@ -188,16 +188,22 @@ mod tests {
             packet[at] = byte;
             answer(&packet, 7, NOW).unwrap_err()
         };
-        assert_eq!(answer(&good(7), 8, NOW), Err(Refusal::Unasked));
-        assert_eq!(answer(&good(7)[..47], 7, NOW), Err(Refusal::Malformed));
-        assert_eq!(change(0, (4 << 3) | 3), Refusal::Malformed);
-        assert_eq!(change(0, (7 << 3) | 4), Refusal::Malformed);
-        assert_eq!(change(0, (3 << 6) | (4 << 3) | 4), Refusal::Unsynchronized);
-        assert_eq!(change(1, 16), Refusal::Unsynchronized);
+        assert_eq!(answer(&good(7), 8, NOW), Err(ResponseError::Unasked));
+        assert_eq!(
+            answer(&good(7)[..47], 7, NOW),
+            Err(ResponseError::Malformed)
+        );
+        assert_eq!(change(0, (4 << 3) | 3), ResponseError::Malformed);
+        assert_eq!(change(0, (7 << 3) | 4), ResponseError::Malformed);
+        assert_eq!(
+            change(0, (3 << 6) | (4 << 3) | 4),
+            ResponseError::Unsynchronized
+        );
+        assert_eq!(change(1, 16), ResponseError::Unsynchronized);
         let mut kiss = good(7);
         kiss[1] = 0;
         kiss[12..16].copy_from_slice(b"RATE");
-        assert_eq!(answer(&kiss, 7, NOW), Err(Refusal::Kiss(*b"RATE")));
+        assert_eq!(answer(&kiss, 7, NOW), Err(ResponseError::Kiss(*b"RATE")));
     }
 
     #[test]

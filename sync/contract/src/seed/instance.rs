@@ -73,7 +73,7 @@ pub struct SeedFile {
 /// Something that a seed asks for and must not have; names the key.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct Refusal(pub String);
+pub struct InstanceError(pub String);
 
 impl Instance {
     /// Notes a key that does nothing, as far as there is room.
@@ -89,8 +89,8 @@ impl Instance {
     ///
     /// # Errors
     /// The first thing that is refused.
-    pub fn check(&self) -> Result<(), Refusal> {
-        let refuse = |what: String| Err(Refusal(what));
+    pub fn check(&self) -> Result<(), InstanceError> {
+        let refuse = |what: String| Err(InstanceError(what));
         if let Some(id) = &self.id
             && (id.len() > ID_MAX || *id != printable(id, ID_MAX))
         {
@@ -147,7 +147,7 @@ impl Instance {
 ///
 /// # Errors
 /// If it is PID 1's own, or the kernel's.
-pub fn check_path(path: &GuestPath) -> Result<(), Refusal> {
+pub fn check_path(path: &GuestPath) -> Result<(), InstanceError> {
     let text = path.as_str();
     let within = |folder: &str| {
         let rest = text.strip_prefix(folder);
@@ -155,7 +155,7 @@ pub fn check_path(path: &GuestPath) -> Result<(), Refusal> {
     };
     let own = within("/init") || text.starts_with("/noonmark");
     if own || GUARDED.iter().any(|folder| within(folder)) {
-        return Err(Refusal(format!(
+        return Err(InstanceError(format!(
             "the file {path}: a seed may not write there"
         )));
     }

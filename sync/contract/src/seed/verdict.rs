@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::instance::{CONTENT_MAX, Instance, Refusal, SeedFile};
+use super::instance::{CONTENT_MAX, Instance, InstanceError, SeedFile};
 
 /// The longest line of JSON.
 const LINE_MAX: usize = 1 << 20;
@@ -61,7 +61,7 @@ pub enum VerdictError {
     Json(#[from] serde_json::Error),
     /// It asks for what no seed may have.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] InstanceError),
 }
 
 impl Verdict {
