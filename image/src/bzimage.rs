@@ -85,6 +85,9 @@ fn has_efi_stub(image: &[u8]) -> bool {
 }
 
 fn word(image: &[u8], at: usize) -> Option<u16> {
-    let bytes = image.get(at..at + 2)?;
-    Some(u16::from_le_bytes([bytes[0], bytes[1]]))
+    image
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u16::from_le_bytes)
 }

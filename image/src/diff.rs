@@ -6,9 +6,9 @@ use std::fmt;
 
 use goblin::elf::Elf;
 
+use crate::compress::{self, Compression};
 use crate::cpio::{self, Kind};
-use crate::spec::Compression;
-use crate::{compress, disk, fat, uki};
+use crate::{disk, fat, uki};
 
 /// No more differences are told than this.
 const LIMIT: usize = 32;
@@ -193,7 +193,7 @@ fn open_volume(bytes: &[u8]) -> Option<Opened> {
 }
 
 fn open_pe(bytes: &[u8]) -> Option<Opened> {
-    let sections = uki::sections(bytes, "").ok()?;
+    let sections = uki::read_sections(bytes, "").ok()?;
     let part = |(name, content): (String, &[u8])| (format!("section {name}"), content.to_vec());
     Some(Opened {
         parts: sections.into_iter().map(part).collect(),

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::bzimage::{BzImage, BzImageError};
 use crate::cpio::{self, CpioError, Entry, Kind, Tree};
 use crate::deb::{Deb, DebError, PackageId};
-use crate::modules::{self, Module, ModuleError, ModuleFiles, Resolution, Wanted};
+use crate::modules::{Module, ModuleError, ModuleFiles, Resolution, WantedModule};
 
 /// A kernel that can't be used.
 #[derive(Debug, Error)]
@@ -116,7 +116,7 @@ impl Kernel {
     ///
     /// # Errors
     /// If the packages hold no kernel, or not the modules that are wanted.
-    pub fn from_packages(debs: &[Deb<'_>], wanted: &[Wanted]) -> Result<Self, KernelError> {
+    pub fn from_packages(debs: &[Deb<'_>], wanted: &[WantedModule]) -> Result<Self, KernelError> {
         let mut images = Vec::new();
         let mut others = Vec::new();
         for deb in debs {
@@ -153,7 +153,11 @@ impl Kernel {
     ///
     /// # Errors
     /// If they can't be read, or don't hold what is wanted.
-    pub fn from_files(image: &Path, folder: &Path, wanted: &[Wanted]) -> Result<Self, KernelError> {
+    pub fn from_files(
+        image: &Path,
+        folder: &Path,
+        wanted: &[WantedModule],
+    ) -> Result<Self, KernelError> {
         let bytes = std::fs::read(image).map_err(|source| KernelError::Read {
             key: "kernel.image",
             path: image.into(),
@@ -163,7 +167,7 @@ impl Kernel {
         let mut files = ModuleFiles::default();
         walk(folder, &mut |path| {
             let below = path.strip_prefix(folder).unwrap_or(path).to_string_lossy();
-            if modules::is_wanted(&below) {
+            if ModuleFiles::takes(&below) {
                 files.add(&below, std::fs::read(path)?);
             }
             Ok(())
@@ -181,7 +185,7 @@ impl Kernel {
         release: String,
         image: Vec<u8>,
         files: &ModuleFiles,
-        wanted: &[Wanted],
+        wanted: &[WantedModule],
         packages: Vec<PackageId>,
     ) -> Result<Self, KernelError> {
         let (resolution, modules) = files.resolve(wanted, &release)?;
@@ -272,7 +276,7 @@ fn release_of(path: &str, image: &[u8]) -> Result<String, KernelError> {
 fn module_tree_path(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix("usr/").unwrap_or(path);
     let (release, below) = path.strip_prefix("lib/modules/")?.split_once('/')?;
-    modules::is_wanted(below).then_some((release, below))
+    ModuleFiles::takes(below).then_some((release, below))
 }
 
 /// Whether a package's file is the kernel image: in `/boot`, or from Linux 7 on beside the modules.

@@ -1,13 +1,32 @@
 //! Spec, lock and files in, image bytes out: one pure function of its inputs.
 //!
+//! From `guest.toml` to a disk's bytes, in the order to read it:
+//!
+//! 1. [`spec`] is what `guest.toml` says, and [`lock`] what `guest.lock` pins; [`text`] says where in
+//!    either something is wrong.
+//! 2. [`deb`] reads a distribution's packages. [`kernel`] takes out of them the bzImage ([`bzimage`])
+//!    and the modules that the spec wants, with all that these need ([`modules`]); [`uki`] takes the
+//!    EFI stub, and [`program`] a daemon with its libraries.
+//! 3. [`build`] makes the artifacts of all [`inputs`]. [`initrd`] lays out the tree, in which
+//!    [`layout`] says where noonmark's own files are; [`cpio`] and [`compress`] make it an initrd.
+//!    With it and the kernel's [`cmdline`] [`uki`] makes the unified kernel image, the only file of
+//!    the EFI system partition that [`fat`] writes and around which [`disk`] puts a partition table.
+//! 4. [`budget`] refuses what is too large. [`manifest`] and [`sbom`] list what went in and came out,
+//!    by [`hash`]; [`output`] puts it all into a folder.
+//!
+//! Beside that way: [`seed`] makes a seed disk, and [`diff`] finds where two outputs differ.
+//!
 //! Only [`spec::Spec::load_files`], [`kernel::Kernel::from_files`] and [`output`] touch the file
 //! system; everything else is bytes to bytes, reads no clock, draws no random number and asks the
 //! environment nothing, so that the same inputs give the same bits on every machine.
 
 #![forbid(unsafe_code)]
 
+pub mod artifact;
+pub mod budget;
 pub mod build;
 pub mod bzimage;
+pub mod cmdline;
 pub mod compress;
 pub mod cpio;
 pub mod deb;
@@ -16,7 +35,10 @@ pub mod disk;
 pub mod fat;
 pub mod hash;
 pub mod initrd;
+pub mod inputs;
+mod json;
 pub mod kernel;
+pub mod layout;
 pub mod lock;
 pub mod manifest;
 pub mod modules;
@@ -24,7 +46,6 @@ pub mod output;
 pub mod program;
 pub mod sbom;
 pub mod seed;
-pub mod sizes;
 pub mod spec;
 pub mod text;
 pub mod uki;

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::deb::PackageId;
 use crate::hash::Sha256Hex;
-use crate::text::{Place, TextError};
+use crate::text::{TextError, TomlDocument};
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -120,11 +120,11 @@ impl Lock {
     /// # Errors
     /// What is wrong, with line, column and key.
     pub fn parse(text: &str, file: &Path) -> Result<Self, TextError> {
-        let place = Place { text, file };
-        let raw: RawLock = place.parse()?;
+        let doc = TomlDocument { text, file };
+        let raw: RawLock = doc.parse()?;
         if raw.version != VERSION {
             let problem = format!("{}: expected {VERSION}; take a newer noonmark", raw.version);
-            return Err(place.error(None, "version", problem));
+            return Err(doc.error(None, "version", problem));
         }
         let packages = raw.package.into_iter().map(|raw| LockedPackage {
             role: raw.role,

@@ -3,44 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use noonmark_contract::config::system::SEED_PROGRAM;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::build::{Artifact, Inputs, cmdline};
+use crate::artifact::Artifact;
 use crate::hash::Sha256Hex;
-use crate::initrd::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM};
+use crate::inputs::Inputs;
 use crate::modules::Resolution;
+use crate::{cmdline, json};
 
 /// The version of the format.
 const VERSION: u32 = 1;
-
-/// What a build was made of beside the bytes that go into the image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Provenance {
-    /// The spec's file name.
-    pub spec_file: String,
-    /// Its text.
-    pub spec_text: String,
-    /// The compiler of the guest's programs, as `rustc --version` says it; none where they were
-    /// not built here.
-    pub rustc: Option<String>,
-    /// The crates that the guest's programs are made of.
-    pub crates: Vec<Crate>,
-}
-
-/// One crate of the guest's programs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Crate {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its licence, an SPDX expression.
-    pub license: Option<String>,
-    /// The hash of its package, as `Cargo.lock` has it; none for the workspace's own.
-    pub sha256: Option<Sha256Hex>,
-}
 
 /// The manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +124,7 @@ impl Manifest {
             name: spec.image.name.clone(),
             test: inputs.fault.is_some(),
             source_date_s: spec.image.source_date_seconds(),
-            cmdline: cmdline(spec),
+            cmdline: cmdline::of(spec),
             kernel: inputs.kernel.release.clone(),
             modules: inputs.kernel.resolution.clone(),
             inputs: list_inputs(inputs),
@@ -181,10 +154,7 @@ impl Manifest {
     /// The file's bytes.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        // Numbers, texts and lists of them always have a JSON form.
-        let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
-        json.push(b'\n');
-        json
+        json::pretty(self)
     }
 
     /// How another build differs from this one; where the inputs differ, different outputs are no
@@ -310,18 +280,8 @@ fn list_inputs(inputs: &Inputs<'_>) -> Vec<Input> {
     let spec_text = provenance.spec_text.as_bytes();
     add(InputKind::Spec, &provenance.spec_file, spec_text);
     add(InputKind::Kernel, "vmlinuz", &inputs.kernel.image);
-    add(InputKind::Program, INIT_PROGRAM, inputs.init);
-    if let Some(fault) = inputs.fault {
-        add(InputKind::Program, FAULT_PROGRAM, fault);
-    }
-    if inputs.spec.wants_network() {
-        add(InputKind::Program, NET_PROGRAM, inputs.net);
-    }
-    if inputs.spec.wants_ntp() {
-        add(InputKind::Program, NTP_PROGRAM, inputs.ntp);
-    }
-    if inputs.spec.seed.enabled {
-        add(InputKind::Program, SEED_PROGRAM, inputs.seed);
+    for (path, program) in inputs.programs() {
+        add(InputKind::Program, path, program);
     }
     if let Some(stub) = inputs.stub {
         add(InputKind::Stub, "linuxx64.efi.stub", &stub.bytes);

@@ -60,7 +60,7 @@ pub enum ModuleError {
 
 /// A module that an image should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedModule {
     /// Its name; `-` and `_` are the same.
     pub name: String,
     /// What needs it, in words.
@@ -117,6 +117,12 @@ impl ModuleFiles {
         }
     }
 
+    /// Whether [`ModuleFiles::add`] takes a file of this path.
+    #[must_use]
+    pub fn takes(path: &str) -> bool {
+        path == BUILTIN_LIST || name_of(path).is_some()
+    }
+
     /// Whether there is no file at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -141,7 +147,7 @@ impl ModuleFiles {
     /// If a required one is missing, damaged, or made for another kernel than `release`.
     pub fn resolve(
         &self,
-        wanted: &[Wanted],
+        wanted: &[WantedModule],
         release: &str,
     ) -> Result<(Resolution, Vec<Module>), ModuleError> {
         let mut walk = Walk {
@@ -167,12 +173,6 @@ impl ModuleFiles {
     }
 }
 
-/// Whether [`ModuleFiles::add`] takes this path.
-#[must_use]
-pub fn is_wanted(path: &str) -> bool {
-    path == BUILTIN_LIST || name_of(path).is_some()
-}
-
 /// A depth-first walk through the dependencies.
 struct Walk<'a> {
     files: &'a ModuleFiles,
@@ -187,7 +187,7 @@ impl Walk<'_> {
     fn add(
         &mut self,
         name: &str,
-        wanted: &Wanted,
+        wanted: &WantedModule,
         path: &mut Vec<String>,
     ) -> Result<(), ModuleError> {
         if self.done.contains(name) {
@@ -239,7 +239,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn missing(&self, name: &str, needed_by: &str, wanted: &Wanted) -> ModuleError {
+    fn missing(&self, name: &str, needed_by: &str, wanted: &WantedModule) -> ModuleError {
         ModuleError::Missing {
             release: self.release.into(),
             name: name.into(),

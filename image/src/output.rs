@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use crate::build::Artifact;
+use crate::artifact::Artifact;
 
 /// What the names of unfinished files begin with.
 const TEMPORARY: &str = ".noonmark-";

@@ -98,7 +98,7 @@ pub fn with_libraries(
         program: program.into(),
         packages: names(),
     })?;
-    let (interpreter, needed) = wants(program, &bytes)?;
+    let (interpreter, needed) = interpreter_and_needed(program, &bytes)?;
     let mut files = vec![loaded(format!("/{program}"), program, bytes)];
     // The dynamic linker is where the program says, and a library to the others besides.
     if let Some(interpreter) = interpreter {
@@ -116,8 +116,8 @@ pub fn with_libraries(
         let is_it = |file: &LoadedFile| file.spec.path.ends_with(&format!("/{name}"));
         files.iter().any(is_it)
     };
-    let mut wanted: Vec<(String, String)> = pairs(program, needed);
-    while let Some((name, needed_by)) = wanted.pop() {
+    let mut missing: Vec<(String, String)> = pairs(program, needed);
+    while let Some((name, needed_by)) = missing.pop() {
         if present(&name, &files) {
             continue;
         }
@@ -128,7 +128,8 @@ pub fn with_libraries(
                 needed_by,
                 packages: names(),
             })?;
-        wanted.extend(pairs(&name, wants(&library.path, &library.bytes)?.1));
+        let (_, needed) = interpreter_and_needed(&library.path, &library.bytes)?;
+        missing.extend(pairs(&name, needed));
         files.push(loaded(
             format!("{GUEST_FOLDER}/{name}"),
             &library.path,
@@ -139,6 +140,7 @@ pub fn with_libraries(
     Ok(files)
 }
 
+/// Each name with what needs it.
 fn pairs(needed_by: &str, names: Vec<String>) -> Vec<(String, String)> {
     let pair = |name| (name, needed_by.to_owned());
     names.into_iter().map(pair).collect()
@@ -154,8 +156,12 @@ fn soname(bytes: &[u8]) -> Option<String> {
     Elf::parse(bytes).ok()?.soname.map(Into::into)
 }
 
-/// The dynamic linker that a program asks for, and the libraries that it needs.
-fn wants(file: &str, bytes: &[u8]) -> Result<(Option<String>, Vec<String>), ProgramError> {
+/// The dynamic linker that a program asks for (PT_INTERP), and the libraries that it needs
+/// (DT_NEEDED).
+fn interpreter_and_needed(
+    file: &str,
+    bytes: &[u8],
+) -> Result<(Option<String>, Vec<String>), ProgramError> {
     let elf = Elf::parse(bytes).map_err(|problem| ProgramError::NotElf {
         file: file.into(),
         problem,

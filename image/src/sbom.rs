@@ -5,7 +5,9 @@
 
 use serde::Serialize;
 
-use crate::manifest::{InputKind, Manifest, Provenance};
+use crate::inputs::Provenance;
+use crate::json;
+use crate::manifest::{Input, InputKind, Manifest};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,17 +84,12 @@ pub fn write(manifest: &Manifest, provenance: &Provenance) -> Vec<u8> {
         });
         Some(Component {
             hashes: hashes.into_iter().collect(),
-            licenses: licenses(
-                input.kind,
-                &input.name,
-                input.version.as_deref(),
-                provenance,
-            ),
-            purl: purl(input.kind, &input.name, input.version.as_deref()),
+            licenses: licenses(input, provenance),
+            purl: purl(input),
             ..component(kind, &input.name, input.version.as_ref())
         })
     });
-    let bom = Bom {
+    json::pretty(&Bom {
         bom_format: "CycloneDX",
         spec_version: "1.5",
         version: 1,
@@ -104,21 +101,18 @@ pub fn write(manifest: &Manifest, provenance: &Provenance) -> Vec<u8> {
             }],
         },
         components: components.collect(),
-    };
-    // Numbers, texts and lists of them always have a JSON form.
-    let mut json = serde_json::to_vec_pretty(&bom).unwrap_or_default();
-    json.push(b'\n');
-    json
+    })
 }
 
 /// The package URL of a crate or a Debian package.
-fn purl(kind: InputKind, name: &str, version: Option<&str>) -> Option<String> {
-    let vendor = match version?.contains("ubuntu") {
+fn purl(input: &Input) -> Option<String> {
+    let (name, version) = (&input.name, input.version.as_ref()?);
+    let vendor = match version.contains("ubuntu") {
         true => "ubuntu",
         false => "debian",
     };
-    let version = percent_encoded(version?);
-    match kind {
+    let version = percent_encoded(version);
+    match input.kind {
         InputKind::Crate => Some(format!("pkg:cargo/{name}@{version}")),
         InputKind::Package => {
             let (name, architecture) = name.split_once(':')?;
@@ -144,21 +138,15 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-fn licenses(
-    kind: InputKind,
-    name: &str,
-    version: Option<&str>,
-    provenance: &Provenance,
-) -> Vec<License> {
-    if kind != InputKind::Crate {
+/// The licence of a crate; no other input is known to have one.
+fn licenses(input: &Input, provenance: &Provenance) -> Vec<License> {
+    if input.kind != InputKind::Crate {
         return Vec::new();
     }
-    let found = provenance
-        .crates
-        .iter()
-        .find(|c| c.name == name && Some(c.version.as_str()) == version);
-    found
-        .and_then(|c| c.license.clone())
+    let mut crates = provenance.crates.iter();
+    crates
+        .find(|c| c.name == input.name && Some(&c.version) == input.version.as_ref())
+        .and_then(|c| c.license.as_ref())
         // An old way to write `OR`, which SPDX does not know.
         .map(|license| License {
             expression: license.replace('/', " OR "),

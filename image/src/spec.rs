@@ -1,28 +1,29 @@
 //! What an image is to be: `guest.toml`, parsed into a [`Spec`] that cannot be wrong.
 //!
-//! The file's own shape is in `raw`, the checks that make a `Spec` of it are in `check`; nothing
-//! after them has to check again.
+//! [`Spec::parse`] is in `check`: it takes the file's own shape, which is in `raw`, and checks it
+//! section by section. Nothing after that has to check again. Which kernel modules a spec makes
+//! necessary is in `modules`.
 
 mod check;
 mod entries;
+mod modules;
 mod mounts;
 mod network;
 mod raw;
 mod system;
+mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
-use noonmark_contract::config::system::{DataDisk, FileSystem, SeedConfig, TmpfsConfig};
+use noonmark_contract::config::system::{DataDisk, SeedConfig, TmpfsConfig};
 use noonmark_contract::config::values::{SysctlName, SysctlValue};
 use noonmark_contract::config::{ClockConfig, FailureAction, Service, StatusConfig};
 use noonmark_contract::units::Utc;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::modules::Wanted;
-use crate::text::{Place, TextError};
+use crate::compress::Compression;
 
 /// The kernel package that is taken where `[kernel]` says nothing.
 pub const DEFAULT_KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -36,7 +37,7 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// `[image]`
-    pub image: Image,
+    pub image: ImageSpec,
     /// `[kernel]`
     pub kernel: KernelSpec,
     /// `[modules]`
@@ -71,7 +72,7 @@ pub struct Spec {
 
 /// `[image]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct ImageSpec {
     /// What the image is called: 1 to 36 of `a-z`, `0-9`, `-`.
     pub name: String,
     /// The guest's host name until a seed gives another: RFC 1123, at most 64 bytes.
@@ -84,7 +85,7 @@ pub struct Image {
     pub on_failure: FailureAction,
 }
 
-impl Image {
+impl ImageSpec {
     /// The source date in seconds since 1970; it fits the 32 bits of newc and PE.
     #[must_use]
     pub fn source_date_seconds(&self) -> u32 {
@@ -153,35 +154,6 @@ pub struct InitrdSpec {
     pub compression: Compression,
 }
 
-/// How an initrd is compressed; the kernel must be able to read it.
-///
-/// The default is chosen by measurement: the initrd of a base image with Debian's kernel 6.1, its
-/// size, and how many instructions the kernel takes to unpack it (QEMU's `-icount shift=0`, where
-/// the whole way to PID 1 is 1.6 thousand million).
-///
-/// | | KiB | instructions, million |
-/// |---|---|---|
-/// | none | 1020 | 0 |
-/// | gzip | 448 | 39 |
-/// | zstd | 392 | 54 |
-/// | xz | 365 | 165 |
-///
-/// Of those that halve it gzip boots soonest, and every kernel reads it; what the others save is
-/// less than half a per cent of the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// `gzip -9`
-    #[default]
-    Gzip,
-    /// `zstd -19`
-    Zstd,
-    /// `xz -6 --check=crc32`
-    Xz,
-}
-
 /// `[budget]`: a build over one of these is an error. None is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
@@ -233,15 +205,6 @@ impl Default for VmSpec {
 }
 
 impl Spec {
-    /// Parses `guest.toml`. `file` is only for messages.
-    ///
-    /// # Errors
-    /// What is wrong, with file, line, column and key.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, TextError> {
-        let place = Place { text, file };
-        check::check(place.parse()?, &place)
-    }
-
     /// Reads the `[[file]]` sources; relative ones are relative to `base`, `guest.toml`'s folder.
     ///
     /// # Errors
@@ -275,69 +238,5 @@ impl Spec {
     #[must_use]
     pub fn wants_ntp(&self) -> bool {
         !self.ntp.servers.is_empty()
-    }
-
-    /// The kernel modules that the image should have, those of the clock's best source first.
-    #[must_use]
-    pub fn wanted_modules(&self) -> Vec<Wanted> {
-        let wanted = |name: &str, needed_by: String, key: Option<&str>, required| Wanted {
-            name: name.into(),
-            needed_by,
-            key: key.map(Into::into),
-            required,
-        };
-        let mut list = Vec::new();
-        for source in &self.clock.sources {
-            let Some(driver) = source.driver() else {
-                continue;
-            };
-            let needed_by = format!("the clock source `{source}`");
-            let key = Some("clock.sources");
-            list.push(wanted(driver.module, needed_by, key, driver.is_required));
-        }
-        // Status, time and test ports, and what they are plugged into.
-        for name in ["virtio_pci", "virtio_console"] {
-            list.push(wanted(name, "the status port".into(), None, true));
-        }
-        // A kernel that has it built in needs no module; without ACPI there is no button.
-        list.push(wanted("button", "the power button".into(), None, false));
-        if self.seed.enabled {
-            // A kernel without the driver has no seeds.
-            let needed_by = "the seed disk".to_string();
-            list.push(wanted("virtio_blk", needed_by, Some("seed.enabled"), false));
-        }
-        for disk in &self.mounts {
-            let label = disk.label.as_str();
-            let needed_by = || format!("the data disk `{label}`");
-            list.push(wanted("virtio_blk", needed_by(), Some("mount"), true));
-            if disk.kind == FileSystem::Vfat {
-                // Its default character sets, which vfat asks for by name when it is mounted.
-                for name in ["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"] {
-                    list.push(wanted(name, needed_by(), Some("mount.type"), false));
-                }
-            }
-            let name = disk.kind.name();
-            list.push(wanted(name, needed_by(), Some("mount.type"), true));
-        }
-        if self.seed.enabled && self.seed.cdrom {
-            // The buses on which hypervisors put a CD-ROM drive, as far as the kernel knows them.
-            for name in ["virtio_scsi", "ata_piix", "ahci", "sd_mod", "sr_mod"] {
-                let needed_by = "the seed's CD-ROM drive".to_string();
-                list.push(wanted(name, needed_by, Some("seed.cdrom"), false));
-            }
-        }
-        if self.wants_network() {
-            let needed_by = "the network".to_string();
-            list.push(wanted("virtio_net", needed_by, Some("network"), true));
-        }
-        let ModulesSpec { load, optional, .. } = &self.modules;
-        for (names, key, required) in [
-            (load, "modules.load", true),
-            (optional, "modules.optional", false),
-        ] {
-            let listed = |name: &String| wanted(name, format!("`{key}`"), Some(key), required);
-            list.extend(names.iter().map(listed));
-        }
-        list
     }
 }

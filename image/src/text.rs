@@ -44,18 +44,18 @@ impl fmt::Display for TextError {
 
 impl std::error::Error for TextError {}
 
-/// The text that is being parsed, to turn byte ranges into positions.
-pub(crate) struct Place<'a> {
+/// A TOML document that is being read: it parses it, and turns byte ranges into positions.
+pub(crate) struct TomlDocument<'a> {
     pub text: &'a str,
     pub file: &'a Path,
 }
 
-impl Place<'_> {
+impl TomlDocument<'_> {
     /// Parses TOML; an unknown key is an error that names the nearest one known.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, TextError> {
-        let document = toml::Deserializer::parse(self.text)
+        let deserializer = toml::Deserializer::parse(self.text)
             .map_err(|e| self.error(e.span(), "", one_line(e.message())))?;
-        serde_path_to_error::deserialize(document).map_err(|e| {
+        serde_path_to_error::deserialize(deserializer).map_err(|e| {
             let path = e.path().to_string();
             // A value with its place (`toml::Spanned`) is to serde a struct with private keys.
             let key = match path.split_once(".$__serde") {

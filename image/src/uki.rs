@@ -9,6 +9,7 @@
 use goblin::pe::PE;
 use thiserror::Error;
 
+use crate::bzimage::BzImage;
 use crate::deb::{Deb, DebError, PackageId};
 
 /// Where `systemd-boot-efi` has the stub for x86-64.
@@ -94,9 +95,9 @@ impl Stub {
     }
 }
 
-/// What goes into an image.
+/// The contents of the sections that are added to the stub.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
+pub struct Sections<'a> {
     /// `/etc/os-release` of the image, for boot menus.
     pub os_release: &'a str,
     /// The kernel command line.
@@ -113,27 +114,26 @@ pub struct Parts<'a> {
 ///
 /// # Errors
 /// If stub or kernel can't be used.
-pub fn assemble(stub: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>, UkiError> {
-    let has_efi_stub = crate::bzimage::BzImage::parse(parts.kernel).is_ok_and(|k| k.has_efi_stub);
-    if !has_efi_stub {
+pub fn assemble(stub: &[u8], sections: &Sections<'_>) -> Result<Vec<u8>, UkiError> {
+    if !BzImage::parse(sections.kernel).is_ok_and(|kernel| kernel.has_efi_stub) {
         return Err(UkiError::KernelWithoutEfiStub {
-            release: parts.release.to_owned(),
+            release: sections.release.to_owned(),
         });
     }
     // The kernel is last: older stubs let it unpack in place, over what comes after it.
     let contents = [
-        parts.os_release.as_bytes(),
-        parts.cmdline.as_bytes(),
-        parts.release.as_bytes(),
-        parts.initrd,
-        parts.kernel,
+        sections.os_release.as_bytes(),
+        sections.cmdline.as_bytes(),
+        sections.release.as_bytes(),
+        sections.initrd,
+        sections.kernel,
     ];
-    let mut image = Image::open(stub)?;
+    let mut program = PeFile::open(stub)?;
     for (name, content) in OWN_SECTIONS.into_iter().zip(contents) {
-        image.append(name, content)?;
+        program.append(name, content)?;
     }
-    let bytes = image.finish()?;
-    let written = sections(&bytes, "the unified kernel image")?;
+    let bytes = program.finish()?;
+    let written = read_sections(&bytes, "the unified kernel image")?;
     for (name, content) in OWN_SECTIONS.into_iter().zip(contents) {
         let found = written.iter().find(|(found, _)| found == name);
         if found.map(|(_, bytes)| *bytes) != Some(content) {
@@ -148,7 +148,7 @@ pub fn assemble(stub: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>, UkiError> {
 ///
 /// # Errors
 /// If it is no PE file, or cut off.
-pub fn sections<'a>(bytes: &'a [u8], what: &str) -> Result<Vec<(String, &'a [u8])>, UkiError> {
+pub fn read_sections<'a>(bytes: &'a [u8], what: &str) -> Result<Vec<(String, &'a [u8])>, UkiError> {
     let bad = |problem: String| UkiError::NoPe {
         what: what.into(),
         problem,
@@ -172,7 +172,7 @@ pub fn sections<'a>(bytes: &'a [u8], what: &str) -> Result<Vec<(String, &'a [u8]
 }
 
 /// A PE file that sections are being appended to.
-struct Image {
+struct PeFile {
     bytes: Vec<u8>,
     /// Where the COFF header's signature is.
     pe_header: usize,
@@ -188,10 +188,10 @@ struct Image {
     initialized_data: u32,
 }
 
-impl Image {
+impl PeFile {
     fn open(stub: &[u8]) -> Result<Self, UkiError> {
         let unusable = |problem: &str| UkiError::Stub(problem.into());
-        let existing = sections(stub, "the EFI stub")?;
+        let existing = read_sections(stub, "the EFI stub")?;
         if let Some((name, _)) = existing
             .iter()
             .find(|(name, _)| OWN_SECTIONS.contains(&name.as_str()))

@@ -1,7 +1,15 @@
 //! What the tests that cross crates share: the checkout, its command line, images built by it, and
 //! the list of what was not run.
+//!
+//! The tests themselves, by what they need:
+//!
+//! - `tests/cli`: what the command line says to wrong input; nothing is built or booted.
+//! - `tests/disk`: an image and seed disks are built, and read by programs of others: partitioners,
+//!   file system checkers, binutils, cpio.
+//! - `tests/vm`: guests are booted, one after the other, on each QEMU that this machine offers.
+//!   `trial` lists all of these tests, `platform` finds the QEMUs and boots the guests.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,6 +62,42 @@ pub fn build_image(folder: &Path, arguments: &[&str]) -> Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
+}
+
+/// The folder, which is there, for what the tests of this name make and keep from run to run.
+///
+/// # Errors
+/// Where it can't be made.
+pub fn test_folder(name: &str) -> Result<PathBuf> {
+    let folder = workspace_root().join("target/noonmark/tests").join(name);
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+/// Builds the image of a guest.toml with this text in the [`test_folder`] of this name, and gives the
+/// folder of its artifacts.
+///
+/// # Errors
+/// Where the text can't be written, and as [`build_image`].
+pub fn build_spec(name: &str, text: &str) -> Result<PathBuf> {
+    let folder = test_folder(name)?;
+    let spec = folder.join("guest.toml");
+    fs::write(&spec, text).with_context(|| spec.display().to_string())?;
+    let image = folder.join("image");
+    build_image(&image, &["--spec", &spec.to_string_lossy()])?;
+    Ok(image)
+}
+
+/// The start of a guest.toml whose services run `/trouble`, which is `noonmark-trouble`; its other
+/// tables follow.
+///
+/// # Errors
+/// As [`guest_program`].
+pub fn spec_with_trouble() -> Result<String> {
+    let program = guest_program("noonmark-trouble")?.display().to_string();
+    Ok(format!(
+        "[[file]]\npath = \"/trouble\"\nsource = {program:?}\nmode = 0o755\n"
+    ))
 }
 
 /// A program of the guest that every image's build compiles, whether or not an image has it.

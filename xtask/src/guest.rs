@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use noonmark_builder::image::Image;
 use noonmark_builder::progress;
 use noonmark_contract::record::{Record, Status};
-use noonmark_image::build::{CMDLINE, INITRD, KERNEL, MANIFEST};
+use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL, MANIFEST};
 use noonmark_image::hash::Sha256Hex;
 use noonmark_lab::report::evidence::Evidence;
 use noonmark_qemu::{Boot, Machine, MachineError, PowerOff, Qemu, Subscription, signals};

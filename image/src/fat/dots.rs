@@ -101,6 +101,9 @@ fn folders_in(volume: &[u8], entries: Range<usize>) -> Vec<u16> {
 }
 
 fn word(volume: &[u8], at: usize) -> Option<u16> {
-    let bytes = volume.get(at..at + 2)?;
-    Some(u16::from_le_bytes([bytes[0], bytes[1]]))
+    volume
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u16::from_le_bytes)
 }

@@ -1,7 +1,6 @@
 //! The checks that make a [`Spec`] of what `guest.toml` says.
 
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::Path;
 
 use noonmark_contract::config::values::{IntervalMs, StepUs, WatchMs, check_hostname};
 use noonmark_contract::config::{ClockConfig, Service, Start, StatusConfig};
@@ -11,11 +10,12 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::fat;
-use crate::text::{Place, TextError};
+use crate::text::{TextError, TomlDocument};
 
 use super::raw::{Key, RawClock, RawImage, RawKernel, RawSpec};
+use super::value::{Checked, number, path, text};
 use super::{
-    Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, Image, InitrdSpec, KernelSource,
+    Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, ImageSpec, InitrdSpec, KernelSource,
     KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
 use super::{entries, mounts, network, system};
@@ -26,23 +26,32 @@ const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
 /// 2100-01-01T00:00:00Z: within what FAT (2107), newc (2106) and PE (2106) can say.
 const LATEST_SOURCE_DATE_S: i64 = 4_102_444_800;
 
-pub(super) type Checked<T> = Result<T, TextError>;
+impl Spec {
+    /// Parses `guest.toml`. `file` is only for messages.
+    ///
+    /// # Errors
+    /// What is wrong, with file, line, column and key.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, TextError> {
+        let doc = TomlDocument { text, file };
+        check(doc.parse()?, &doc)
+    }
+}
 
 /// Makes a [`Spec`] of what was written.
-pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
+fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
     let vm = VmSpec::default();
-    let clock = clock(raw.clock, place)?;
-    let network = network::network(raw.network, place)?;
-    let files = entries::files(raw.file, place)?;
+    let clock = clock(raw.clock, doc)?;
+    let network = network::network(raw.network, doc)?;
+    let files = entries::files(raw.file, doc)?;
     let spec = Spec {
-        image: image(raw.image, place)?,
-        kernel: kernel(raw.kernel, place)?,
+        image: image(raw.image, doc)?,
+        kernel: kernel(raw.kernel, doc)?,
         modules: ModulesSpec {
-            load: modules(raw.modules.load, "modules.load", place)?,
-            optional: modules(raw.modules.optional, "modules.optional", place)?,
+            load: modules(raw.modules.load, "modules.load", doc)?,
+            optional: modules(raw.modules.optional, "modules.optional", doc)?,
             lock: raw.modules.lock.unwrap_or(true),
         },
-        ntp: network::ntp(raw.ntp, &clock, &network, place)?,
+        ntp: network::ntp(raw.ntp, &clock, &network, doc)?,
         clock,
         network,
         status: StatusConfig {
@@ -50,47 +59,42 @@ pub(super) fn check(raw: RawSpec, place: &Place<'_>) -> Checked<Spec> {
                 raw.status.interval_ms,
                 "status.interval_ms",
                 IntervalMs::RANGE,
-                place,
+                doc,
             )?
             .map_or(StatusConfig::default().interval, |ms| {
                 Nanos::from_millis(ms.into())
             }),
             file: raw.status.file,
         },
-        mounts: mounts::mounts(raw.mount, &files, place)?,
+        mounts: mounts::mounts(raw.mount, &files, doc)?,
         files,
-        services: entries::services(raw.service, place)?,
-        seed: system::seed(&raw.seed, place)?,
-        sysctl: system::sysctl(raw.sysctl, place)?,
-        tmpfs: system::tmpfs(&raw.tmpfs, place)?,
+        services: entries::services(raw.service, doc)?,
+        seed: system::seed(&raw.seed, doc)?,
+        sysctl: system::sysctl(raw.sysctl, doc)?,
+        tmpfs: system::tmpfs(&raw.tmpfs, doc)?,
         initrd: InitrdSpec {
             compression: raw.initrd.compression.unwrap_or_default(),
         },
         budget: Budget {
-            disk_mib: number(raw.budget.disk_mib, "budget.disk_mib", 1..=1 << 20, place)?,
-            initrd_kib: number(
-                raw.budget.initrd_kib,
-                "budget.initrd_kib",
-                1..=1 << 20,
-                place,
-            )?,
-            init_kib: number(raw.budget.init_kib, "budget.init_kib", 1..=1 << 20, place)?,
+            disk_mib: number(raw.budget.disk_mib, "budget.disk_mib", 1..=1 << 20, doc)?,
+            initrd_kib: number(raw.budget.initrd_kib, "budget.initrd_kib", 1..=1 << 20, doc)?,
+            init_kib: number(raw.budget.init_kib, "budget.init_kib", 1..=1 << 20, doc)?,
         },
         vm: VmSpec {
-            vcpus: number(raw.vm.vcpus, "vm.vcpus", 1..=255, place)?.unwrap_or(vm.vcpus),
-            memory_mib: number(raw.vm.memory_mib, "vm.memory_mib", 128..=1 << 20, place)?
+            vcpus: number(raw.vm.vcpus, "vm.vcpus", 1..=255, doc)?.unwrap_or(vm.vcpus),
+            memory_mib: number(raw.vm.memory_mib, "vm.memory_mib", 128..=1 << 20, doc)?
                 .unwrap_or(vm.memory_mib),
         },
     };
-    every_service_can_start(&spec, place)?;
+    every_service_can_start(&spec, doc)?;
     Ok(spec)
 }
 
 /// Where PID 1 leaves the clock alone, it never knows the clock to be right.
-fn every_service_can_start(spec: &Spec, place: &Place<'_>) -> Checked<()> {
+fn every_service_can_start(spec: &Spec, doc: &TomlDocument<'_>) -> Checked<()> {
     let waits = |service: &&Service| service.start == Start::ClockSynced;
     match spec.services.iter().find(waits) {
-        Some(service) if spec.clock.sources.is_empty() => Err(place.error(
+        Some(service) if spec.clock.sources.is_empty() => Err(doc.error(
             None,
             "clock.sources",
             format!(
@@ -103,9 +107,9 @@ fn every_service_can_start(spec: &Spec, place: &Place<'_>) -> Checked<()> {
     }
 }
 
-fn image(raw: RawImage, place: &Place<'_>) -> Checked<Image> {
+fn image(raw: RawImage, doc: &TomlDocument<'_>) -> Checked<ImageSpec> {
     let name = match raw.name {
-        Some(name) => text(name, "image.name", place, |name| {
+        Some(name) => text(name, "image.name", doc, |name| {
             let good = (1..=36).contains(&name.len())
                 && name
                     .bytes()
@@ -116,27 +120,27 @@ fn image(raw: RawImage, place: &Place<'_>) -> Checked<Image> {
         None => "noonmark".into(),
     };
     let hostname = match raw.hostname {
-        Some(hostname) => text(hostname, "image.hostname", place, check_hostname)?,
+        Some(hostname) => text(hostname, "image.hostname", doc, check_hostname)?,
         None => name.clone(),
     };
     let label = match raw.label {
-        Some(label) => text(label, "image.label", place, |label| {
+        Some(label) => text(label, "image.label", doc, |label| {
             fat::is_label(label)
                 .then_some(())
                 .ok_or("expected 1 to 11 of `A` to `Z`, `0` to `9`, `-` and `_`")
         })?,
         None => "NOONMARK".into(),
     };
-    Ok(Image {
+    Ok(ImageSpec {
         name,
         hostname,
         label,
-        source_date: source_date(raw.source_date, place)?,
+        source_date: source_date(raw.source_date, doc)?,
         on_failure: raw.on_failure.unwrap_or_default(),
     })
 }
 
-fn source_date(raw: Key<toml::Value>, place: &Place<'_>) -> Checked<Utc> {
+fn source_date(raw: Key<toml::Value>, doc: &TomlDocument<'_>) -> Checked<Utc> {
     let Some(value) = raw else {
         return Ok(DEFAULT_SOURCE_DATE);
     };
@@ -149,7 +153,7 @@ fn source_date(raw: Key<toml::Value>, place: &Place<'_>) -> Checked<Utc> {
         .filter(|s| (EARLIEST_SOURCE_DATE_S..=LATEST_SOURCE_DATE_S).contains(s))
         .map(|s| Utc(s * NANOS_PER_SECOND))
         .ok_or_else(|| {
-            place.error(
+            doc.error(
                 Some(value.span()),
                 "image.source_date",
                 "expected an instant like 2026-01-01T00:00:00Z (not in quotes, with its zone), or \
@@ -165,9 +169,9 @@ fn unix_seconds(datetime: &Datetime) -> Option<i64> {
     Some(instant.as_second())
 }
 
-fn kernel(raw: RawKernel, place: &Place<'_>) -> Checked<KernelSpec> {
+fn kernel(raw: RawKernel, doc: &TomlDocument<'_>) -> Checked<KernelSpec> {
     let name = |key: Spanned<String>, path: &str| {
-        text(key, path, place, |name| {
+        text(key, path, doc, |name| {
             let good = !name.is_empty()
                 && name.bytes().all(|b| {
                     b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-._/~".contains(&b)
@@ -190,19 +194,19 @@ fn kernel(raw: RawKernel, place: &Place<'_>) -> Checked<KernelSpec> {
         },
         (Some(image), Some(modules)) => {
             if let Some(key) = raw.package.or(raw.suite) {
-                return Err(place.error(
+                return Err(doc.error(
                     Some(key.span()),
                     "kernel",
                     "expected either `package` (and `suite`), or `image` and `modules`, not both",
                 ));
             }
             KernelSource::Files {
-                image: path(image, "kernel.image", place)?,
-                modules: path(modules, "kernel.modules", place)?,
+                image: path(image, "kernel.image", doc)?,
+                modules: path(modules, "kernel.modules", doc)?,
             }
         }
         (Some(key), None) | (None, Some(key)) => {
-            return Err(place.error(
+            return Err(doc.error(
                 Some(key.span()),
                 "kernel",
                 "`image` and `modules` go together: a bzImage and its /lib/modules/RELEASE folder",
@@ -210,7 +214,7 @@ fn kernel(raw: RawKernel, place: &Place<'_>) -> Checked<KernelSpec> {
         }
     };
     let cmdline = match raw.cmdline {
-        Some(cmdline) => text(cmdline, "kernel.cmdline", place, |text| {
+        Some(cmdline) => text(cmdline, "kernel.cmdline", doc, |text| {
             (text.len() <= 1024 && text.bytes().all(|b| (b' '..=b'~').contains(&b)))
                 .then_some(())
                 .ok_or("expected printable ASCII on one line, at most 1024 characters")
@@ -223,10 +227,10 @@ fn kernel(raw: RawKernel, place: &Place<'_>) -> Checked<KernelSpec> {
     })
 }
 
-fn modules(raw: Vec<Spanned<String>>, key: &str, place: &Place<'_>) -> Checked<Vec<String>> {
+fn modules(raw: Vec<Spanned<String>>, key: &str, doc: &TomlDocument<'_>) -> Checked<Vec<String>> {
     raw.into_iter()
         .map(|name| {
-            let name = text(name, key, place, |name| {
+            let name = text(name, key, doc, |name| {
                 let good = !name.is_empty()
                     && name.len() <= 55
                     && name
@@ -240,7 +244,7 @@ fn modules(raw: Vec<Spanned<String>>, key: &str, place: &Place<'_>) -> Checked<V
         .collect()
 }
 
-fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
+fn clock(raw: RawClock, doc: &TomlDocument<'_>) -> Checked<ClockConfig> {
     let default = ClockConfig::default();
     let sources = match raw.sources {
         None => default.sources,
@@ -251,9 +255,9 @@ fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
                 let source: Source = name
                     .get_ref()
                     .parse()
-                    .map_err(|e| place.error(span.clone(), "clock.sources", format!("{e}")))?;
+                    .map_err(|e| doc.error(span.clone(), "clock.sources", format!("{e}")))?;
                 if sources.contains(&source) {
-                    return Err(place.error(
+                    return Err(doc.error(
                         span,
                         "clock.sources",
                         format!("`{source}` is there twice"),
@@ -266,62 +270,9 @@ fn clock(raw: RawClock, place: &Place<'_>) -> Checked<ClockConfig> {
     };
     Ok(ClockConfig {
         sources,
-        step: number(raw.step_us, "clock.step_us", StepUs::RANGE, place)?
+        step: number(raw.step_us, "clock.step_us", StepUs::RANGE, doc)?
             .map_or(default.step, |us| Nanos::from_micros(us.into())),
-        watch: number(raw.watch_ms, "clock.watch_ms", WatchMs::RANGE, place)?
+        watch: number(raw.watch_ms, "clock.watch_ms", WatchMs::RANGE, doc)?
             .map_or(default.watch, |ms| Nanos::from_millis(ms.into())),
     })
-}
-
-/// A text that passes a test; the test's error says what was expected.
-pub(super) fn text(
-    value: Spanned<String>,
-    key: &str,
-    place: &Place<'_>,
-    test: impl Fn(&str) -> Result<(), &'static str>,
-) -> Checked<String> {
-    match test(value.get_ref()) {
-        Ok(()) => Ok(value.into_inner()),
-        Err(expected) => Err(place.error(
-            Some(value.span()),
-            key,
-            format!("`{}`: {expected}", value.get_ref().escape_debug()),
-        )),
-    }
-}
-
-/// A path that is not empty.
-pub(super) fn path(value: Spanned<PathBuf>, key: &str, place: &Place<'_>) -> Checked<PathBuf> {
-    if value.get_ref().as_os_str().is_empty() {
-        return Err(place.error(Some(value.span()), key, "expected a path"));
-    }
-    Ok(value.into_inner())
-}
-
-/// A whole number in a range.
-pub(super) fn number(
-    value: Key<i64>,
-    key: &str,
-    range: RangeInclusive<u32>,
-    place: &Place<'_>,
-) -> Checked<Option<u32>> {
-    let Some(value) = value else {
-        return Ok(None);
-    };
-    u32::try_from(*value.get_ref())
-        .ok()
-        .filter(|number| range.contains(number))
-        .map(Some)
-        .ok_or_else(|| {
-            place.error(
-                Some(value.span()),
-                key,
-                format!(
-                    "{}: expected {} to {}",
-                    value.get_ref(),
-                    range.start(),
-                    range.end()
-                ),
-            )
-        })
 }

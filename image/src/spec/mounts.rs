@@ -8,12 +8,12 @@ use noonmark_contract::config::values::{GuestPath, Label, MountWaitMs, Unfit};
 use noonmark_contract::units::Nanos;
 use toml::Spanned;
 
-use crate::text::Place;
+use crate::layout::MOUNT_POINTS;
+use crate::text::TomlDocument;
 
 use super::FileSpec;
-use super::check::{Checked, number};
-use super::entries::MOUNTED_OVER;
 use super::raw::RawMount;
+use super::value::{Checked, number};
 
 /// How many data disks an image may have: the status record with all of them fits a line.
 const MOUNTS_MAX: usize = 16;
@@ -25,27 +25,27 @@ const FAT_LABEL_MAX: usize = 11;
 pub(super) fn mounts(
     raw: Vec<RawMount>,
     files: &[FileSpec],
-    place: &Place<'_>,
+    doc: &TomlDocument<'_>,
 ) -> Checked<Vec<DataDisk>> {
     if let Some(extra) = raw.get(MOUNTS_MAX) {
         let problem = format!("expected at most {MOUNTS_MAX} of them");
-        return Err(place.error(Some(extra.label.span()), "mount", problem));
+        return Err(doc.error(Some(extra.label.span()), "mount", problem));
     }
     let (mut labels, mut paths) = (BTreeSet::new(), BTreeSet::new());
     raw.into_iter()
         .map(|raw| {
-            let label = label(&raw, place)?;
-            let path: GuestPath = parsed(&raw.path, "mount.path", place)?;
-            path_is_free(&raw.path, files, place)?;
+            let label = label(&raw, doc)?;
+            let path: GuestPath = parsed(&raw.path, "mount.path", doc)?;
+            path_is_free(&raw.path, files, doc)?;
             if !paths.insert(path.as_str().to_owned()) {
                 let problem = format!("two disks are mounted on `{path}`");
-                return Err(place.error(Some(raw.path.span()), "mount.path", problem));
+                return Err(doc.error(Some(raw.path.span()), "mount.path", problem));
             }
             if !labels.insert(label.as_str().to_owned()) {
                 let problem = format!("two mounts want the disk `{label}`");
-                return Err(place.error(Some(raw.label.span()), "mount.label", problem));
+                return Err(doc.error(Some(raw.label.span()), "mount.label", problem));
             }
-            let wait_ms = number(raw.wait_ms, "mount.wait_ms", MountWaitMs::RANGE, place)?;
+            let wait_ms = number(raw.wait_ms, "mount.wait_ms", MountWaitMs::RANGE, doc)?;
             Ok(DataDisk {
                 label,
                 path,
@@ -59,20 +59,20 @@ pub(super) fn mounts(
         .collect()
 }
 
-fn label(raw: &RawMount, place: &Place<'_>) -> Checked<Label> {
-    let label: Label = parsed(&raw.label, "mount.label", place)?;
+fn label(raw: &RawMount, doc: &TomlDocument<'_>) -> Checked<Label> {
+    let label: Label = parsed(&raw.label, "mount.label", doc)?;
     if raw.kind == FileSystem::Vfat && label.as_str().len() > FAT_LABEL_MAX {
         let problem = format!("`{label}`: expected at most {FAT_LABEL_MAX} characters for vfat");
-        return Err(place.error(Some(raw.label.span()), "mount.label", problem));
+        return Err(doc.error(Some(raw.label.span()), "mount.label", problem));
     }
     Ok(label)
 }
 
 /// What PID 1 mounts must stay reachable, and what the image has there would not be.
-fn path_is_free(raw: &Spanned<String>, files: &[FileSpec], place: &Place<'_>) -> Checked<()> {
+fn path_is_free(raw: &Spanned<String>, files: &[FileSpec], doc: &TomlDocument<'_>) -> Checked<()> {
     let path = raw.get_ref().as_str();
-    let bad = |problem: String| Err(place.error(Some(raw.span()), "mount.path", problem));
-    if MOUNTED_OVER.contains(&path) {
+    let bad = |problem: String| Err(doc.error(Some(raw.span()), "mount.path", problem));
+    if MOUNT_POINTS.iter().any(|(mounted, _)| path == *mounted) {
         return bad(format!("PID 1 mounts something else on `{path}`"));
     }
     let below = |file: &&FileSpec| {
@@ -91,8 +91,8 @@ fn path_is_free(raw: &Spanned<String>, files: &[FileSpec], place: &Place<'_>) ->
 fn parsed<T: FromStr<Err = Unfit>>(
     value: &Spanned<String>,
     key: &str,
-    place: &Place<'_>,
+    doc: &TomlDocument<'_>,
 ) -> Checked<T> {
-    let unfit = |error: Unfit| place.error(Some(value.span()), key, error.to_string());
+    let unfit = |error: Unfit| doc.error(Some(value.span()), key, error.to_string());
     value.get_ref().parse().map_err(unfit)
 }

@@ -6,12 +6,12 @@ use noonmark_contract::sample::Source;
 use noonmark_contract::units::Nanos;
 use toml::Spanned;
 
-use crate::text::Place;
+use crate::text::TomlDocument;
 
-use super::check::{Checked, number};
 use super::raw::{RawNetwork, RawNtp};
+use super::value::{Checked, number};
 
-pub(super) fn network(raw: RawNetwork, place: &Place<'_>) -> Checked<NetworkConfig> {
+pub(super) fn network(raw: RawNetwork, doc: &TomlDocument<'_>) -> Checked<NetworkConfig> {
     let (spans, interface): (Vec<_>, Vec<Interface>) = raw
         .interface
         .into_iter()
@@ -20,7 +20,7 @@ pub(super) fn network(raw: RawNetwork, place: &Place<'_>) -> Checked<NetworkConf
     let network = NetworkConfig { interface };
     network.check().map_err(|error| {
         let key = format!("network.interface{}", error.key);
-        place.error(spans.get(error.place).cloned(), key, error.problem)
+        doc.error(spans.get(error.place).cloned(), key, error.problem)
     })?;
     Ok(network)
 }
@@ -29,21 +29,21 @@ pub(super) fn ntp(
     raw: RawNtp,
     clock: &ClockConfig,
     network: &NetworkConfig,
-    place: &Place<'_>,
+    doc: &TomlDocument<'_>,
 ) -> Checked<NtpConfig> {
     let default = NtpConfig::default();
     let follows = clock.sources.contains(&Source::Ntp);
     let Some(list) = raw.servers else {
         return if follows {
             let problem = "the clock source `ntp` needs time servers: servers = [\"pool.ntp.org\"]";
-            Err(place.error(None, "ntp.servers", problem))
+            Err(doc.error(None, "ntp.servers", problem))
         } else {
             Ok(default)
         };
     };
     let span = list.span();
     let list = list.into_inner();
-    let bad = |problem: String| Err(place.error(Some(span.clone()), "ntp.servers", problem));
+    let bad = |problem: String| Err(doc.error(Some(span.clone()), "ntp.servers", problem));
     if list.is_empty() {
         return bad(format!("expected 1 to {} servers", NtpConfig::SERVERS_MAX));
     }
@@ -59,15 +59,10 @@ pub(super) fn ntp(
     }
     let most = u32::try_from(servers.len()).unwrap_or(u32::MAX);
     Ok(NtpConfig {
-        min_sources: number(raw.min_sources, "ntp.min_sources", 1..=most, place)?
+        min_sources: number(raw.min_sources, "ntp.min_sources", 1..=most, doc)?
             .unwrap_or(default.min_sources),
-        max_distance: number(
-            raw.max_distance_ms,
-            "ntp.max_distance_ms",
-            1..=16_000,
-            place,
-        )?
-        .map_or(default.max_distance, |ms| Nanos::from_millis(ms.into())),
+        max_distance: number(raw.max_distance_ms, "ntp.max_distance_ms", 1..=16_000, doc)?
+            .map_or(default.max_distance, |ms| Nanos::from_millis(ms.into())),
         servers,
     })
 }

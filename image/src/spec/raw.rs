@@ -11,7 +11,7 @@ use noonmark_contract::config::{FailureAction, Service};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Compression;
+use crate::compress::Compression;
 
 /// A key that may be left out; its place is kept for messages.
 pub(super) type Key<T> = Option<Spanned<T>>;

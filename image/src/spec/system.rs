@@ -7,14 +7,14 @@ use noonmark_contract::config::values::{SizeKib, SysctlName, SysctlValue, Unfit,
 use noonmark_contract::units::Nanos;
 use toml::Spanned;
 
-use crate::text::Place;
+use crate::text::TomlDocument;
 
-use super::check::Checked;
 use super::raw::{RawSeed, RawTmpfs};
+use super::value::Checked;
 
-pub(super) fn seed(raw: &RawSeed, place: &Place<'_>) -> Checked<SeedConfig> {
+pub(super) fn seed(raw: &RawSeed, doc: &TomlDocument<'_>) -> Checked<SeedConfig> {
     let default = SeedConfig::default();
-    let wait: Option<WaitMs> = ranged(raw.wait_ms.as_ref(), "seed.wait_ms", place)?;
+    let wait: Option<WaitMs> = ranged(raw.wait_ms.as_ref(), "seed.wait_ms", doc)?;
     Ok(SeedConfig {
         enabled: raw.enabled.unwrap_or(default.enabled),
         wait: wait.map_or(default.wait, |ms| Nanos::from_millis(ms.get().into())),
@@ -23,8 +23,8 @@ pub(super) fn seed(raw: &RawSeed, place: &Place<'_>) -> Checked<SeedConfig> {
     })
 }
 
-pub(super) fn tmpfs(raw: &RawTmpfs, place: &Place<'_>) -> Checked<TmpfsConfig> {
-    let size = |key, name| ranged::<SizeKib>(key, name, place);
+pub(super) fn tmpfs(raw: &RawTmpfs, doc: &TomlDocument<'_>) -> Checked<TmpfsConfig> {
+    let size = |key, name| ranged::<SizeKib>(key, name, doc);
     Ok(TmpfsConfig {
         run_kib: size(raw.run_kib.as_ref(), "tmpfs.run_kib")?,
         tmp_kib: size(raw.tmp_kib.as_ref(), "tmpfs.tmp_kib")?,
@@ -34,7 +34,7 @@ pub(super) fn tmpfs(raw: &RawTmpfs, place: &Place<'_>) -> Checked<TmpfsConfig> {
 /// A kernel setting's value may be written as a text or as a number.
 pub(super) fn sysctl(
     raw: BTreeMap<String, Spanned<toml::Value>>,
-    place: &Place<'_>,
+    doc: &TomlDocument<'_>,
 ) -> Checked<BTreeMap<SysctlName, SysctlValue>> {
     let mut settings = BTreeMap::new();
     for (name, value) in raw {
@@ -46,10 +46,10 @@ pub(super) fn sysctl(
             _ => {
                 let expected = "expected a text or a whole number, as in \"vm.swappiness\" = 10; a \
                                 name with dots stands in quotes";
-                return Err(place.error(Some(span), key, expected));
+                return Err(doc.error(Some(span), key, expected));
             }
         };
-        let unfit = |error: Unfit| place.error(Some(span.clone()), &key, error.to_string());
+        let unfit = |error: Unfit| doc.error(Some(span.clone()), &key, error.to_string());
         let name = name.parse().map_err(unfit)?;
         settings.insert(name, written.parse().map_err(unfit)?);
     }
@@ -59,11 +59,11 @@ pub(super) fn sysctl(
 fn ranged<T: TryFrom<i64, Error = Unfit>>(
     value: Option<&Spanned<i64>>,
     key: &str,
-    place: &Place<'_>,
+    doc: &TomlDocument<'_>,
 ) -> Checked<Option<T>> {
     let parse = |value: &Spanned<i64>| {
         T::try_from(*value.get_ref())
-            .map_err(|error| place.error(Some(value.span()), key, error.to_string()))
+            .map_err(|error| doc.error(Some(value.span()), key, error.to_string()))
     };
     value.map(parse).transpose()
 }

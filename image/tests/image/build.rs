@@ -1,7 +1,8 @@
 //! The build as a whole.
 
 use noonmark_contract::config::{BootConfig, Capability, PATH, Start};
-use noonmark_image::build::{BuildError, CMDLINE, DISK, INITRD, KERNEL, UKI};
+use noonmark_image::artifact::{CMDLINE, DISK, INITRD, KERNEL, UKI};
+use noonmark_image::build::BuildError;
 use noonmark_image::compress;
 use noonmark_image::cpio::{self, Kind, Tree};
 use noonmark_image::fat;
@@ -139,7 +140,7 @@ fn the_disk_starts_the_same_kernel_initrd_and_command_line() {
     let disk = disk::read(artifact(DISK)).expect("a disk");
     let fat::VolumeContent { files, .. } = fat::read(&disk.partitions[0].bytes).expect("a volume");
     assert_eq!(files["EFI/BOOT/BOOTX64.EFI"], artifact(UKI));
-    let sections = uki::sections(artifact(UKI), "UKI").expect("a PE file");
+    let sections = uki::read_sections(artifact(UKI), "UKI").expect("a PE file");
     let section = |name: &str| {
         sections
             .iter()

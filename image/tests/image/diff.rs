@@ -1,12 +1,13 @@
 //! How two outputs that should be the same are told apart.
 
-use noonmark_image::build::{self, DISK, Inputs};
+use noonmark_image::artifact::DISK;
+use noonmark_image::build;
 use noonmark_image::diff::innermost;
-use noonmark_image::manifest::Provenance;
+use noonmark_image::inputs::Inputs;
 use noonmark_image::spec::{LoadedFile, Spec};
 use proptest::prelude::*;
 
-use crate::support::{empty_spec, kernel, program, spec, stub};
+use crate::support::{empty_spec, kernel, program, spec, with_inputs};
 
 fn disk(spec: &Spec, init: &[u8], content: &[u8]) -> Vec<u8> {
     let files: Vec<_> = spec
@@ -17,19 +18,13 @@ fn disk(spec: &Spec, init: &[u8], content: &[u8]) -> Vec<u8> {
             bytes: content.to_vec(),
         })
         .collect();
-    let outputs = build::build(&Inputs {
-        spec,
-        kernel: &kernel(),
-        init: &program(init),
-        fault: None,
-        net: &program(b"net"),
-        ntp: &program(b"ntp"),
-        seed: &program(b"seed"),
-        files: &files,
-        stub: Some(&stub()),
-        provenance: &Provenance::default(),
-    })
-    .expect("an image");
+    let outputs = with_inputs(spec, &kernel(), &program(init), |inputs| {
+        build::build(&Inputs {
+            files: &files,
+            ..inputs
+        })
+        .expect("an image")
+    });
     outputs.artifact(DISK).expect("a disk").to_vec()
 }
 

@@ -5,13 +5,13 @@ use std::fs;
 use noonmark_image::bzimage::{BzImage, BzImageError};
 use noonmark_image::deb::Deb;
 use noonmark_image::kernel::{Kernel, KernelError};
-use noonmark_image::modules::Wanted;
+use noonmark_image::modules::WantedModule;
 use proptest::prelude::*;
 
 use crate::support::{RELEASE, bzimage, bzimage_without_efi_stub, deb, kernel, module_needing};
 
-fn wanted() -> Vec<Wanted> {
-    let wanted = |name: &str, required| Wanted {
+fn wanted() -> Vec<WantedModule> {
+    let wanted = |name: &str, required| WantedModule {
         name: name.into(),
         needed_by: "the clock".into(),
         key: None,

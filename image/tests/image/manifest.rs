@@ -3,14 +3,16 @@
 use std::sync::LazyLock;
 
 use cyclonedx_bom::prelude::*;
-use noonmark_image::build::{self, Inputs, MANIFEST, SBOM};
+use noonmark_image::artifact::{MANIFEST, SBOM};
+use noonmark_image::build;
 use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
+use noonmark_image::inputs::{Crate, Inputs, Provenance};
 use noonmark_image::kernel::Kernel;
-use noonmark_image::manifest::{Crate, Manifest, Provenance};
+use noonmark_image::manifest::Manifest;
 use proptest::prelude::*;
 
-use crate::support::{empty_spec, kernel, program, stub};
+use crate::support::{empty_spec, kernel, program, with_inputs};
 
 fn provenance() -> Provenance {
     let library = |name: &str, version: &str| Crate {
@@ -41,19 +43,14 @@ fn packaged_kernel() -> Kernel {
 }
 
 fn build(init: &[u8], provenance: &Provenance) -> build::Outputs {
-    build::build(&Inputs {
-        spec: &empty_spec(),
-        kernel: &packaged_kernel(),
-        init: &program(init),
-        fault: None,
-        net: &program(b"net"),
-        ntp: &program(b"ntp"),
-        seed: &program(b"seed"),
-        files: &[],
-        stub: Some(&stub()),
-        provenance,
+    let (spec, kernel) = (empty_spec(), packaged_kernel());
+    with_inputs(&spec, &kernel, &program(init), |inputs| {
+        build::build(&Inputs {
+            provenance,
+            ..inputs
+        })
+        .expect("an image")
     })
-    .expect("an image")
 }
 
 fn manifest(outputs: &build::Outputs) -> Manifest {

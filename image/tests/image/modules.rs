@@ -1,13 +1,12 @@
 //! Which modules are loaded, and in which order.
 
-use noonmark_image::compress;
-use noonmark_image::modules::{ModuleError, ModuleFiles, Resolution, Wanted};
-use noonmark_image::spec::Compression;
+use noonmark_image::compress::{self, Compression};
+use noonmark_image::modules::{ModuleError, ModuleFiles, Resolution, WantedModule};
 
 use crate::support::{RELEASE, module, module_needing};
 
-fn wanted(name: &str, required: bool) -> Wanted {
-    Wanted {
+fn wanted(name: &str, required: bool) -> WantedModule {
+    WantedModule {
         name: name.into(),
         needed_by: "`modules.load`".into(),
         key: Some("modules.load".into()),

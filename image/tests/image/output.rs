@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use noonmark_image::build::Artifact;
+use noonmark_image::artifact::Artifact;
 use noonmark_image::output::{remove_unfinished, write_all, write_file};
 
 fn artifacts() -> Vec<Artifact> {

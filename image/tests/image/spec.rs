@@ -4,7 +4,8 @@ use std::path::Path;
 
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::Nanos;
-use noonmark_image::spec::{Compression, KernelSource, Spec};
+use noonmark_image::compress::Compression;
+use noonmark_image::spec::{KernelSource, Spec};
 use proptest::prelude::*;
 
 use crate::support::{empty_spec, spec};

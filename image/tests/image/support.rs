@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use noonmark_image::build::{self, Inputs, Outputs};
-use noonmark_image::compress;
+use noonmark_image::build::{self, Outputs};
+use noonmark_image::compress::{self, Compression};
+use noonmark_image::inputs::{Inputs, Provenance};
 use noonmark_image::kernel::Kernel;
-use noonmark_image::manifest::Provenance;
 use noonmark_image::modules::{Module, Resolution};
-use noonmark_image::spec::{Compression, Spec};
+use noonmark_image::spec::Spec;
 use noonmark_image::uki::Stub;
 
 /// The release of the kernels made here.
@@ -262,11 +262,23 @@ pub fn try_build(
     init: &[u8],
     fault: Option<&[u8]>,
 ) -> Result<Outputs, build::BuildError> {
-    build::build(&Inputs {
+    with_inputs(spec, kernel, init, |inputs| {
+        build::build(&Inputs { fault, ..inputs })
+    })
+}
+
+/// Does something with these inputs of an image, and with stand-ins for all others.
+pub fn with_inputs<T>(
+    spec: &Spec,
+    kernel: &Kernel,
+    init: &[u8],
+    act: impl FnOnce(Inputs<'_>) -> T,
+) -> T {
+    act(Inputs {
         spec,
         kernel,
         init,
-        fault,
+        fault: None,
         net: &program(b"net"),
         ntp: &program(b"ntp"),
         seed: &program(b"seed"),

@@ -1,14 +1,14 @@
 //! The unified kernel image.
 
 use noonmark_image::deb::Deb;
-use noonmark_image::uki::{self, Parts, Stub};
+use noonmark_image::uki::{self, Sections, Stub};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::support::{RELEASE, bzimage, bzimage_without_efi_stub, deb, stub_with_room};
 
-fn parts<'a>(kernel: &'a [u8], initrd: &'a [u8]) -> Parts<'a> {
-    Parts {
+fn parts<'a>(kernel: &'a [u8], initrd: &'a [u8]) -> Sections<'a> {
+    Sections {
         os_release: "ID=noonmark\n",
         cmdline: "console=ttyS0 quiet",
         release: RELEASE,
@@ -27,7 +27,7 @@ fn refused(stub: &[u8]) -> String {
 fn sections_follow_the_stubs_own_with_the_kernel_last() {
     let kernel = bzimage();
     let image = uki::assemble(&stub_with_room(5), &parts(&kernel, b"initrd")).expect("an image");
-    let sections = uki::sections(&image, "image").expect("a PE file");
+    let sections = uki::read_sections(&image, "image").expect("a PE file");
     let names: Vec<_> = sections.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
@@ -118,9 +118,9 @@ proptest! {
         spare in 5_usize..12,
     ) {
         let kernel = bzimage();
-        let parts = Parts { cmdline: &cmdline, ..parts(&kernel, &initrd) };
+        let parts = Sections { cmdline: &cmdline, ..parts(&kernel, &initrd) };
         let image = uki::assemble(&stub_with_room(spare), &parts).expect("an image");
-        let sections = uki::sections(&image, "image").expect("a PE file");
+        let sections = uki::read_sections(&image, "image").expect("a PE file");
         let found = |name: &str| sections.iter().find(|(n, _)| n == name).map(|(_, c)| *c);
         prop_assert_eq!(found(".initrd"), Some(initrd.as_slice()));
         prop_assert_eq!(found(".cmdline"), Some(cmdline.as_bytes()));

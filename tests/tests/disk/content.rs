@@ -5,9 +5,10 @@ use std::path::Path;
 
 use noonmark_contract::config::{self, BootConfig};
 use noonmark_contract::testport::PORT;
-use noonmark_image::build::INITRD;
+use noonmark_image::artifact::INITRD;
+use noonmark_image::compress;
 use noonmark_image::cpio::{self, Kind, Tree};
-use noonmark_image::{compress, initrd};
+use noonmark_image::layout::{FAULT_PROGRAM, INIT_PROGRAM};
 use noonmark_tests::build_image;
 
 use crate::base_image;
@@ -78,10 +79,7 @@ fn a_base_image_starts_nothing_and_knows_no_test_port() {
     let told: BootConfig =
         serde_json::from_slice(file(&tree, config::PATH)).expect("a configuration");
     assert!(told.services.is_empty(), "{:?}", told.services);
-    assert!(!mentions(
-        file(&tree, initrd::INIT_PROGRAM),
-        PORT.as_bytes()
-    ));
+    assert!(!mentions(file(&tree, INIT_PROGRAM), PORT.as_bytes()));
 }
 
 #[test]
@@ -90,8 +88,5 @@ fn a_test_image_has_the_fault_program_that_knows_the_test_port() {
     let folder = tempfile::tempdir().expect("a folder");
     build_image(folder.path(), &["--test"]).expect("a test image");
     let tree = tree(folder.path());
-    assert!(mentions(
-        file(&tree, initrd::FAULT_PROGRAM),
-        PORT.as_bytes()
-    ));
+    assert!(mentions(file(&tree, FAULT_PROGRAM), PORT.as_bytes()));
 }

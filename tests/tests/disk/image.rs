@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use noonmark_image::build::{CMDLINE, DISK, INITRD, KERNEL, UKI};
+use noonmark_image::artifact::{CMDLINE, DISK, INITRD, KERNEL, UKI};
 
 use crate::base_image;
 use crate::tool::{self, CPIO, FSCK_FAT, GZIP, MCOPY, MDIR, OBJCOPY, OBJDUMP, SGDISK};

@@ -12,12 +12,12 @@ mod tool;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use noonmark_tests::{build_image, workspace_root};
+use noonmark_tests::{build_image, test_folder};
 
 /// The folder of the base image that guest.toml describes, built once.
 fn base_image() -> &'static Path {
     static BASE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = workspace_root().join("target/noonmark/tests/base");
+        let folder = test_folder("base").expect("a writable checkout");
         build_image(&folder, &[]).expect("the base image");
         folder
     });

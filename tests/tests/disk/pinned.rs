@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use noonmark_image::build::DISK;
+use noonmark_image::artifact::DISK;
 use noonmark_image::diff;
 use noonmark_tests::{build_image, workspace_root};
 

@@ -1,16 +1,14 @@
 //! What a guest's clock and image are like from the start.
 
-use std::time::SystemTime;
-
 use anyhow::{Context as _, Result, ensure};
 use noonmark_contract::record::{Cause, State};
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_image::build::{DISK, INITRD};
+use noonmark_image::artifact::{DISK, INITRD};
 use noonmark_qemu::{Boot, Rtc, firmware};
-use noonmark_tests::workspace_root;
+use noonmark_tests::test_folder;
 
-use crate::platform::{Images, Platform};
+use crate::platform::{Images, Platform, now};
 
 /// 2001-09-09, long before any image was built.
 const LONG_AGO: Utc = Utc(1_000_000_000_000_000_000);
@@ -48,7 +46,7 @@ pub fn from_a_wrong_rtc(platform: &Platform, images: &Images) -> Result<()> {
 
 /// The disk as it is shipped: firmware, boot program, kernel, PID 1.
 pub fn by_uefi(platform: &Platform, images: &Images) -> Result<()> {
-    let cache = workspace_root().join("target/noonmark/tests/firmware");
+    let cache = test_folder("firmware")?;
     let firmware = firmware::find(None, &cache)?;
     let mut config = platform.config(&images.base)?;
     config.boot = Boot::Uefi {
@@ -129,8 +127,7 @@ pub fn keeps_within_its_budget(platform: &Platform, images: &Images) -> Result<(
 }
 
 fn ensure_near_now(time: Utc, tolerance: Nanos) -> Result<()> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let now = Utc(i64::try_from(now.as_nanos())?);
+    let now = now()?;
     ensure!(
         (now - time).abs() <= tolerance,
         "the guest is {} away from the host",

@@ -12,7 +12,7 @@ use noonmark_contract::record::{Alert, DiskState, Event, Record, ServiceStatus, 
 use noonmark_image::fat;
 use noonmark_image::spec::DEFAULT_SOURCE_DATE;
 use noonmark_qemu::{Config, Device, ExitCause, Machine, MachineError};
-use noonmark_tests::{build_image, guest_program, not_run, workspace_root};
+use noonmark_tests::{build_spec, not_run, spec_with_trouble, test_folder};
 
 use crate::platform::{Guest, Images, Platform};
 
@@ -50,7 +50,8 @@ pub fn mounted_by_label_and_taken_down_clean(platform: &Platform, _: &Images) ->
     let Some(tools) = Tools::find()? else {
         return Ok(());
     };
-    let (image, folder) = image(SPEC, "disks")?;
+    let image = build_spec("disks", &(spec_with_trouble()? + SPEC))?;
+    let folder = test_folder("disks")?;
     let data = folder.join("data.img");
     tools.format(&data, "data")?;
     let media = folder.join("media.img");
@@ -92,8 +93,9 @@ pub fn without_a_required_disk(platform: &Platform, _: &Images) -> Result<()> {
         ("reboot", Some(ExitCause::Rebooted)),
         ("halt", None),
     ] {
-        let spec = format!("[image]\non_failure = \"{action}\"\n{SPEC}");
-        let (image, _) = image(&spec, &format!("required-{action}"))?;
+        let trouble = spec_with_trouble()?;
+        let spec = format!("{trouble}[image]\non_failure = \"{action}\"\n{SPEC}");
+        let image = build_spec(&format!("required-{action}"), &spec)?;
         let mut config = platform.config(&image)?;
         config.test_port = false;
         failed(platform, config, expected).context(action)?;
@@ -140,19 +142,6 @@ fn halts(machine: &mut Machine, deadline: Instant) -> Result<()> {
     }
     ensure!(!machine.wait_off(Instant::now() + glance)?, "it is off");
     Ok(())
-}
-
-/// Builds an image with the looking service; gives it and its folder.
-fn image(spec: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
-    let folder = workspace_root().join("target/noonmark/tests").join(name);
-    fs::create_dir_all(&folder)?;
-    let program = guest_program("noonmark-trouble")?.display().to_string();
-    let file = folder.join("guest.toml");
-    let trouble = format!("[[file]]\npath = \"/trouble\"\nsource = {program:?}\nmode = 0o755\n");
-    fs::write(&file, format!("{spec}\n{trouble}")).with_context(|| file.display().to_string())?;
-    let image = folder.join("image");
-    build_image(&image, &["--spec", &file.to_string_lossy()])?;
-    Ok((image, folder))
 }
 
 fn media_volume() -> Result<Vec<u8>> {

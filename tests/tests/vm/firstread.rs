@@ -5,14 +5,14 @@
 
 use std::env;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_qemu::{Machine, PowerOff, Rtc};
-use noonmark_tests::{build_image, guest_program, workspace_root};
+use noonmark_tests::{build_spec, spec_with_trouble};
 
-use crate::platform::{Images, Platform};
+use crate::platform::{Images, Platform, now};
 
 /// How often it is booted where nothing else is asked for.
 const BOOTS: u32 = 2;
@@ -22,6 +22,9 @@ const RTCS: [Utc; 2] = [
     Utc(1_000_000_000_000_000_000),
     Utc(2_388_000_000_000_000_000),
 ];
+
+/// It starts on `clock-synced`, as services do that say nothing else.
+const SERVICE: &str = "[[service]]\nname = \"reader\"\nexec = [\"/trouble\", \"first-read\"]\n";
 
 /// What the service writes before its first reading.
 const MARK: &str = "first-read ";
@@ -35,17 +38,7 @@ pub fn never_wrong(platform: &Platform, _: &Images) -> Result<()> {
         Ok(text) => text.parse().context("NOONMARK_BOOTS: expected a number")?,
         Err(_) => BOOTS,
     };
-    let folder = workspace_root().join("target/noonmark/tests/firstread");
-    std::fs::create_dir_all(&folder)?;
-    let program = guest_program("noonmark-trouble")?.display().to_string();
-    let spec = folder.join("guest.toml");
-    let text = format!(
-        "[[file]]\npath = \"/trouble\"\nsource = {program:?}\nmode = 0o755\n\
-         [[service]]\nname = \"reader\"\nexec = [\"/trouble\", \"first-read\"]\n"
-    );
-    std::fs::write(&spec, text).with_context(|| spec.display().to_string())?;
-    let image = folder.join("image");
-    build_image(&image, &["--spec", &spec.to_string_lossy()])?;
+    let image = build_spec("firstread", &(spec_with_trouble()? + SERVICE))?;
     let mut latest = Nanos::ZERO;
     for (number, rtc) in (1..=boots).zip(RTCS.into_iter().cycle()) {
         let mut config = platform.config(&image)?;
@@ -101,9 +94,4 @@ fn reading(console: &Receiver<Vec<u8>>, deadline: Instant) -> Result<Utc> {
             return Ok(Utc(nanos));
         }
     }
-}
-
-fn now() -> Result<Utc> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    Ok(Utc(i64::try_from(since.as_nanos())?))
 }

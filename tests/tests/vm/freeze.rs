@@ -11,7 +11,7 @@ use noonmark_contract::record::{Event, Record, ServiceStatus};
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_qemu::{Device, Kick};
-use noonmark_tests::{build_image, guest_program, workspace_root};
+use noonmark_tests::{build_spec, spec_with_trouble};
 
 use crate::platform::{Guest, Images, Platform};
 
@@ -70,12 +70,7 @@ impl Jump {
 /// A frozen service reads no wrong time once the restoration is noticed, where the repair takes any
 /// longer than the freezing.
 pub fn reads_no_wrong_time_once_noticed(platform: &Platform, _: &Images) -> Result<()> {
-    let folder = workspace_root().join("target/noonmark/tests/freeze");
-    std::fs::create_dir_all(&folder)?;
-    let spec = folder.join("guest.toml");
-    std::fs::write(&spec, text()?).with_context(|| spec.display().to_string())?;
-    let image = folder.join("image");
-    build_image(&image, &["--spec", &spec.to_string_lossy()])?;
+    let image = build_spec("freeze", &(spec_with_trouble()? + &services()))?;
     let sockets = tempfile::tempdir()?;
     let mut config = platform.config(&image)?;
     config.test_port = false;
@@ -152,13 +147,10 @@ impl Found {
     }
 }
 
-fn text() -> Result<String> {
-    let program = guest_program("noonmark-trouble")?;
+fn services() -> String {
     let mut spec = format!(
-        "[[file]]\npath = \"/trouble\"\nsource = {:?}\nmode = 0o755\n\
-         [[service]]\nname = \"{TOLD}\"\nexec = [\"/trouble\", \"wait\"]\n\
-         on_disruption = \"signal:HUP\"\n",
-        program.display().to_string()
+        "[[service]]\nname = \"{TOLD}\"\nexec = [\"/trouble\", \"wait\"]\n\
+         on_disruption = \"signal:HUP\"\n"
     );
     for (name, what) in READERS {
         spec += &format!(
@@ -166,7 +158,7 @@ fn text() -> Result<String> {
              on_disruption = \"{what}\"\noutput = \"port:{name}\"\n"
         );
     }
-    Ok(spec)
+    spec
 }
 
 /// Waits until every service runs.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{self, Command, Event, Record, Shutdown};
-use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
+use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL};
 use noonmark_qemu::{Machine, runtime_dir};
 use noonmark_tests::xtask;
 

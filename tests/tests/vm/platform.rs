@@ -1,18 +1,22 @@
 //! A QEMU with an accelerator, what its guests can follow, and the images that they boot.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use noonmark_contract::record::{Record, Status};
 use noonmark_contract::sample::{Method, Source};
-use noonmark_image::build::{CMDLINE, INITRD, KERNEL};
+use noonmark_contract::units::{Nanos, Utc};
+use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL};
 use noonmark_qemu::accel::{self, Choice, Decision};
 use noonmark_qemu::{Boot, Config, DEFAULT_PROGRAM, Machine, Qemu, Subscription};
-use noonmark_tests::{build_image, workspace_root};
+use noonmark_tests::{build_image, test_folder};
 
 /// Lines of the console that a failure shows.
 const TAIL_LINES: usize = 30;
+
+/// How long a record may be on its way, on a busy emulated machine.
+const DELIVERY: Nanos = Nanos::from_secs(30);
 
 /// Where guests run.
 pub struct Platform {
@@ -44,15 +48,30 @@ pub struct Guest {
 impl Images {
     /// Builds both.
     pub fn build() -> Result<Self> {
-        let folder = workspace_root().join("target/noonmark/tests");
         let images = Self {
-            base: folder.join("base"),
-            test: folder.join("test"),
+            base: test_folder("base")?,
+            test: test_folder("test")?,
         };
         build_image(&images.base, &[])?;
         build_image(&images.test, &["--test"])?;
         Ok(images)
     }
+}
+
+/// The host's clock.
+pub fn now() -> Result<Utc> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(Utc(i64::try_from(now.as_nanos())?))
+}
+
+/// Checks that a guest's clock was right to its own bound when it sent this status.
+pub fn ensure_right(status: &Status) -> Result<()> {
+    let off = now()? - status.time_ns;
+    ensure!(
+        off >= -status.bound_ns && off <= DELIVERY + status.bound_ns,
+        "the guest is {off} behind the host"
+    );
+    Ok(())
 }
 
 impl Platform {

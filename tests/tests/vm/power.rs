@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Command, Event, Record, Shutdown};
 use noonmark_qemu::{Machine, Subscription};
-use noonmark_tests::{build_image, guest_program, workspace_root};
+use noonmark_tests::{build_spec, spec_with_trouble};
 
 use crate::platform::{Guest, Images, Platform};
 
@@ -55,14 +55,7 @@ pub fn off_in_each_way(platform: &Platform, images: &Images) -> Result<()> {
 }
 
 pub fn off_by_signal_services_first(platform: &Platform, _: &Images) -> Result<()> {
-    let folder = workspace_root().join("target/noonmark/tests/power");
-    std::fs::create_dir_all(&folder)?;
-    let program = guest_program("noonmark-trouble")?.display().to_string();
-    let spec = folder.join("guest.toml");
-    let file = format!("[[file]]\npath = \"/trouble\"\nsource = {program:?}\nmode = 0o755\n");
-    std::fs::write(&spec, file + SERVICES).with_context(|| spec.display().to_string())?;
-    let image = folder.join("image");
-    build_image(&image, &["--spec", &spec.to_string_lossy()])?;
+    let image = build_spec("power", &(spec_with_trouble()? + SERVICES))?;
     let mut config = platform.config(&image)?;
     config.test_port = false;
     let mut machine = Machine::start(&platform.qemu, config)?;

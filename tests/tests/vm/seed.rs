@@ -1,13 +1,13 @@
 //! Guests that are configured by a seed disk, by the kernel command line, or by neither.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Event, Origin, Record, SeedState, Status};
 use noonmark_image::seed::{self, Seed};
 use noonmark_qemu::{Boot, Device, MachineError};
-use noonmark_tests::{build_image, workspace_root};
+use noonmark_tests::build_spec;
 use tempfile::TempDir;
 
 use crate::platform::{Guest, Images, Platform};
@@ -15,7 +15,10 @@ use crate::platform::{Guest, Images, Platform};
 /// What `cloud-localds` made of a cloud-config with the host name `sundial`, packed by gzip.
 const ISO: &[u8] = include_bytes!("../../../init/seed/tests/seed/images/cloud-localds.gz");
 
-/// More than it unpacks to.
+/// An image that takes seeds, from a CD-ROM drive too.
+const SPEC: &str = "[seed]\nenabled = true\ncdrom = true\n";
+
+/// More than [`ISO`] unpacks to.
 const ISO_MAX: u64 = 16 << 20;
 
 /// A program that exits with 7 and does nothing else: an ELF header, one segment, and
@@ -90,19 +93,7 @@ pub fn takes_one_seed_and_refuses_two(platform: &Platform, _: &Images) -> Result
     })
 }
 
-/// An image that takes seeds, built by the command that a user would call.
-fn image() -> Result<PathBuf> {
-    let folder = workspace_root().join("target/noonmark/tests/seed");
-    std::fs::create_dir_all(&folder)?;
-    let spec = folder.join("guest.toml");
-    write(&spec, b"[seed]\nenabled = true\ncdrom = true\n")?;
-    let out = folder.join("image");
-    let spec = spec.to_str().context("the checkout's path is no UTF-8")?;
-    build_image(&out, &["--spec", spec])?;
-    Ok(out)
-}
-
-/// Boots that image with these disks and further words on its command line.
+/// Boots an image that takes seeds, with these disks and further words on its command line.
 fn boot(platform: &Platform, disks: &[&[u8]], words: &str) -> Result<(Guest, TempDir)> {
     boot_with(platform, disks, words, |path| Device::Disk {
         path,
@@ -118,21 +109,18 @@ fn boot_with(
     device: fn(PathBuf) -> Device,
 ) -> Result<(Guest, TempDir)> {
     let folder = tempfile::tempdir()?;
-    let mut config = platform.config(&image()?)?;
+    let image = build_spec("seed", SPEC)?;
+    let mut config = platform.config(&image)?;
     config.test_port = false;
     if let Boot::Direct { cmdline, .. } = &mut config.boot {
         cmdline.push_str(words);
     }
     for (index, disk) in disks.iter().enumerate() {
         let path = folder.path().join(format!("seed{index}.img"));
-        write(&path, disk)?;
+        std::fs::write(&path, disk).with_context(|| path.display().to_string())?;
         config.devices.push(device(path));
     }
     Ok((platform.boot_config(config)?, folder))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| path.display().to_string())
 }
 
 /// Waits until the seed is dealt with and an event with this text has come; gives the events so far.

@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use noonmark_contract::record::{Event, Record, ServiceState, ServiceStatus, State, Status};
-use noonmark_contract::units::{Nanos, Utc};
+use noonmark_contract::units::Nanos;
 use noonmark_qemu::{Device, PowerOff, Subscription};
-use noonmark_tests::{build_image, guest_program, workspace_root};
+use noonmark_tests::{build_spec, spec_with_trouble};
 
-use crate::platform::{Guest, Images, Platform};
+use crate::platform::{Guest, Images, Platform, ensure_right};
 
 /// How many services end as soon as they are started.
 const CRASHING: usize = 200;
@@ -28,9 +28,6 @@ const BREAK_INS: u32 = 10;
 
 /// What a write to a full file system gets, and `noonmark-trouble fill-tmp` exits with.
 const ENOSPC: u32 = 28;
-
-/// How long a record may be on its way, on a busy emulated machine.
-const DELIVERY: Nanos = Nanos::from_secs(30);
 
 /// A port to which a service writes, and where nobody listens at first.
 const LOG_PORT: &str = "org.example.log";
@@ -48,12 +45,7 @@ const RSS_KIB_MAX: u64 = 2048;
 const TROUBLE_ANSWERS: u32 = 4;
 
 pub fn troubled_by_none(platform: &Platform, _: &Images) -> Result<()> {
-    let folder = workspace_root().join("target/noonmark/tests/services");
-    std::fs::create_dir_all(&folder)?;
-    let spec = folder.join("guest.toml");
-    std::fs::write(&spec, troubled_spec()?).with_context(|| spec.display().to_string())?;
-    let image = folder.join("image");
-    build_image(&image, &["--spec", &spec.to_string_lossy()])?;
+    let image = build_spec("services", &troubled_spec()?)?;
     let mut config = platform.config(&image)?;
     config.test_port = false;
     let sockets = tempfile::tempdir()?;
@@ -83,11 +75,7 @@ pub fn troubled_by_none(platform: &Platform, _: &Images) -> Result<()> {
 }
 
 fn troubled_spec() -> Result<String> {
-    let program = guest_program("noonmark-trouble")?;
-    let mut spec = format!(
-        "[[file]]\npath = \"/trouble\"\nsource = {:?}\nmode = 0o755\n",
-        program.display().to_string()
-    );
+    let mut spec = spec_with_trouble()?;
     let mut service = |name: &str, does: &str, keys: &str| {
         // Writing to a String can't fail.
         let _ = write!(
@@ -176,12 +164,7 @@ fn undisturbed(status: &Status) -> Result<()> {
         "right to {} only",
         status.bound_ns
     );
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let off = Utc(i64::try_from(now.as_nanos())?) - status.time_ns;
-    ensure!(
-        off >= -status.bound_ns && off <= DELIVERY + status.bound_ns,
-        "the guest is {off} behind the host"
-    );
+    ensure_right(status)?;
     ensure!(
         status.recovery.count == 0,
         "the clock was disturbed: {:?}",

@@ -7,9 +7,10 @@ use std::thread;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
-use noonmark_image::build::{self, BuildError, Inputs, Outputs};
+use noonmark_image::build::{self, BuildError, Outputs};
 use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
+use noonmark_image::inputs::Inputs;
 use noonmark_image::output;
 use noonmark_image::spec::{KernelSource, LoadedFile, Spec};
 use noonmark_image::uki::Stub;

@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use noonmark_image::hash::Sha256Hex;
-use noonmark_image::manifest::{Crate, Provenance};
+use noonmark_image::inputs::{Crate, Provenance};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 

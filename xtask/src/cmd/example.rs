@@ -17,7 +17,7 @@ use noonmark_builder::programs;
 use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_image::build::DISK;
+use noonmark_image::artifact::DISK;
 use noonmark_qemu::{Config, Device, Forward, Machine};
 use serde::Deserialize;
 

@@ -12,7 +12,7 @@ use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
-use noonmark_image::build::DISK;
+use noonmark_image::artifact::DISK;
 use xshell::{Shell, cmd};
 
 use crate::options::SpecFile;

@@ -17,7 +17,7 @@ use noonmark_builder::image::{self, BuildRequest, Image, Variant};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
-use noonmark_image::build::MANIFEST;
+use noonmark_image::artifact::MANIFEST;
 use noonmark_image::manifest::Manifest;
 
 use crate::options::SpecFile;

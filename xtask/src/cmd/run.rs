@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use noonmark_builder::image::Variant;
 use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
-use noonmark_image::build::DISK;
+use noonmark_image::artifact::DISK;
 use noonmark_image::spec::Spec;
 use noonmark_qemu::{Boot, Config, Device, Forward, Machine, firmware};
 

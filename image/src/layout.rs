@@ -1,0 +1,40 @@
+//! What noonmark itself puts into an initrd, by path in the guest; a spec's own files go beside it.
+
+use noonmark_contract::config;
+use noonmark_contract::config::system::SEED_PROGRAM;
+
+/// PID 1's program.
+pub const INIT_PROGRAM: &str = "/init";
+
+/// The fault program of a test image.
+pub const FAULT_PROGRAM: &str = "/noonmark-fault";
+
+/// The program that sets up the network, in an image that has one.
+pub const NET_PROGRAM: &str = "/noonmark-net";
+
+/// The NTP client, in an image that has one.
+pub const NTP_PROGRAM: &str = "/noonmark-ntp";
+
+/// Where programs look for name servers; a link to what [`NET_PROGRAM`] writes.
+pub const RESOLV_CONF_LINK: &str = "/etc/resolv.conf";
+
+/// Files that are noonmark's own in any image, whether or not this one has them.
+pub const OWN_FILES: [&str; 7] = [
+    INIT_PROGRAM,
+    config::PATH,
+    FAULT_PROGRAM,
+    NET_PROGRAM,
+    NTP_PROGRAM,
+    SEED_PROGRAM,
+    RESOLV_CONF_LINK,
+];
+
+/// Directories that PID 1 mounts something on, and their permissions. A file of the image there
+/// would be hidden.
+pub const MOUNT_POINTS: [(&str, u32); 5] = [
+    ("/dev", 0o755),
+    ("/proc", 0o555),
+    ("/run", 0o755),
+    ("/sys", 0o555),
+    ("/tmp", 0o1777),
+];

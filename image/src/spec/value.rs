@@ -1,0 +1,66 @@
+//! The checks of single values of `guest.toml`.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use crate::text::{TextError, TomlDocument};
+
+use super::raw::Key;
+
+/// A checked value, or what is wrong with it and where.
+pub(super) type Checked<T> = Result<T, TextError>;
+
+/// A text that passes a test; the test's error says what was expected.
+pub(super) fn text(
+    value: Spanned<String>,
+    key: &str,
+    doc: &TomlDocument<'_>,
+    test: impl Fn(&str) -> Result<(), &'static str>,
+) -> Checked<String> {
+    match test(value.get_ref()) {
+        Ok(()) => Ok(value.into_inner()),
+        Err(expected) => Err(doc.error(
+            Some(value.span()),
+            key,
+            format!("`{}`: {expected}", value.get_ref().escape_debug()),
+        )),
+    }
+}
+
+/// A path that is not empty.
+pub(super) fn path(value: Spanned<PathBuf>, key: &str, doc: &TomlDocument<'_>) -> Checked<PathBuf> {
+    if value.get_ref().as_os_str().is_empty() {
+        return Err(doc.error(Some(value.span()), key, "expected a path"));
+    }
+    Ok(value.into_inner())
+}
+
+/// A whole number in a range.
+pub(super) fn number(
+    value: Key<i64>,
+    key: &str,
+    range: RangeInclusive<u32>,
+    doc: &TomlDocument<'_>,
+) -> Checked<Option<u32>> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    u32::try_from(*value.get_ref())
+        .ok()
+        .filter(|number| range.contains(number))
+        .map(Some)
+        .ok_or_else(|| {
+            doc.error(
+                Some(value.span()),
+                key,
+                format!(
+                    "{}: expected {} to {}",
+                    value.get_ref(),
+                    range.start(),
+                    range.end()
+                ),
+            )
+        })
+}
