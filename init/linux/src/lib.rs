@@ -1,5 +1,13 @@
-//! What the guest's programs share of Linux: system calls without a safe wrapper, the clocks, PHCs,
-//! virtio-serial ports and the lines on them, processors, and the kernel's log.
+//! What the guest's programs share of Linux.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`clocks`] | the kernel's clocks, and REALTIME between two readings of MONOTONIC_RAW |
+//! | [`phc`] | PTP hardware clocks: found, and read by the best of three ioctls |
+//! | [`ports`], [`lines`] | virtio-serial ports, and bounded lines on them |
+//! | [`affinity`] | on which processors a program runs |
+//! | [`kmsg`] | the kernel's log |
+//! | [`sys`] | system calls without a safe wrapper, and the child's side of a spawn: all `unsafe` of the guest |
 
 pub mod affinity;
 pub mod clocks;

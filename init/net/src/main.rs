@@ -2,6 +2,9 @@
 //!
 //! PID 1 runs it as a service; what it is to do stands in [`NETWORK_FILE`]. What it says goes where
 //! every service's output goes.
+//!
+//! `manager` has the loop and decides; `rtnetlink` asks the kernel for links, addresses and routes;
+//! `dhcp` gets a lease, on the raw frames of `frames`; `resolv` writes the name servers.
 
 mod dhcp;
 mod frames;

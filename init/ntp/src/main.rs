@@ -2,6 +2,9 @@
 //!
 //! It runs as a service without any right to the clock. PID 1 says when it wants a sample; how often
 //! a server may be asked is decided here. What it is to do stands in [`NTP_FILE`].
+//!
+//! `client` asks all servers in a round and selects the truechimers; `server` is one server, its
+//! socket and its poll interval.
 
 mod client;
 mod server;

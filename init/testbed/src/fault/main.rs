@@ -1,5 +1,10 @@
 //! The fault program, in test images only: sets the clock as a person's command would, watches how
-//! it becomes right again, and tells the host. PID 1 gets no hint from it.
+//! it becomes right again, and reports to the host. PID 1 gets no hint from it.
+//!
+//! Here is the test port. `fault` does one fault: it fits the undisturbed clock (`extrapolation`), sets
+//! the clock (`disturb`) and judges each reading after that (`observer`). `steady` watches a clock
+//! that nobody disturbs, `recorder` one that the host does; `load` and `processes` make and measure
+//! work for the processors.
 
 mod disturb;
 mod extrapolation;
