@@ -7,6 +7,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 use thiserror::Error;
 
+use super::mounts::HARDENED;
+
 /// A step that failed.
 #[derive(Debug, Error)]
 pub enum HardeningError {
@@ -57,10 +59,6 @@ const READ_ONLY_MOUNTS: [(&str, MountFlags); 3] = [
     ("/sys", HARDENED),
     ("/", MountFlags::empty()),
 ];
-
-const HARDENED: MountFlags = MountFlags::NOSUID
-    .union(MountFlags::NOEXEC)
-    .union(MountFlags::NODEV);
 
 /// Takes every step; those that fail are returned, and keep no other from being taken. `is_set` says
 /// whether the configuration sets a kernel setting itself.

@@ -43,7 +43,8 @@ struct Mount {
     options: &'static std::ffi::CStr,
 }
 
-const HARDENED: MountFlags = MountFlags::NOSUID
+/// For a mount without programs, devices or set-user-ID files.
+pub const HARDENED: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NOEXEC)
     .union(MountFlags::NODEV);
 
