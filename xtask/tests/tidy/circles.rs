@@ -9,10 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::MetadataCommand;
 use syn::visit::{self, Visit};
 
-use crate::{report, workspace_root};
+use crate::{packages, report};
 
 /// Module path from the crate's root, e.g. `["vm", "argv"]`; the root itself is empty.
 type Module = Vec<String>;
@@ -211,16 +210,8 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 
 #[test]
 fn no_file_imports_itself_by_others() {
-    let metadata = MetadataCommand::new()
-        .manifest_path(workspace_root().join("Cargo.toml"))
-        .no_deps()
-        .other_options(vec!["--locked".into(), "--offline".into()])
-        .exec()
-        .expect("cargo metadata");
-    let targets = metadata
-        .packages
-        .iter()
-        .flat_map(|package| &package.targets);
+    let packages = packages();
+    let targets = packages.iter().flat_map(|package| &package.targets);
     let mut complaints = Vec::new();
     for target in targets.filter(|target| target.is_lib() || target.is_bin()) {
         let found = Crate::load(target.src_path.as_std_path());

@@ -9,12 +9,24 @@ mod texts;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cargo_metadata::{MetadataCommand, Package};
+
 /// The workspace's root folder.
 fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask's folder has a parent")
         .into()
+}
+
+/// The workspace's packages, without what they depend on.
+fn packages() -> Vec<Package> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(workspace_root().join("Cargo.toml"))
+        .no_deps()
+        .other_options(vec!["--locked".into(), "--offline".into()])
+        .exec();
+    metadata.expect("cargo metadata").packages
 }
 
 /// A text file of the tree.

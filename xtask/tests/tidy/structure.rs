@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::DependencyKind;
 
-use crate::{report, workspace_root};
+use crate::{packages, report, workspace_root};
 
 /// What each crate may use of ours, in any kind of dependency.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -77,16 +77,11 @@ const TOP_LEVEL: &[&str] = &[
 
 #[test]
 fn crates_use_only_what_they_may() {
-    let metadata = MetadataCommand::new()
-        .manifest_path(workspace_root().join("Cargo.toml"))
-        .no_deps()
-        .other_options(vec!["--locked".into(), "--offline".into()])
-        .exec()
-        .expect("cargo metadata");
+    let packages = packages();
     let ours: BTreeSet<&str> = MAY_USE.iter().map(|(name, _)| *name).collect();
     let allowed: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
     let mut complaints = Vec::new();
-    for package in &metadata.packages {
+    for package in &packages {
         let Some(allowed) = allowed.get(package.name.as_str()) else {
             complaints.push(format!("{} is not in the list of crates", package.name));
             continue;
@@ -108,7 +103,7 @@ fn crates_use_only_what_they_may() {
         "ARCHITECTURE.md's table of crates does not hold",
         &complaints,
     );
-    let there = metadata.packages.len();
+    let there = packages.len();
     assert_eq!(there, MAY_USE.len(), "a crate of the list is gone");
 }
 
