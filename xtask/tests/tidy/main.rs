@@ -69,7 +69,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<File>) {
             if name != "target" && name != ".git" {
                 collect(root, &path, found);
             }
-        } else if name != "Cargo.lock"
+        } else if !["Cargo.lock", ".git"].contains(&name.as_str())
             && let Ok(text) = fs::read_to_string(&path)
         {
             let path = path.strip_prefix(root).expect("under the root");
