@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use noonmark_contract::units::{Nanos, Utc};
 
-use super::{Family, Fault, Misbehaviour};
+use super::definition::{Family, Fault, Misbehaviour};
 
 /// The longest pause that can be asked for.
 const SPAN_MAX: Duration = Duration::from_secs(3600);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use noonmark_contract::units::Nanos;
 
-use super::Fault;
+use super::definition::Fault;
 
 /// An experiment's plan. The same plan with the same seed does the same faults with the same
 /// pauses between them.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Fault;
+use super::definition::Fault;
 
 /// A choice of faults by the time that one has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
