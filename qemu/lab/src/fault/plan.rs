@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use noonmark_contract::units::Nanos;
 
-use super::definition::Fault;
+use super::definition::{Family, Fault};
 
 /// An experiment's plan. The same plan with the same seed does the same faults with the same
 /// pauses between them.
@@ -101,7 +101,7 @@ pub(crate) fn random_fault(random: &mut Rng) -> Fault {
     match random.u32(0..4) {
         0 | 1 => Fault::Step(random_step(random)),
         2 => {
-            let members = Fault::of_family(crate::fault::Family::Skew);
+            let members = Fault::of_family(Family::Skew);
             members[random.usize(0..members.len())]
         }
         _ => Fault::Pause {
