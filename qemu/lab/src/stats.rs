@@ -153,7 +153,9 @@ fn step(ranks: &[usize]) -> usize {
         }
         a
     };
-    ranks.iter().fold(0, |step, rank| divisor(step, rank.abs_diff(ranks[0])))
+    ranks
+        .iter()
+        .fold(0, |step, rank| divisor(step, rank.abs_diff(ranks[0])))
 }
 
 /// The probability that a standard normal variable exceeds `z`, with an absolute error below

@@ -16,7 +16,7 @@ use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use serde::Deserialize;
-use xshell::{Cmd, Shell, cmd};
+use xshell::{Shell, cmd};
 
 /// Names the file to which tests append what they did not run.
 const NOT_RUN_FILE: &str = "NOONMARK_NOT_RUN";
@@ -168,33 +168,18 @@ impl Step {
                 "cargo clippy --locked --quiet --workspace --all-targets -- -D warnings"
             ),
             Self::Licences => return Ok(report(licences::check(workspace))),
-            Self::Tidy => cmd!(
+            Self::Tidy => cmd!(shell, "cargo test --locked --quiet --package noonmark-tidy"),
+            Self::Unit => cmd!(
                 shell,
-                "cargo test --locked --quiet --package xtask --test tidy"
+                "cargo test --locked --quiet --workspace --exclude noonmark-tests
+                 --exclude noonmark-tidy --no-fail-fast"
             ),
-            Self::Unit => {
-                // xtask's other tests are the tidy step.
-                let xtask = run(cmd!(
-                    shell,
-                    "cargo test --locked --quiet --package xtask --bins --no-fail-fast"
-                ));
-                let others = run(cmd!(
-                    shell,
-                    "cargo test --locked --quiet --workspace --exclude noonmark-tests
-                     --exclude xtask --no-fail-fast"
-                ));
-                return Ok(xtask && others);
-            }
             Self::Cli => crossing("cli"),
             Self::Disk => crossing("disk"),
             Self::Vm => crossing("vm"),
         };
-        Ok(run(command))
+        Ok(report(command.quiet().run().map_err(Into::into)))
     }
-}
-
-fn run(command: Cmd<'_>) -> bool {
-    report(command.quiet().run().map_err(Into::into))
 }
 
 /// A failure is printed at once, and again in the summary.

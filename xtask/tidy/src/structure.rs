@@ -45,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "noonmark-qemu",
         ],
     ),
+    ("noonmark-tidy", &[]),
     (
         "noonmark-tests",
         &[
