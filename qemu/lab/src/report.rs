@@ -13,7 +13,7 @@ pub mod steady;
 
 use noonmark_contract::record::{self, Boot, Cause, DetectedBy};
 use noonmark_contract::sample::{Method, Source};
-use noonmark_contract::testport::TracePoint;
+use noonmark_contract::testport::{HostError, TracePoint};
 use noonmark_contract::units::Nanos;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,13 @@ pub struct Sample {
     pub cause: Option<Cause>,
     /// How far the observer itself may be wrong about `residual_ns`.
     pub residual_bound_ns: Nanos,
+    /// The clock's error against the host's just before the fault, by the in-guest observer's own
+    /// readings of ptp_kvm; none where there is no such device, or the host timed the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<HostError>,
+    /// The same after the recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<HostError>,
     /// All reads of the guest's clock.
     pub reads: u64,
     /// The largest error that a read saw.

@@ -113,4 +113,21 @@ pub struct Observation {
     /// The error against the time since the fault, at most [`POINTS_MAX`] points.
     #[serde(default)]
     pub trace: Vec<TracePoint>,
+    /// The clock's error against the host's just before the fault; none in a guest without ptp_kvm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<HostError>,
+    /// The same after the settling time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<HostError>,
+}
+
+/// The guest's clock against the host's, as the observer itself reads both by
+/// `PTP_SYS_OFFSET_PRECISE` of ptp_kvm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostError {
+    /// Guest minus host; positive where the guest is ahead.
+    pub error_ns: Nanos,
+    /// How far the reading itself may be wrong.
+    pub bound_ns: Nanos,
 }

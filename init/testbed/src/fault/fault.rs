@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::disturb::{Rate, disturb};
 use crate::extrapolation::Extrapolation;
 use crate::observer::Observer;
+use crate::reference;
 
 /// How long the clock is watched before the fault, in slices of which each keeps its tightest
 /// reading.
@@ -50,6 +51,9 @@ pub fn inject(request: &Request) -> Result<Observation, FaultError> {
         .then(Rate::read)
         .transpose()
         .map_err(FaultError::Refused)?;
+    // Where there is no ptp_kvm, the host's clock is not known here.
+    let mut phc = reference::find().ok();
+    let before = phc.as_mut().and_then(reference::error);
     // Counted from before the system call: on one processor PID 1 can repair the clock before the
     // call even returns, and that time is the reader's too.
     let fault_at = clocks::raw();
@@ -66,7 +70,12 @@ pub fn inject(request: &Request) -> Result<Observation, FaultError> {
         let restored = rate.is_none_or(Rate::is_restored);
         let settled = observer.take(&read, restored);
         if settled || read.after >= deadline {
-            return Ok(observer.finish(settled, read.after));
+            let after = phc.as_mut().and_then(reference::error);
+            return Ok(Observation {
+                before,
+                after,
+                ..observer.finish(settled, read.after)
+            });
         }
     }
 }

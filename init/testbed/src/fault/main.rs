@@ -13,6 +13,7 @@ mod load;
 mod observer;
 mod processes;
 mod recorder;
+mod reference;
 mod steady;
 
 use std::process::ExitCode;

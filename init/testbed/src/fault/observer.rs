@@ -98,6 +98,8 @@ impl Observer {
             residual_ns: residual,
             residual_bound_ns: self.undisturbed.bound(now) + half_width,
             trace: self.tracer.finish(),
+            before: None,
+            after: None,
         }
     }
 }

@@ -5,15 +5,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::testport::{READINGS_MAX, SPAN_MAX_MS, Steady, Watch};
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks::{self, Sandwich};
-use noonmark_linux::phc::probing::Probing;
-use noonmark_linux::phc::{self, Phc};
 use thiserror::Error;
 
-use crate::processes;
+use crate::{processes, reference};
 
 /// Where processes are listed.
 const PROC: &str = "/proc";
@@ -59,16 +56,7 @@ impl FirstRead {
 /// [`WatchError`].
 pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
     let count = readings(request).ok_or(WatchError::Request)?;
-    let (found, problems) = phc::discover(
-        Path::new(phc::CLASS),
-        Path::new("/dev"),
-        &[Source::Kvm],
-        &Probing::default(),
-    );
-    let mut found = found.into_iter();
-    let mut phc = found
-        .next()
-        .ok_or_else(|| WatchError::NoReference(why_none(&problems)))?;
+    let mut phc = reference::find().map_err(WatchError::NoReference)?;
     let before = processes::list(Path::new(PROC));
     let (began, began_at) = (clocks::raw(), clocks::boottime());
     let mut offsets = Vec::with_capacity(count);
@@ -77,10 +65,10 @@ pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
     for number in 0..count {
         let due = began + Nanos::from_millis((number as u64 * request.every_ms) as i64);
         sleep_until(due);
-        match precise(&mut phc) {
-            Some((offset, reference_of_raw)) => {
-                offsets.push(offset);
-                last = Some(reference_of_raw);
+        match reference::precise(&mut phc) {
+            Some(reading) => {
+                offsets.push(reading.offset());
+                last = Some(Nanos(reading.reference.0.saturating_sub(reading.raw.0)));
             }
             None => failed += 1,
         }
@@ -114,29 +102,9 @@ fn readings(request: Watch) -> Option<usize> {
         .flatten()
 }
 
-/// Reference minus REALTIME, and reference minus RAW.
-fn precise(phc: &mut Phc) -> Option<(Nanos, Nanos)> {
-    let reading = phc.read(clocks::raw()).ok()?;
-    // A worse method's error would be taken for the clock's.
-    (reading.method == Method::Precise).then(|| {
-        (
-            reading.reference - reading.realtime,
-            Nanos(reading.reference.0.saturating_sub(reading.raw.0)),
-        )
-    })
-}
-
 fn sleep_until(due: Raw) {
     let left = due - clocks::raw();
     thread::sleep(Duration::from_nanos(u64::try_from(left.0).unwrap_or(0)));
-}
-
-fn why_none(problems: &[String]) -> String {
-    if problems.is_empty() {
-        "it takes KVM, and a host whose own clocksource is the TSC".into()
-    } else {
-        problems.join("; ")
-    }
 }
 
 #[cfg(test)]
@@ -156,13 +124,5 @@ mod tests {
         assert_eq!(count(100, 0), None);
         assert_eq!(count(0, 1), None);
         assert_eq!(count(SPAN_MAX_MS + 1, 60_000), None);
-    }
-
-    #[test]
-    fn a_machine_without_ptp_kvm_is_told_so() {
-        let error = why_none(&[]);
-        assert!(error.contains("clocksource"), "{error}");
-        let error = why_none(&["/dev/ptp0 (KVM virtual PTP): Permission denied".into()]);
-        assert!(error.contains("/dev/ptp0"), "{error}");
     }
 }

@@ -49,6 +49,8 @@ pub(crate) fn join(observation: &Observation, record: &RepairRecord) -> Sample {
         wrong_reads: observation.wrong_reads,
         residual_ns: observation.residual_ns,
         residual_bound_ns: observation.residual_bound_ns,
+        before: observation.before,
+        after: observation.after,
         reads: observation.reads,
         worst_ns: observation.worst_ns,
         restored_ns: observation.restored_ns,

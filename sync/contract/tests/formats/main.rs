@@ -12,7 +12,7 @@ use noonmark_contract::record::{
 };
 use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::testport::{
-    Answer, Ask, Fault, Observation, Outcome, Query, Request, Stretch, TracePoint, Vigil,
+    Answer, Ask, Fault, HostError, Observation, Outcome, Query, Request, Stretch, TracePoint, Vigil,
 };
 use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use serde::{Serialize, de::DeserializeOwned};
@@ -323,6 +323,11 @@ fn the_test_ports_messages() {
                 residual_ns: Nanos(-12),
                 residual_bound_ns: Nanos(60),
                 restored_ns: None,
+                before: None,
+                after: Some(HostError {
+                    error_ns: Nanos(-12),
+                    bound_ns: Nanos(3),
+                }),
                 trace: vec![TracePoint {
                     at: Nanos(700),
                     error: Nanos(3_600_000_000_000),
@@ -332,7 +337,8 @@ fn the_test_ports_messages() {
         concat!(
             r#"{"v":1,"id":3,"observed":{"recovered_ns":610000,"wrong_reads":41,"reads":90000,"#,
             r#""worst_ns":3600000000000,"residual_ns":-12,"residual_bound_ns":60,"#,
-            r#""restored_ns":null,"trace":[[700,3600000000000]]}}"#
+            r#""restored_ns":null,"trace":[[700,3600000000000]],"#,
+            r#""after":{"error_ns":-12,"bound_ns":3}}}"#
         ),
     );
     is_written_as(
