@@ -116,25 +116,19 @@ struct Imports<'a> {
 
 impl Imports<'_> {
     fn add(&mut self, path: &[String]) {
-        let mut module = match path.first().map(String::as_str) {
-            Some("crate") => Vec::new(),
-            Some("self" | "super") => self.within.clone(),
-            // A child's name; any other name was imported by a `use`, or is no module of ours.
-            Some(name) if self.is_child(name) => [self.within.clone(), vec![name.into()]].concat(),
-            _ => return,
-        };
-        for name in &path[1..] {
-            if name == "super" {
-                module.pop();
-            } else {
-                module.push(name.clone());
-            }
+        let first = path.first().map_or("", String::as_str);
+        // Any other name was imported by a `use`, or is no module of ours.
+        if !matches!(first, "crate" | "self" | "super") && !self.is_child(first) {
+            return;
         }
-        if path[0] == "super" {
-            // The names after the `super`s were pushed below the own module.
-            let ups = path.iter().take_while(|name| *name == "super").count();
-            let kept = self.within.len().saturating_sub(ups);
-            module = [&self.within[..kept], &path[ups..]].concat();
+        let mut module = self.within.clone();
+        for name in path {
+            match name.as_str() {
+                "crate" => module.clear(),
+                "self" => {}
+                "super" => drop(module.pop()),
+                _ => module.push(name.clone()),
+            }
         }
         let file = self.all.file_of(&module);
         if file != *self.own {
