@@ -45,14 +45,15 @@ pub enum FaultError {
 /// [`FaultError`].
 pub fn inject(request: &Request) -> Result<Observation, FaultError> {
     check(request)?;
+    // Where there is no ptp_kvm, the host's clock is not known here. Looked for before the line is
+    // learnt, which is the better the younger it is at the fault.
+    let mut phc = reference::find().ok();
     let undisturbed = learn()?;
     let skews = matches!(request.fault, Fault::Frequency(_) | Fault::Tick(_));
     let rate = skews
         .then(Rate::read)
         .transpose()
         .map_err(FaultError::Refused)?;
-    // Where there is no ptp_kvm, the host's clock is not known here.
-    let mut phc = reference::find().ok();
     let before = phc.as_mut().and_then(reference::error);
     // Counted from before the system call: on one processor PID 1 can repair the clock before the
     // call even returns, and that time is the reader's too.
