@@ -1,13 +1,13 @@
 //! One round of asking all servers, and what most of them agree on.
 
-use noonmark_contract::config::network::NtpConfig;
+use noonmark_contract::config::network::{NtpConfig, NtpTask, Server as Name};
 use noonmark_contract::ntp::Measurement;
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
 use noonmark_sync::select::{Selection, select};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::random::Random;
 use super::server::Server;
 
 /// How long servers may take to answer.
@@ -23,15 +23,19 @@ const ROUND_DEADLINE: Nanos = Nanos::from_secs(6);
 pub struct Client {
     config: NtpConfig,
     servers: Vec<Server>,
+    random: Random,
     told: Option<String>,
 }
 
 impl Client {
     /// Nothing has been asked yet.
-    pub fn new(config: NtpConfig) -> Self {
+    pub fn new(task: NtpTask, random: Random) -> Self {
+        let NtpTask { built, config } = task;
+        let server = |name: &Name| Server::new(name.clone(), built);
         Self {
-            servers: config.servers.iter().cloned().map(Server::new).collect(),
+            servers: config.servers.iter().map(server).collect(),
             config,
+            random,
             told: None,
         }
     }
@@ -43,7 +47,7 @@ impl Client {
         loop {
             let now = clocks::raw();
             for server in &mut self.servers {
-                server.ask(now, cookie());
+                server.ask(now, self.random);
             }
             self.await_answers(now + ANSWER_DEADLINE);
             if let Some(measurement) = self.agree() {
@@ -138,14 +142,4 @@ fn sleep(span: Nanos, awaited: &mut [PollFd<'_>]) {
     let span = span.max(Nanos::from_millis(1));
     // EINTR is the only failure of a valid call, and the callers look at the clock again.
     let _ = poll(awaited, Some(&clocks::timespec(span)));
-}
-
-/// What a forger would have to guess. Where the kernel has no random bytes to read, at least what
-/// nobody outside can see.
-fn cookie() -> u64 {
-    let mut bytes = [0u8; 8];
-    match getrandom(&mut bytes, GetRandomFlags::INSECURE) {
-        Ok(_) => u64::from_ne_bytes(bytes),
-        Err(_) => clocks::raw().0 as u64,
-    }
 }

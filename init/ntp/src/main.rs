@@ -4,9 +4,10 @@
 //! a server may be asked is decided here. What it is to do stands in [`NTP_FILE`].
 //!
 //! `client` asks all servers in a round and selects the truechimers; `server` is one server, its
-//! socket and its poll interval.
+//! socket and its poll interval; `random` has what a forger can't guess.
 
 mod client;
+mod random;
 mod server;
 
 use std::fs;
@@ -16,7 +17,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::ExitCode;
 
 use client::Client;
-use noonmark_contract::config::network::{NTP_FILE, NtpConfig};
+use noonmark_contract::config::network::{NTP_FILE, NtpTask};
 use noonmark_contract::ntp::sock::{SOCKET, Sample};
 use noonmark_linux::clocks;
 
@@ -24,19 +25,19 @@ use noonmark_linux::clocks;
 const ADDRESS: &[u8] = b"noonmark-ntp";
 
 fn main() -> ExitCode {
-    let config = match config() {
-        Ok(config) => config,
+    let task = match task() {
+        Ok(task) => task,
         Err(error) => {
             eprintln!("noonmark-ntp: {NTP_FILE}: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let Err(error) = serve(Client::new(config));
+    let Err(error) = serve(Client::new(task, random::kernel));
     eprintln!("noonmark-ntp: {SOCKET}: {error}");
     ExitCode::FAILURE
 }
 
-fn config() -> io::Result<NtpConfig> {
+fn task() -> io::Result<NtpTask> {
     serde_json::from_slice(&fs::read(NTP_FILE)?).map_err(io::Error::other)
 }
 

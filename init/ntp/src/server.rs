@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
 use noonmark_contract::config::network::Server as Name;
 use noonmark_contract::ntp::Measurement;
 use noonmark_contract::ntp::packet::{self, PACKET_LEN, ResponseError};
-use noonmark_contract::units::{Nanos, Raw};
+use noonmark_contract::units::{Nanos, Raw, Utc};
 use noonmark_linux::clocks;
+
+use super::random::Random;
 
 /// Time between two requests to a server (RFC 8633, 3.2; chrony's and ntpd's `iburst`): so many in a
 /// row may come soon, after that they must average to less.
@@ -24,6 +26,8 @@ const DATAGRAMS: u32 = 8;
 /// A server of the configuration.
 pub struct Server {
     name: Name,
+    /// The image's source date, from which NTP's eras are told apart.
+    built: Utc,
     socket: Option<UdpSocket>,
     open: Option<Open>,
     last_asked: Option<Raw>,
@@ -44,9 +48,10 @@ struct Open {
 
 impl Server {
     /// Nothing has been asked yet.
-    pub fn new(name: Name) -> Self {
+    pub fn new(name: Name, built: Utc) -> Self {
         Self {
             name,
+            built,
             socket: None,
             open: None,
             last_asked: None,
@@ -76,17 +81,23 @@ impl Server {
         Some((last + pause).max(now))
     }
 
-    /// Sends a request with this cookie, if it may be asked now; the outcome comes from
-    /// [`Server::receive`].
-    pub fn ask(&mut self, now: Raw, cookie: u64) {
+    /// Sends a request, if it may be asked now; the outcome comes from [`Server::receive`].
+    pub fn ask(&mut self, now: Raw, random: Random) {
         if self.free_at(now).is_none_or(|at| at > now) {
+            return;
+        }
+        // The cookie is all that tells an answer from a forgery. Where it can't be random, as before
+        // the kernel has gathered any randomness, nothing is asked rather than something guessable.
+        let mut cookie = [0; 8];
+        if let Err(error) = random(&mut cookie) {
+            self.fail(format!("not asked, for want of randomness: {error}"));
             return;
         }
         let elapsed = self.last_asked.map_or(Nanos::ZERO, |last| now - last);
         let most = Nanos(self.average.0.saturating_mul(BURST));
         self.credit = (self.credit + elapsed).min(most) - self.average;
         self.last_asked = Some(now);
-        let sent = self.send(cookie);
+        let sent = self.send(u64::from_ne_bytes(cookie));
         if let Err(error) = sent {
             self.fail(format!("{error}"));
         }
@@ -120,7 +131,7 @@ impl Server {
             let t4 = clocks::raw();
             match received {
                 Ok(used) => {
-                    let answer = packet::answer(&datagram[..used], open.cookie, clocks::realtime());
+                    let answer = packet::answer(&datagram[..used], open.cookie, self.built);
                     let measured = answer.and_then(|a| Measurement::new(open.t1, t4, &a));
                     self.take_in(measured);
                 }
@@ -198,8 +209,17 @@ fn connect(name: &Name) -> io::Result<UdpSocket> {
 mod tests {
     use super::*;
 
+    /// 2026-01-01, as an image's source date.
+    const BUILT: Utc = Utc(1_767_225_600_000_000_000);
+
     fn server() -> Server {
-        Server::new("127.0.0.1:9".parse().unwrap())
+        Server::new("127.0.0.1:9".parse().unwrap(), BUILT)
+    }
+
+    /// Stands in for the kernel's randomness.
+    fn fixed(bytes: &mut [u8]) -> io::Result<()> {
+        bytes.fill(42);
+        Ok(())
     }
 
     /// Lets PID 1 ask as often as it likes from `from` on, and counts what is sent in `for_s`.
@@ -208,7 +228,7 @@ mod tests {
         for tick in 0..for_s * 10 {
             let now = from + Nanos::from_millis(tick * 100);
             let before = server.last_asked;
-            server.ask(now, 1);
+            server.ask(now, fixed);
             times += usize::from(server.last_asked != before);
             server.give_up();
         }
@@ -240,8 +260,8 @@ mod tests {
     fn an_answer_to_a_real_request_is_measured_and_used_once() {
         let host = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let name = host.local_addr().unwrap().to_string();
-        let mut server = Server::new(name.parse().unwrap());
-        server.ask(clocks::raw(), 42);
+        let mut server = Server::new(name.parse().unwrap(), BUILT);
+        server.ask(clocks::raw(), fixed);
         let mut request = [0; PACKET_LEN];
         let (_, asker) = host.recv_from(&mut request).unwrap();
         let mut answer = request;
@@ -260,5 +280,24 @@ mod tests {
             (measured.at(clocks::raw()).reference - clocks::realtime()).abs() < Nanos::from_secs(5)
         );
         assert_eq!(server.take_measured(), None);
+    }
+    /// 13.6: the cookie used to be a clock's reading then, which a forger can guess.
+    #[test]
+    fn without_randomness_nothing_is_asked_until_there_is_some() {
+        fn none_yet(_: &mut [u8]) -> io::Result<()> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        let host = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        host.set_nonblocking(true).unwrap();
+        let name = host.local_addr().unwrap().to_string();
+        let mut server = Server::new(name.parse().unwrap(), BUILT);
+        server.ask(Raw(0), none_yet);
+        assert!(server.awaited().is_none());
+        let sent = host.recv(&mut [0; PACKET_LEN]).unwrap_err();
+        assert_eq!(sent.kind(), io::ErrorKind::WouldBlock);
+        // That cost none of what the server may be asked.
+        assert_eq!(server.free_at(Raw(0)), Some(Raw(0)));
+        server.ask(Raw(0), fixed);
+        assert!(server.awaited().is_some());
     }
 }

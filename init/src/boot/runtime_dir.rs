@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use noonmark_contract::config::BootConfig;
-use noonmark_contract::config::network::{NETWORK_FILE, NTP_FILE, Network};
+use noonmark_contract::config::network::{NETWORK_FILE, NTP_FILE, Network, NtpTask};
 use serde_json::to_vec_pretty;
 use thiserror::Error;
 
@@ -39,7 +39,11 @@ pub fn write(config: &BootConfig) -> Vec<RuntimeFileError> {
         outcomes.push(write_json(NETWORK_FILE, to_vec_pretty(&network)));
     }
     if !config.ntp.servers.is_empty() {
-        outcomes.push(write_json(NTP_FILE, to_vec_pretty(&config.ntp)));
+        let task = NtpTask {
+            built: config.built,
+            config: config.ntp.clone(),
+        };
+        outcomes.push(write_json(NTP_FILE, to_vec_pretty(&task)));
     }
     outcomes.into_iter().filter_map(Result::err).collect()
 }

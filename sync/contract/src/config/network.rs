@@ -11,12 +11,12 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Nanos;
+use crate::units::{Nanos, Utc};
 
 /// Where PID 1 leaves what the network's programs are to do, as JSON: a [`Network`].
 pub const NETWORK_FILE: &str = "/run/noonmark/network.json";
 
-/// Where PID 1 leaves what the NTP client is to do, as JSON: an [`NtpConfig`].
+/// Where PID 1 leaves what the NTP client is to do, as JSON: an [`NtpTask`].
 pub const NTP_FILE: &str = "/run/noonmark/ntp.json";
 
 /// Where the name servers are written to; `/etc/resolv.conf` points there.
@@ -79,6 +79,16 @@ pub struct NtpConfig {
     pub min_sources: u32,
     /// A server that may be further off than this is not used, as chrony's `maxdistance`.
     pub max_distance: Nanos,
+}
+
+/// What `noonmark-ntp` is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NtpTask {
+    /// The image's source date, from which NTP's eras are told apart.
+    pub built: Utc,
+    /// The servers, and what is wanted of them.
+    pub config: NtpConfig,
 }
 
 /// A server's name or address, and its UDP port: `pool.ntp.org`, `192.0.2.1:1123`, `[2001:db8::1]`.

@@ -15,6 +15,11 @@ const ERA_TO_UNIX_S: i64 = 2_208_988_800;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
+/// How long before the image was built a server's time may lie and still be read as such: 20 years.
+/// A server so wrong is no use, but it is to be seen as one that is behind, not one that is a
+/// century ahead.
+const BEFORE_BUILT: Nanos = Nanos::from_secs(20 * 31_557_600);
+
 /// What a server answered, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -71,12 +76,16 @@ pub fn request(cookie: u64) -> [u8; PACKET_LEN] {
     packet
 }
 
-/// Reads a datagram as the answer to the request with `cookie`. `near` tells NTP's eras of 136
-/// years apart: the answer is taken to be in the one that is nearest.
+/// Reads a datagram as the answer to the request with `cookie`. `built`, the image's source date,
+/// tells NTP's eras of 136 years apart: an answer's times lie in the span of that length which
+/// begins [`BEFORE_BUILT`] before it.
+///
+/// The guest's own clock has no say in that: an RTC that is decades off would turn a right answer
+/// into one of another century.
 ///
 /// # Errors
 /// [`ResponseError`].
-pub fn answer(datagram: &[u8], cookie: u64, near: Utc) -> Result<Response, ResponseError> {
+pub fn answer(datagram: &[u8], cookie: u64, built: Utc) -> Result<Response, ResponseError> {
     let packet: &[u8; PACKET_LEN] = datagram
         .get(..PACKET_LEN)
         .and_then(|head| head.try_into().ok())
@@ -99,8 +108,8 @@ pub fn answer(datagram: &[u8], cookie: u64, near: Utc) -> Result<Response, Respo
     }
     Ok(Response {
         stratum,
-        received: instant(received, near),
-        sent: instant(sent, near),
+        received: instant(received, built),
+        sent: instant(sent, built),
         root_delay: short(word32(packet, 4)),
         root_dispersion: short(word32(packet, 8)),
         precision: precision(packet[3] as i8),
@@ -116,13 +125,13 @@ pub fn timestamp(time: Utc) -> u64 {
     ((seconds as u64) << 32) | fraction
 }
 
-fn instant(timestamp: u64, near: Utc) -> Utc {
+fn instant(timestamp: u64, built: Utc) -> Utc {
     let seconds = (timestamp >> 32) as u32;
     let nanos = ((timestamp & 0xffff_ffff) * NANOS_PER_SECOND as u64) >> 32;
-    let near_seconds = near.0.div_euclid(NANOS_PER_SECOND) + ERA_TO_UNIX_S;
-    // The difference in 32 bits, read as signed, is the way to the nearest era.
-    let ahead = i64::from(seconds.wrapping_sub(near_seconds as u32) as i32);
-    let unix = near_seconds + ahead - ERA_TO_UNIX_S;
+    let earliest = (built - BEFORE_BUILT).0.div_euclid(NANOS_PER_SECOND) + ERA_TO_UNIX_S;
+    // The way from the earliest instant to this one, in an era's 32 bits.
+    let after = i64::from(seconds.wrapping_sub(earliest as u32));
+    let unix = earliest + after - ERA_TO_UNIX_S;
     Utc(unix.saturating_mul(NANOS_PER_SECOND)) + Nanos(nanos as i64)
 }
 
@@ -207,10 +216,24 @@ mod tests {
     }
 
     #[test]
-    fn the_era_after_2036_is_found_by_what_is_near() {
-        let later = Utc(2_100_000_000_000_000_000);
-        assert!((instant(timestamp(later), NOW) - later).abs() <= Nanos(1));
-        assert!((instant(timestamp(NOW), later) - NOW).abs() <= Nanos(1));
+    fn the_eras_are_told_apart_from_when_the_image_was_built() {
+        let built = Utc(1_767_225_600_000_000_000); // 2026
+        for seconds in [
+            1_200_000_000_i64, // 2008, before it was built
+            1_767_225_600,     // the instant itself
+            2_085_978_495,     // the last second of NTP's first era, in 2036
+            2_085_978_496,     // the first of its second
+            2_147_483_648,     // after 2038
+            5_000_000_000,     // 2128
+        ] {
+            let time = Utc(seconds * NANOS_PER_SECOND);
+            let read = instant(timestamp(time), built);
+            assert!((read - time).abs() <= Nanos(1), "{seconds}: {read:?}");
+        }
+        // An image that is built in a later era reads that one.
+        let built = Utc(2_200_000_000_000_000_000);
+        let later = Utc(3_000_000_000_000_000_000);
+        assert!((instant(timestamp(later), built) - later).abs() <= Nanos(1));
     }
 
     proptest! {
