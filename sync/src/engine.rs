@@ -43,6 +43,7 @@ pub use crate::kernel_clock::KernelClock;
 pub use messages::{Action, Glimpse, Input};
 pub use state::Engine;
 
+use schedule::Polls;
 use state::Notice;
 
 /// Without any source for this long, operators are told.
@@ -54,6 +55,15 @@ impl Engine {
     pub fn set_pace(&mut self, step: Nanos, watch: Nanos) {
         self.end_glances();
         self.set_step_and_watch(step, watch);
+    }
+
+    /// Changes how often servers on a network are polled: at least and at most so long lies between
+    /// two readings once the first few are over.
+    pub fn set_polls(&mut self, min: Nanos, max: Nanos) {
+        self.schedule.polls = Polls {
+            min,
+            max: max.max(min),
+        };
     }
 
     /// Takes in what happened at `now` and appends what is to be done to `actions`.

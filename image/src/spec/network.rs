@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use crate::text::TomlDocument;
 
-use super::raw::{RawNetwork, RawNtp};
+use super::raw::{Key, RawNetwork, RawNtp};
 use super::value::{Checked, number};
 
 pub(super) fn network(raw: RawNetwork, doc: &TomlDocument<'_>) -> Checked<NetworkConfig> {
@@ -58,11 +58,34 @@ pub(super) fn ntp(
         return bad(problem);
     }
     let most = u32::try_from(servers.len()).unwrap_or(u32::MAX);
+    let (min_poll, max_poll) = polls(raw.min_poll, raw.max_poll, doc)?;
     Ok(NtpConfig {
         min_sources: number(raw.min_sources, "ntp.min_sources", 1..=most, doc)?
             .unwrap_or(default.min_sources),
         max_distance: number(raw.max_distance_ms, "ntp.max_distance_ms", 1..=16_000, doc)?
             .map_or(default.max_distance, |ms| Nanos::from_millis(ms.into())),
+        min_poll,
+        max_poll,
         servers,
     })
+}
+
+/// The powers of two between which the poll interval moves. Where only one is given, the other
+/// gives way.
+fn polls(min: Key<i64>, max: Key<i64>, doc: &TomlDocument<'_>) -> Checked<(u8, u8)> {
+    let all = u32::from(*NtpConfig::POLLS.start())..=u32::from(*NtpConfig::POLLS.end());
+    let poll = |value, key| -> Checked<Option<u8>> {
+        Ok(number(value, key, all.clone(), doc)?.and_then(|power| power.try_into().ok()))
+    };
+    let span = max.as_ref().map(Spanned::span);
+    let given = (poll(min, "ntp.min_poll")?, poll(max, "ntp.max_poll")?);
+    let (least, most) = (NtpConfig::MIN_POLL, NtpConfig::MAX_POLL);
+    match given {
+        (Some(min), Some(max)) if max < min => {
+            let problem = format!("{max}: expected at least `min_poll`, which is {min}");
+            Err(doc.error(span, "ntp.max_poll", problem))
+        }
+        (Some(min), max) => Ok((min, max.unwrap_or(most.max(min)))),
+        (None, max) => Ok((least.min(max.unwrap_or(most)), max.unwrap_or(most))),
+    }
 }

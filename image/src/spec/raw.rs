@@ -113,6 +113,8 @@ pub(super) struct RawNtp {
     pub servers: Key<Vec<Spanned<Server>>>,
     pub min_sources: Key<i64>,
     pub max_distance_ms: Key<i64>,
+    pub min_poll: Key<i64>,
+    pub max_poll: Key<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -92,9 +92,11 @@ fn a_network_brings_its_driver_and_ntp_its_servers() {
     let spec = spec(
         "[clock]\nsources = [\"kvm\", \"ntp\"]\n\
          [[network.interface]]\ndhcp4 = true\n\
-         [ntp]\nservers = [\"pool.ntp.org\", \"192.0.2.1:1123\"]\nmax_distance_ms = 100\n",
+         [ntp]\nservers = [\"pool.ntp.org\", \"192.0.2.1:1123\"]\nmax_distance_ms = 100\n\
+         max_poll = 5\n",
     );
     assert!(spec.wants_network() && spec.wants_ntp());
+    assert_eq!((spec.ntp.min_poll, spec.ntp.max_poll), (5, 5));
     assert!(spec.wanted_modules().iter().any(|m| m.name == "virtio_net"));
     assert_eq!(spec.ntp.servers[1].port, 1123);
     assert_eq!(spec.ntp.max_distance, Nanos::from_millis(100));
@@ -139,6 +141,14 @@ fn a_network_that_could_not_work_is_refused() {
         (
             format!("[clock]\nsources = [\"ntp\"]\n{ntp}"),
             "a time server needs a network",
+        ),
+        (
+            format!("[clock]\nsources = [\"ntp\"]\n{network}{ntp}min_poll = 3\n"),
+            "3: expected 4 to 17",
+        ),
+        (
+            format!("[clock]\nsources = [\"ntp\"]\n{network}{ntp}min_poll = 7\nmax_poll = 6\n"),
+            "6: expected at least `min_poll`, which is 7",
         ),
     ];
     for (text, expected) in cases {

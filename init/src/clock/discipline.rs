@@ -86,6 +86,11 @@ impl Discipline {
         self.engine.set_pace(step, watch);
     }
 
+    /// Changes how often time servers are polled.
+    pub fn set_polls(&mut self, min: Nanos, max: Nanos) {
+        self.engine.set_polls(min, max);
+    }
+
     /// The engine, to report from.
     #[must_use]
     pub fn engine(&self) -> &Engine {

@@ -2,6 +2,7 @@
 //! configuration that comes of it is put to use.
 
 use noonmark_contract::config::Module;
+use noonmark_contract::config::network::NtpConfig;
 use noonmark_contract::record::{self, Alert};
 use noonmark_contract::sample::Source;
 use noonmark_contract::seed::verdict::Verdict;
@@ -90,6 +91,8 @@ impl Pid1 {
             }));
         if !config.ntp.servers.is_empty() {
             self.open_ntp_socket();
+            let [min, max] = [config.ntp.min_poll, config.ntp.max_poll].map(NtpConfig::poll);
+            self.discipline.set_polls(min, max);
         }
         self.discipline
             .set_pace(config.clock.step, config.clock.watch);

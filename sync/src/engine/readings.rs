@@ -50,7 +50,8 @@ impl Engine {
 
     /// A reading of the source followed.
     fn track(&mut self, now: Raw, reading: Reading, actions: &mut Vec<Action>) {
-        self.schedule.was_read(now, &reading.source);
+        let steady = self.estimator.off_line(&reading).abs() <= Nanos(reading.bound.0 / 2);
+        self.schedule.was_read(now, &reading.source, steady);
         let checked = self.trust(now, &reading.source) == Trust::Checked;
         if checked && self.suspicion.is_none() {
             self.estimator.unlearn_creep(&reading);

@@ -1,6 +1,7 @@
 //! When what is due: readings of a source that is too dear for every watch tick, and adjustments of
 //! the frequency. Both begin often and become rarer while all is quiet.
 
+use noonmark_contract::config::network::NtpConfig;
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Raw};
 
@@ -11,13 +12,21 @@ use crate::estimator::Pace;
 const SLOW_READ_FIRST: Nanos = Nanos::from_millis(100);
 const SLOW_READ_LAST: Nanos = Nanos::from_millis(200);
 
-/// The same for servers on a network, which are not ours to load.
+/// The same for servers on a network, which are not ours to load: the first few soon, as chrony's
+/// and ntpd's `iburst`; from there on [`Polls`] says.
 const NETWORK_READ_FIRST: Nanos = Nanos::from_secs(2);
-const NETWORK_READ_LAST: Nanos = Nanos::from_secs(32);
 
 /// Time between two adjustments of the frequency: at first, and once all is quiet.
 const SETTLE_FIRST: Nanos = Nanos::from_millis(40);
 const SETTLE_LAST: Nanos = Nanos::from_secs(4);
+
+/// Time between two readings of servers on a network. It doubles from reading to reading up to `min`,
+/// and on to `max` as long as the clock runs as expected; where it doesn't, it halves again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Polls {
+    pub min: Nanos,
+    pub max: Nanos,
+}
 
 /// When what is due, and since when what has been so.
 #[derive(Debug)]
@@ -25,6 +34,7 @@ pub(super) struct Schedule {
     /// The source followed is read next, if it isn't at every tick.
     pub read: Raw,
     pub read_interval: Nanos,
+    pub polls: Polls,
     /// The frequency is adjusted next.
     pub settle: Raw,
     pub settle_interval: Nanos,
@@ -43,6 +53,10 @@ impl Schedule {
         Self {
             read: now,
             read_interval: SLOW_READ_FIRST,
+            polls: Polls {
+                min: NtpConfig::poll(NtpConfig::MIN_POLL),
+                max: NtpConfig::poll(NtpConfig::MAX_POLL),
+            },
             settle: now + SETTLE_FIRST,
             settle_interval: SETTLE_FIRST,
             small_move: None,
@@ -62,14 +76,17 @@ impl Schedule {
         };
     }
 
-    /// `source`, which is followed, was read.
-    pub fn was_read(&mut self, now: Raw, source: &Source) {
-        let last = match source {
-            Source::Ntp => NETWORK_READ_LAST,
-            _ => SLOW_READ_LAST,
+    /// `source`, which is followed, was read; `steady` where that brought nothing new.
+    pub fn was_read(&mut self, now: Raw, source: &Source, steady: bool) {
+        let interval = self.read_interval;
+        self.read = now + interval;
+        let twice = interval + interval;
+        self.read_interval = match source {
+            Source::Ntp if twice <= self.polls.min => twice,
+            Source::Ntp if steady => twice.min(self.polls.max),
+            Source::Ntp => Nanos(interval.0 / 2).max(self.polls.min.min(interval)),
+            _ => twice.min(SLOW_READ_LAST),
         };
-        self.read = now + self.read_interval;
-        self.read_interval = (self.read_interval + self.read_interval).min(last);
     }
 
     /// The frequency is adjusted now; `pace` says how long the next block should be.
@@ -92,5 +109,50 @@ impl Schedule {
     /// Whether the source followed changed so lately that the frequency has not settled since.
     pub fn is_settling_after_switch(&self, now: Raw) -> bool {
         self.switched.is_some_and(|at| now - at < SETTLE_LAST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    /// The intervals in seconds that follow one another in `count` readings.
+    fn polls(schedule: &mut Schedule, count: usize, steady: bool) -> Vec<i64> {
+        let reading = |_| {
+            let now = schedule.read;
+            schedule.was_read(now, &Source::Ntp, steady);
+            (schedule.read - now).0 / 1_000_000_000
+        };
+        (0..count).map(reading).collect()
+    }
+
+    #[test]
+    fn a_server_is_polled_less_and_less_while_the_clock_is_steady_and_more_when_it_is_not() {
+        let mut schedule = Schedule::new(Raw(0));
+        schedule.follow(Raw(0), &Source::Ntp, None);
+        // Up to the least interval it makes no difference: the frequency is still being learnt.
+        assert_eq!(polls(&mut schedule, 5, false), [2, 4, 8, 16, 32]);
+        assert_eq!(polls(&mut schedule, 3, false), [64, 64, 64]);
+        assert_eq!(
+            polls(&mut schedule, 6, true),
+            [64, 128, 256, 512, 1_024, 1_024]
+        );
+        assert_eq!(
+            polls(&mut schedule, 6, false),
+            [1_024, 512, 256, 128, 64, 64]
+        );
+    }
+
+    #[test]
+    fn the_intervals_are_the_configurations() {
+        let mut schedule = Schedule::new(Raw(0));
+        schedule.polls = Polls {
+            min: Nanos::from_secs(16),
+            max: Nanos::from_secs(32),
+        };
+        schedule.follow(Raw(0), &Source::Ntp, None);
+        assert_eq!(polls(&mut schedule, 6, true), [2, 4, 8, 16, 32, 32]);
     }
 }

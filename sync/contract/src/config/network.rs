@@ -8,6 +8,7 @@ mod text;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,11 @@ pub struct NtpConfig {
     pub min_sources: u32,
     /// A server that may be further off than this is not used, as chrony's `maxdistance`.
     pub max_distance: Nanos,
+    /// The least time between two polls once the first few are over, as the power of two in seconds,
+    /// 4..=17; chrony's and ntpd's `minpoll`.
+    pub min_poll: u8,
+    /// The most, likewise and not less; their `maxpoll`.
+    pub max_poll: u8,
 }
 
 /// What `noonmark-ntp` is told.
@@ -142,6 +148,21 @@ pub struct NetworkError {
 impl NtpConfig {
     /// More servers than this bring nothing but load.
     pub const SERVERS_MAX: usize = 16;
+
+    /// What a poll interval may be, as a power of two in seconds. One that is shorter would be more
+    /// than a server may be asked for long (RFC 8633, 3.2); ntpd ends at 36 hours too.
+    pub const POLLS: RangeInclusive<u8> = 4..=17;
+
+    /// The defaults, which are chrony's and ntpd's: 64 s and 1024 s.
+    pub const MIN_POLL: u8 = 6;
+    /// See [`NtpConfig::MIN_POLL`].
+    pub const MAX_POLL: u8 = 10;
+
+    /// A poll interval as a span.
+    #[must_use]
+    pub fn poll(power: u8) -> Nanos {
+        Nanos::from_secs(1 << power.min(*Self::POLLS.end()))
+    }
 }
 
 impl Default for NtpConfig {
@@ -150,6 +171,8 @@ impl Default for NtpConfig {
             servers: Vec::new(),
             min_sources: 1,
             max_distance: Nanos::from_millis(1_500),
+            min_poll: Self::MIN_POLL,
+            max_poll: Self::MAX_POLL,
         }
     }
 }
