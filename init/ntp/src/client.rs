@@ -1,5 +1,8 @@
 //! One round of asking all servers, and what most of them agree on.
 
+use std::io;
+use std::sync::Arc;
+
 use noonmark_contract::config::network::{NtpConfig, NtpTask, Server as Name};
 use noonmark_contract::ntp::Measurement;
 use noonmark_contract::units::{Nanos, Raw};
@@ -7,6 +10,8 @@ use noonmark_linux::clocks;
 use noonmark_sync::select::{Selection, select};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::association::Setup;
+use super::lookup::Bell;
 use super::random::Random;
 use super::server::Server;
 
@@ -23,21 +28,29 @@ const ROUND_DEADLINE: Nanos = Nanos::from_secs(6);
 pub struct Client {
     config: NtpConfig,
     servers: Vec<Server>,
+    bell: Bell,
     random: Random,
+    /// What was agreed on last, from which it is known what time it is without the guest's clock.
+    known: Option<Measurement>,
     told: Option<String>,
 }
 
 impl Client {
     /// Nothing has been asked yet.
-    pub fn new(task: NtpTask, random: Random) -> Self {
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn new(task: NtpTask, setup: &Arc<dyn Setup>, random: Random) -> io::Result<Self> {
         let NtpTask { built, config } = task;
-        let server = |name: &Name| Server::new(name.clone(), built);
-        Self {
+        let server = |name: &Name| Server::new(name.clone(), built, Arc::clone(setup));
+        Ok(Self {
             servers: config.servers.iter().map(server).collect(),
             config,
+            bell: Bell::new()?,
             random,
+            known: None,
             told: None,
-        }
+        })
     }
 
     /// Asks the servers, as often as they may be asked, until most agree; none where they don't in
@@ -45,12 +58,9 @@ impl Client {
     pub fn measure(&mut self) -> Option<Measurement> {
         let give_up_at = clocks::raw() + ROUND_DEADLINE;
         loop {
-            let now = clocks::raw();
-            for server in &mut self.servers {
-                server.ask(now, self.random);
-            }
-            self.await_answers(now + ANSWER_DEADLINE);
+            self.exchange(clocks::raw());
             if let Some(measurement) = self.agree() {
+                self.known = Some(measurement);
                 return Some(measurement);
             }
             let now = clocks::raw();
@@ -63,23 +73,45 @@ impl Client {
         }
     }
 
-    /// Takes in answers until each server has answered, or the time is over.
-    fn await_answers(&mut self, until: Raw) {
+    /// Asks each server that may be asked, and takes in answers until each has answered, or the time
+    /// is over. One whose name is still being looked up is asked as soon as that is done, but isn't
+    /// waited for where looking it up has failed before.
+    fn exchange(&mut self, began: Raw) {
+        let until = began + ANSWER_DEADLINE;
         loop {
-            self.servers.iter_mut().for_each(Server::receive);
+            let now = clocks::raw();
+            let known = self.known.map(|known| known.at(now).reference);
+            for server in &mut self.servers {
+                server.prepare(now, known, &self.bell);
+                server.ask(now, self.random);
+                server.receive();
+            }
             let mut awaited: Vec<PollFd<'_>> = self
                 .servers
                 .iter()
                 .filter_map(Server::awaited)
                 .map(|socket| PollFd::new(socket, PollFlags::IN))
                 .collect();
+            let is_looked_up = |server: &Server| server.is_being_looked_up(began);
+            let nothing = awaited.is_empty() && !self.servers.iter().any(is_looked_up);
             let left = until - clocks::raw();
-            if awaited.is_empty() || left <= Nanos::ZERO {
+            if nothing || left <= Nanos::ZERO {
                 break;
             }
+            awaited.push(PollFd::new(self.bell.descriptor(), PollFlags::IN));
             sleep(left, &mut awaited);
+            let rung = awaited
+                .last()
+                .is_some_and(|bell| !bell.revents().is_empty());
+            drop(awaited);
+            if rung {
+                self.bell.quiet();
+            }
         }
-        self.servers.iter_mut().for_each(Server::give_up);
+        let now = clocks::raw();
+        self.servers
+            .iter_mut()
+            .for_each(|server| server.give_up(now));
     }
 
     fn agree(&mut self) -> Option<Measurement> {
@@ -142,4 +174,88 @@ fn sleep(span: Nanos, awaited: &mut [PollFd<'_>]) {
     let span = span.max(Nanos::from_millis(1));
     // EINTR is the only failure of a valid call, and the callers look at the clock again.
     let _ = poll(awaited, Some(&clocks::timespec(span)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+
+    use noonmark_contract::ntp::packet::{PACKET_LEN, timestamp};
+    use noonmark_contract::units::Utc;
+
+    use super::super::association::{Association, SetupError, Unprotected};
+    use super::*;
+
+    /// 2026-01-01, as an image's source date.
+    const BUILT: Utc = Utc(1_767_225_600_000_000_000);
+
+    /// What the honest server says, whatever this machine's clock does.
+    const TRUTH: Utc = Utc(1_800_000_000_000_000_000);
+
+    /// A resolver that is dead until the test is over, for whatever is no address.
+    struct DeadResolver(Mutex<Receiver<()>>);
+
+    impl Setup for DeadResolver {
+        fn at_once(&self, server: &Name) -> Option<Association> {
+            Unprotected.at_once(server)
+        }
+        fn set_up(&self, _: &Name, _: Option<Utc>) -> Result<Association, SetupError> {
+            let _ = self.0.lock().unwrap().recv();
+            Err(SetupError::Unreached("dead".into()))
+        }
+    }
+
+    /// Answers as a stratum-1 server until the test is over.
+    fn honest() -> (String, thread::JoinHandle<()>, Sender<()>) {
+        let host = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let name = host.local_addr().unwrap().to_string();
+        let (stop, stopped) = channel::<()>();
+        let serve = move || {
+            let mut request = [0; PACKET_LEN];
+            host.set_read_timeout(Some(std::time::Duration::from_millis(50)))
+                .unwrap();
+            while stopped.try_recv().is_err() {
+                let Ok((PACKET_LEN, asker)) = host.recv_from(&mut request) else {
+                    continue;
+                };
+                let mut answer = [0; PACKET_LEN];
+                answer[0] = (4 << 3) | 4;
+                answer[1] = 1;
+                answer[24..32].copy_from_slice(&request[40..48]);
+                answer[32..40].copy_from_slice(&timestamp(TRUTH).to_be_bytes());
+                answer[40..48].copy_from_slice(&timestamp(TRUTH).to_be_bytes());
+                host.send_to(&answer, asker).unwrap();
+            }
+        };
+        (name, thread::spawn(serve), stop)
+    }
+
+    #[test]
+    fn a_dead_resolver_costs_the_round_no_more_than_a_server_that_is_silent() {
+        let (honest, thread, stop) = honest();
+        let (_dead_until_dropped, dead) = channel();
+        let setup: Arc<dyn Setup> = Arc::new(DeadResolver(Mutex::new(dead)));
+        let servers = [honest.as_str(), "a.example", "b.example"];
+        let config = NtpConfig {
+            servers: servers.map(|name| name.parse().unwrap()).into(),
+            ..NtpConfig::default()
+        };
+        let task = NtpTask {
+            built: BUILT,
+            config,
+        };
+        let mut client = Client::new(task, &setup, super::super::random::kernel).unwrap();
+        let measured = client.measure().expect("the honest server's time");
+        // It is carried on to the round's end, while the server's clock stands still.
+        let since = measured.reference - TRUTH;
+        assert!(
+            (-measured.distance..=ROUND_DEADLINE).contains(&since),
+            "{since}"
+        );
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+    }
 }

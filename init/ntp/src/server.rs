@@ -1,63 +1,65 @@
-//! One time server: where it is, when it may be asked again, and what it said.
+//! One time server: its association, the request that is open, and what it said.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use noonmark_contract::config::network::Server as Name;
 use noonmark_contract::ntp::Measurement;
-use noonmark_contract::ntp::packet::{self, PACKET_LEN, ResponseError};
-use noonmark_contract::units::{Nanos, Raw, Utc};
+use noonmark_contract::ntp::packet::{self, Response, ResponseError};
+use noonmark_contract::units::{Raw, Utc};
 use noonmark_linux::clocks;
 
+use super::association::{Association, Authenticity, Setup};
+use super::lookup::{Bell, Lookup};
+use super::pace::Pace;
 use super::random::Random;
-
-/// Time between two requests to a server (RFC 8633, 3.2; chrony's and ntpd's `iburst`): so many in a
-/// row may come soon, after that they must average to less.
-const SPACING: Nanos = Nanos::from_secs(2);
-const AVERAGE: Nanos = Nanos::from_secs(16);
-const BURST: i64 = 8;
-
-/// The longest that a server which asks to be asked less often is left alone.
-const SLOWEST: Nanos = Nanos::from_secs(1_024);
 
 /// More datagrams than this are not the answer to one request.
 const DATAGRAMS: u32 = 8;
+
+/// The longest datagram that is read whole; a genuine answer is as long as its request.
+const DATAGRAM_MAX: usize = 2_048;
+
+/// Requests in a row without an answer, after which the server's name is looked up again: it may
+/// have moved. Meanwhile the next of its addresses is tried each time.
+const SILENCES: u32 = 3;
 
 /// A server of the configuration.
 pub struct Server {
     name: Name,
     /// The image's source date, from which NTP's eras are told apart.
     built: Utc,
-    socket: Option<UdpSocket>,
+    pace: Pace,
+    lookup: Lookup,
+    association: Option<Association>,
     open: Option<Open>,
-    last_asked: Option<Raw>,
-    /// A bucket of requests, in nanoseconds of [`AVERAGE`] each.
-    credit: Nanos,
-    average: Nanos,
-    banned: bool,
+    /// Somebody said of the last request that the server has forgotten its keys.
+    forgotten: bool,
+    silences: u32,
     measured: Option<Measurement>,
     problem: Option<String>,
 }
 
 /// A request that waits for its answer.
-#[derive(Clone, Copy)]
 struct Open {
+    socket: UdpSocket,
     cookie: u64,
     t1: Raw,
 }
 
 impl Server {
     /// Nothing has been asked yet.
-    pub fn new(name: Name, built: Utc) -> Self {
+    pub fn new(name: Name, built: Utc, setup: Arc<dyn Setup>) -> Self {
         Self {
+            lookup: Lookup::new(name.clone(), setup),
             name,
             built,
-            socket: None,
+            pace: Pace::default(),
+            association: None,
             open: None,
-            last_asked: None,
-            credit: Nanos(AVERAGE.0 * BURST),
-            average: AVERAGE,
-            banned: false,
+            forgotten: false,
+            silences: 0,
             measured: None,
             problem: None,
         }
@@ -68,110 +70,191 @@ impl Server {
         &self.name
     }
 
-    /// When it may be asked next; none where it wants to be asked no more.
+    /// When it is worth another look; none where it wants to be asked no more.
     pub fn free_at(&self, now: Raw) -> Option<Raw> {
-        if self.banned {
-            return None;
+        let free = self.pace.free_at(now)?;
+        Some(match self.association {
+            Some(_) => free,
+            None => free.max(self.lookup.due_at(now)),
+        })
+    }
+
+    /// Takes in what was found out of its association, and begins to find out what is missing.
+    /// `known` is the time as far as servers have said it.
+    pub fn prepare(&mut self, now: Raw, known: Option<Utc>, bell: &Bell) {
+        match self.lookup.take(now) {
+            Some(Ok(association)) => self.associate(association),
+            Some(Err(problem)) => self.tell(problem),
+            None => {}
         }
-        // The credit is that of the last request; it has grown since.
-        let Some(last) = self.last_asked else {
-            return Some(now);
+        let is_good = |association: &Association| {
+            let protection = association.protection.as_ref();
+            !protection.is_some_and(|protection| protection.is_spent())
         };
-        let pause = SPACING.max(self.average - self.credit);
-        Some((last + pause).max(now))
+        let lasts = self.association.as_ref().is_some_and(is_good) && self.silences < SILENCES;
+        if !lasts
+            && self.pace.free_at(now).is_some()
+            && let Some(association) = self.lookup.begin(now, known, bell)
+        {
+            self.associate(association);
+        }
+    }
+
+    fn associate(&mut self, association: Association) {
+        self.silences = 0;
+        self.association = Some(association);
     }
 
     /// Sends a request, if it may be asked now; the outcome comes from [`Server::receive`].
     pub fn ask(&mut self, now: Raw, random: Random) {
-        if self.free_at(now).is_none_or(|at| at > now) {
+        if self.open.is_some() || !self.pace.is_free(now) {
             return;
         }
-        // The cookie is all that tells an answer from a forgery. Where it can't be random, as before
-        // the kernel has gathered any randomness, nothing is asked rather than something guessable.
-        let mut cookie = [0; 8];
-        if let Err(error) = random(&mut cookie) {
-            self.fail(format!("not asked, for want of randomness: {error}"));
+        let Some(association) = &mut self.association else {
             return;
-        }
-        let elapsed = self.last_asked.map_or(Nanos::ZERO, |last| now - last);
-        let most = Nanos(self.average.0.saturating_mul(BURST));
-        self.credit = (self.credit + elapsed).min(most) - self.average;
-        self.last_asked = Some(now);
-        let sent = self.send(u64::from_ne_bytes(cookie));
-        if let Err(error) = sent {
-            self.fail(format!("{error}"));
+        };
+        let request = match request(association, random) {
+            Ok(request) => request,
+            Err(error) => {
+                self.fail(format!("not asked: {error}"));
+                return;
+            }
+        };
+        self.pace.spend(now);
+        if let Err(error) = self.send(request) {
+            self.silences += 1;
+            self.fail(error.to_string());
         }
     }
 
-    fn send(&mut self, cookie: u64) -> io::Result<()> {
+    fn send(&mut self, (cookie, packet): (u64, Vec<u8>)) -> io::Result<()> {
+        let addresses = self.association.iter().flat_map(|a| &a.addresses);
+        let mut addresses: Vec<SocketAddr> = addresses.copied().collect();
+        let first = self.silences as usize % addresses.len().max(1);
+        addresses.rotate_left(first);
         // A new socket and so a new port for each request: one more thing that a forger would have
         // to guess.
-        let socket = connect(&self.name)?;
+        let socket = connect(&addresses)?;
         socket.set_nonblocking(true)?;
         let t1 = clocks::raw();
-        socket.send(&packet::request(cookie))?;
-        self.open = Some(Open { cookie, t1 });
-        self.socket = Some(socket);
+        socket.send(&packet)?;
+        self.open = Some(Open { socket, cookie, t1 });
+        self.forgotten = false;
         Ok(())
     }
 
     /// The socket to wait on, while an answer is awaited.
     pub fn awaited(&self) -> Option<&UdpSocket> {
-        self.open.and(self.socket.as_ref())
+        self.open.as_ref().map(|open| &open.socket)
+    }
+
+    /// Whether the first lookup, begun since `since`, has not ended.
+    pub fn is_being_looked_up(&self, since: Raw) -> bool {
+        self.lookup.is_first_since(since)
     }
 
     /// Takes in what has come.
     pub fn receive(&mut self) {
-        let mut datagram = [0; PACKET_LEN];
+        let mut datagram = [0; DATAGRAM_MAX];
         for _ in 0..DATAGRAMS {
-            let (Some(open), Some(socket)) = (self.open, &self.socket) else {
+            let Some(open) = &self.open else {
                 return;
             };
-            let received = socket.recv(&mut datagram);
+            let received = open.socket.recv(&mut datagram);
             let t4 = clocks::raw();
             match received {
-                Ok(used) => {
-                    let answer = packet::answer(&datagram[..used], open.cookie, self.built);
-                    let measured = answer.and_then(|a| Measurement::new(open.t1, t4, &a));
-                    self.take_in(measured);
-                }
+                Ok(used) => self.take_in(&datagram[..used], t4),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => self.fail(error.to_string()),
+                Err(error) => {
+                    self.silences += 1;
+                    self.fail(error.to_string());
+                }
             }
         }
     }
 
-    fn take_in(&mut self, measured: Result<Measurement, ResponseError>) {
-        match measured {
+    fn take_in(&mut self, datagram: &[u8], t4: Raw) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        let (cookie, t1) = (open.cookie, open.t1);
+        let answer = packet::answer(datagram, cookie, self.built);
+        // Forged, or the late answer to an earlier request; the right one may follow.
+        if let Err(ResponseError::Unasked | ResponseError::Malformed) = answer {
+            return;
+        }
+        let protection = self
+            .association
+            .as_mut()
+            .and_then(|a| a.protection.as_mut());
+        if let Some(protection) = protection {
+            match protection.check(datagram) {
+                Authenticity::Genuine => {}
+                Authenticity::Unproven => return,
+                // That is not proven either: a genuine answer may follow (RFC 8915, 5.7).
+                Authenticity::Forgotten => {
+                    self.forgotten = true;
+                    return;
+                }
+            }
+        }
+        match answer.and_then(|answer| self.measure(t1, t4, &answer)) {
             Ok(measurement) => {
                 self.open = None;
+                self.silences = 0;
                 self.problem = None;
                 self.measured = Some(measurement);
             }
-            // Forged, or the late answer to an earlier request; the right one may follow.
-            Err(ResponseError::Unasked | ResponseError::Malformed) => {}
-            Err(ResponseError::Kiss(code)) => {
-                // RFC 5905, 7.4: RATE asks for less, DENY and RSTR for nothing any more.
-                match &code {
-                    b"DENY" | b"RSTR" => self.banned = true,
-                    _ => self.average = Nanos(self.average.0.saturating_mul(2)).min(SLOWEST),
+            Err(refusal) => {
+                if let ResponseError::Kiss(code) = refusal {
+                    self.pace.kissed(code);
                 }
-                self.fail(ResponseError::Kiss(code).to_string());
+                self.silences = 0;
+                self.fail(refusal.to_string());
             }
-            Err(refusal) => self.fail(refusal.to_string()),
+        }
+    }
+
+    fn measure(
+        &mut self,
+        t1: Raw,
+        t4: Raw,
+        answer: &Response,
+    ) -> Result<Measurement, ResponseError> {
+        let measured = Measurement::new(t1, t4, answer)?;
+        let protection = self
+            .association
+            .as_ref()
+            .and_then(|a| a.protection.as_ref());
+        match protection {
+            Some(protection) if !protection.is_valid_at(measured.reference) => {
+                Err(ResponseError::Impossible)
+            }
+            _ => Ok(measured),
         }
     }
 
     /// Nothing more is expected of the last request.
-    pub fn give_up(&mut self) {
-        if self.open.is_some() {
+    pub fn give_up(&mut self, now: Raw) {
+        if self.open.is_none() {
+            return;
+        }
+        self.silences += 1;
+        if self.forgotten {
+            self.association = None;
+            self.lookup.leave_alone(now);
+            self.fail("it has forgotten its keys; new ones are asked for".into());
+        } else {
             self.fail("no answer".into());
         }
     }
 
     fn fail(&mut self, problem: String) {
         self.open = None;
-        self.socket = None;
+        self.tell(problem);
+    }
+
+    fn tell(&mut self, problem: String) {
         if self.problem.as_ref() != Some(&problem) {
             println!("noonmark-ntp: {}: {problem}", self.name);
             self.problem = Some(problem);
@@ -185,10 +268,24 @@ impl Server {
     }
 }
 
-/// A socket to the first of the name's addresses that there is a route to.
-fn connect(name: &Name) -> io::Result<UdpSocket> {
-    let mut last = io::Error::other("the name has no address");
-    for address in (name.host.as_str(), name.port).to_socket_addrs()? {
+/// A request and its cookie. The cookie is what tells an answer from a forgery; where it can't be
+/// random, as before the kernel has gathered any randomness, nothing is asked rather than something
+/// guessable.
+fn request(association: &mut Association, random: Random) -> io::Result<(u64, Vec<u8>)> {
+    let mut cookie = [0; 8];
+    random(&mut cookie)?;
+    let cookie = u64::from_ne_bytes(cookie);
+    let mut packet = packet::request(cookie).to_vec();
+    if let Some(protection) = &mut association.protection {
+        protection.protect(&mut packet, random)?;
+    }
+    Ok((cookie, packet))
+}
+
+/// A socket to the first of the addresses that there is a route to.
+fn connect(addresses: &[SocketAddr]) -> io::Result<UdpSocket> {
+    let mut last = io::Error::other("it has no address");
+    for address in addresses {
         let any: IpAddr = match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -206,98 +303,4 @@ fn connect(name: &Name) -> io::Result<UdpSocket> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 2026-01-01, as an image's source date.
-    const BUILT: Utc = Utc(1_767_225_600_000_000_000);
-
-    fn server() -> Server {
-        Server::new("127.0.0.1:9".parse().unwrap(), BUILT)
-    }
-
-    /// Stands in for the kernel's randomness.
-    fn fixed(bytes: &mut [u8]) -> io::Result<()> {
-        bytes.fill(42);
-        Ok(())
-    }
-
-    /// Lets PID 1 ask as often as it likes from `from` on, and counts what is sent in `for_s`.
-    fn sent(server: &mut Server, from: Raw, for_s: i64) -> usize {
-        let mut times = 0;
-        for tick in 0..for_s * 10 {
-            let now = from + Nanos::from_millis(tick * 100);
-            let before = server.last_asked;
-            server.ask(now, fixed);
-            times += usize::from(server.last_asked != before);
-            server.give_up();
-        }
-        times
-    }
-
-    #[test]
-    fn a_server_is_asked_a_few_times_soon_and_then_seldom() {
-        let mut server = server();
-        let first = sent(&mut server, Raw(0), 20);
-        assert!((8..=9).contains(&first), "{first} in the first 20 s");
-        let later = sent(&mut server, Raw(0) + Nanos::from_secs(20), 160);
-        assert!((9..=11).contains(&later), "{later} in the next 160 s");
-    }
-
-    #[test]
-    fn a_server_that_asks_for_less_is_asked_less_and_one_that_refuses_not_at_all() {
-        let mut limiting = server();
-        sent(&mut limiting, Raw(0), 20);
-        limiting.take_in(Err(ResponseError::Kiss(*b"RATE")));
-        let later = sent(&mut limiting, Raw(0) + Nanos::from_secs(20), 160);
-        assert!((4..=6).contains(&later), "{later} in 160 s");
-        let mut refusing = server();
-        refusing.take_in(Err(ResponseError::Kiss(*b"DENY")));
-        assert_eq!(sent(&mut refusing, Raw(0), 100), 0);
-    }
-
-    #[test]
-    fn an_answer_to_a_real_request_is_measured_and_used_once() {
-        let host = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let name = host.local_addr().unwrap().to_string();
-        let mut server = Server::new(name.parse().unwrap(), BUILT);
-        server.ask(clocks::raw(), fixed);
-        let mut request = [0; PACKET_LEN];
-        let (_, asker) = host.recv_from(&mut request).unwrap();
-        let mut answer = request;
-        answer[0] = (4 << 3) | 4;
-        answer[1] = 1;
-        answer[24..32].copy_from_slice(&request[40..48]);
-        let now = packet::timestamp(clocks::realtime());
-        answer[32..40].copy_from_slice(&now.to_be_bytes());
-        answer[40..48].copy_from_slice(&now.to_be_bytes());
-        host.send_to(b"too short", asker).unwrap();
-        host.send_to(&answer, asker).unwrap();
-        server.receive();
-        assert!(server.awaited().is_none());
-        let measured = server.take_measured().unwrap();
-        assert!(
-            (measured.at(clocks::raw()).reference - clocks::realtime()).abs() < Nanos::from_secs(5)
-        );
-        assert_eq!(server.take_measured(), None);
-    }
-    /// 13.6: the cookie used to be a clock's reading then, which a forger can guess.
-    #[test]
-    fn without_randomness_nothing_is_asked_until_there_is_some() {
-        fn none_yet(_: &mut [u8]) -> io::Result<()> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-        let host = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        host.set_nonblocking(true).unwrap();
-        let name = host.local_addr().unwrap().to_string();
-        let mut server = Server::new(name.parse().unwrap(), BUILT);
-        server.ask(Raw(0), none_yet);
-        assert!(server.awaited().is_none());
-        let sent = host.recv(&mut [0; PACKET_LEN]).unwrap_err();
-        assert_eq!(sent.kind(), io::ErrorKind::WouldBlock);
-        // That cost none of what the server may be asked.
-        assert_eq!(server.free_at(Raw(0)), Some(Raw(0)));
-        server.ask(Raw(0), fixed);
-        assert!(server.awaited().is_some());
-    }
-}
+mod tests;

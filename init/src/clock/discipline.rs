@@ -81,14 +81,11 @@ impl Discipline {
         }
     }
 
-    /// Changes the engine's step threshold and watch interval; the ladder stays.
-    pub fn set_pace(&mut self, step: Nanos, watch: Nanos) {
+    /// Changes the engine's step threshold, its watch interval and the least and the most time
+    /// between two polls of time servers; the ladder stays.
+    pub fn set_pace(&mut self, step: Nanos, watch: Nanos, polls: [Nanos; 2]) {
         self.engine.set_pace(step, watch);
-    }
-
-    /// Changes how often time servers are polled.
-    pub fn set_polls(&mut self, min: Nanos, max: Nanos) {
-        self.engine.set_polls(min, max);
+        self.engine.set_polls(polls[0], polls[1]);
     }
 
     /// The engine, to report from.

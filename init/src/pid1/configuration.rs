@@ -91,11 +91,10 @@ impl Pid1 {
             }));
         if !config.ntp.servers.is_empty() {
             self.open_ntp_socket();
-            let [min, max] = [config.ntp.min_poll, config.ntp.max_poll].map(NtpConfig::poll);
-            self.discipline.set_polls(min, max);
         }
+        let polls = [config.ntp.min_poll, config.ntp.max_poll].map(NtpConfig::poll);
         self.discipline
-            .set_pace(config.clock.step, config.clock.watch);
+            .set_pace(config.clock.step, config.clock.watch, polls);
         self.status_interval = config.status.interval.max(Nanos::from_millis(10));
         self.reporter.configured(effective, seed);
         let paths = config.mounts.iter().map(|disk| disk.path.as_str().into());
