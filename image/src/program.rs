@@ -2,6 +2,7 @@
 //! and the shared libraries that they need, directly or through each other.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use goblin::elf::Elf;
@@ -21,6 +22,11 @@ const LIBRARY_FOLDERS: [&str; 4] = [
 
 /// Where libraries go in the guest: the first of the linker's own folders.
 const GUEST_FOLDER: &str = "/lib/x86_64-linux-gnu";
+
+/// Where `e_shoff` lies in a 64-bit ELF header, and where `e_shentsize`, `e_shnum` and `e_shstrndx`
+/// do (ELF specification, "ELF Header").
+const SECTION_TABLE: Range<usize> = 0x28..0x30;
+const SECTION_COUNTS: Range<usize> = 0x3a..0x40;
 
 /// Why a program can't be taken out of its packages.
 #[derive(Debug, Error)]
@@ -138,6 +144,37 @@ pub fn with_libraries(
     }
     files.sort_by(|a, b| a.spec.path.cmp(&b.spec.path));
     Ok(files)
+}
+
+/// The dynamic linker that a program asks for (PT_INTERP); none where it is static.
+///
+/// # Errors
+/// It is no ELF program.
+pub fn interpreter(program: &[u8]) -> Result<Option<String>, goblin::error::Error> {
+    Ok(Elf::parse(program)?.interpreter.map(Into::into))
+}
+
+/// A program without what no loader reads: the section table, and the sections behind the last
+/// segment, which are mostly a debugger's. It runs as before (ELF specification, "Program Loading").
+#[must_use]
+pub fn without_unloaded(mut program: Vec<u8>) -> Vec<u8> {
+    let Ok(elf) = Elf::parse(&program) else {
+        return program;
+    };
+    let segments = elf.program_headers.iter();
+    let end = segments
+        .map(|segment| segment.p_offset.saturating_add(segment.p_filesz))
+        .max();
+    let is_64 = elf.is_64;
+    let Some(end) = end.and_then(|end| usize::try_from(end).ok()) else {
+        return program;
+    };
+    if is_64 && end < program.len() {
+        program.truncate(end);
+        program[SECTION_TABLE].fill(0);
+        program[SECTION_COUNTS].fill(0);
+    }
+    program
 }
 
 /// Each name with what needs it.

@@ -3,21 +3,27 @@
 //! `/dev/kvm` alone proves nothing: it can exist, open and create machines on a processor without
 //! hardware virtualization, where an unmodified kernel then dies with `KVM internal error` after
 //! minutes. So the processor's own flags decide first.
+//!
+//! Where KVM can't be used, the real path of ptp_kvm still can: in a KVM host that is itself emulated
+//! ([`crate::kvm_host`]). Only where that can't work either is the guest emulated alone.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::str::FromStr;
 
+use crate::kvm_host::{self, KvmHost};
 use crate::program::{Qemu, QemuError};
 
-/// What the user asked for: `--accel auto|kvm|tcg`.
+/// What the user asked for: `--accel auto|kvm|nested|tcg`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// KVM where it is sure to work, else TCG.
+    /// KVM where it is sure to work, else KVM in an emulated host, else TCG.
     #[default]
     Auto,
     /// KVM, or an error.
     Kvm,
+    /// KVM in an emulated host, or an error.
+    Nested,
     /// Emulation.
     Tcg,
 }
@@ -27,6 +33,8 @@ pub enum Choice {
 pub enum Accelerator {
     /// The processor, through `/dev/kvm`.
     Kvm,
+    /// The `/dev/kvm` of a host whose processor QEMU's translator emulates.
+    Nested,
     /// QEMU's translator.
     Tcg,
 }
@@ -50,16 +58,25 @@ struct Facts {
     device: Result<(), String>,
     /// Whether this QEMU was built with KVM.
     qemu: bool,
+    /// Whether a KVM host can be emulated here, or what stands against it.
+    nested: Result<(), String>,
 }
 
-/// KVM was demanded and cannot work.
+/// An accelerator was demanded and cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum AccelError {
     /// `--accel kvm` on a machine where it cannot work.
     #[error(
-        "KVM was asked for but cannot be used: {reason}; use --accel tcg, or leave --accel out"
+        "KVM was asked for but cannot be used: {reason}; use --accel nested or tcg, or leave \
+         --accel out"
     )]
     KvmUnusable {
+        /// What is missing.
+        reason: String,
+    },
+    /// `--accel nested` on a machine where it cannot work.
+    #[error("no KVM host can be emulated: {reason}; use --accel tcg, or leave --accel out")]
+    NestedUnusable {
         /// What is missing.
         reason: String,
     },
@@ -73,6 +90,13 @@ pub enum AccelError {
 /// # Errors
 /// Where KVM was demanded and cannot be used, or where `qemu` does not run.
 pub fn choose(choice: Choice, qemu: &Qemu) -> Result<Decision, AccelError> {
+    if let Some(host) = kvm_host::inside() {
+        // Whoever made this host has decided already.
+        return Ok(Decision {
+            accelerator: Accelerator::Nested,
+            reason: host.reason.clone(),
+        });
+    }
     if choice == Choice::Tcg {
         return decide(choice, &Facts::none());
     }
@@ -90,7 +114,20 @@ fn decide(choice: Choice, facts: &Facts) -> Result<Decision, AccelError> {
             Accelerator::Kvm,
             "the processor virtualizes and /dev/kvm opens".to_owned(),
         ),
-        (Choice::Auto, Err(reason)) => (Accelerator::Tcg, reason),
+        (Choice::Nested, _) => match &facts.nested {
+            Ok(()) => (Accelerator::Nested, "it was asked for".to_owned()),
+            Err(reason) => {
+                let reason = reason.clone();
+                return Err(AccelError::NestedUnusable { reason });
+            }
+        },
+        (Choice::Auto, Err(kvm)) => match &facts.nested {
+            Ok(()) => (Accelerator::Nested, kvm),
+            Err(nested) => {
+                let reason = format!("{kvm}; and no KVM host can be emulated: {nested}");
+                (Accelerator::Tcg, reason)
+            }
+        },
     };
     Ok(Decision {
         accelerator,
@@ -105,6 +142,7 @@ impl Facts {
             processor: false,
             device: Err("not looked at".to_owned()),
             qemu: false,
+            nested: Err("not looked at".to_owned()),
         }
     }
 
@@ -120,6 +158,7 @@ impl Facts {
                 .map(drop)
                 .map_err(|error| error.to_string()),
             qemu: qemu.has_accelerator("kvm")?,
+            nested: KvmHost::is_possible(qemu)?,
         })
     }
 
@@ -158,7 +197,7 @@ fn virtualizes(arch: &str, cpuinfo: &str) -> bool {
 
 /// A word that is no accelerator.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown accelerator `{0}`; expected auto, kvm or tcg")]
+#[error("unknown accelerator `{0}`; expected auto, kvm, nested or tcg")]
 pub struct UnknownChoice(String);
 
 impl FromStr for Choice {
@@ -168,6 +207,7 @@ impl FromStr for Choice {
         match text {
             "auto" => Ok(Self::Auto),
             "kvm" => Ok(Self::Kvm),
+            "nested" => Ok(Self::Nested),
             "tcg" => Ok(Self::Tcg),
             _ => Err(UnknownChoice(text.to_owned())),
         }
@@ -179,6 +219,7 @@ impl fmt::Display for Choice {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Kvm => "kvm",
+            Self::Nested => "nested",
             Self::Tcg => "tcg",
         })
     }
@@ -188,6 +229,7 @@ impl fmt::Display for Accelerator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kvm => "kvm",
+            Self::Nested => "nested",
             Self::Tcg => "tcg",
         })
     }
@@ -202,6 +244,7 @@ mod tests {
             processor: true,
             device: Ok(()),
             qemu: true,
+            nested: Ok(()),
         }
     }
 
@@ -211,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_takes_kvm_only_where_all_three_agree() {
+    fn auto_takes_kvm_only_where_all_three_agree_else_a_host_that_is_emulated() {
         assert_eq!(auto(&facts()).0, Accelerator::Kvm);
         for spoil in [
             |f: &mut Facts| f.processor = false,
@@ -220,7 +263,11 @@ mod tests {
         ] {
             let mut facts = facts();
             spoil(&mut facts);
-            assert_eq!(auto(&facts).0, Accelerator::Tcg, "{facts:?}");
+            assert_eq!(auto(&facts).0, Accelerator::Nested, "{facts:?}");
+            facts.nested = Err("QEMU 7.2 is too old".into());
+            let (accelerator, reason) = auto(&facts);
+            assert_eq!(accelerator, Accelerator::Tcg, "{facts:?}");
+            assert!(reason.ends_with("QEMU 7.2 is too old"), "{reason}");
         }
     }
 
@@ -231,8 +278,18 @@ mod tests {
             ..facts()
         };
         let (accelerator, reason) = auto(&facts);
-        assert_eq!(accelerator, Accelerator::Tcg);
+        assert_eq!(accelerator, Accelerator::Nested);
         assert!(reason.contains("vmx"), "{reason}");
+    }
+
+    #[test]
+    fn an_emulated_host_on_demand_fails_with_the_way_out() {
+        let facts = Facts {
+            nested: Err("QEMU 7.2 is too old".into()),
+            ..facts()
+        };
+        let error = decide(Choice::Nested, &facts).unwrap_err().to_string();
+        assert!(error.contains("QEMU 7.2 is too old") && error.contains("--accel tcg"));
     }
 
     #[test]
@@ -242,7 +299,7 @@ mod tests {
             ..facts()
         };
         let error = decide(Choice::Kvm, &facts).unwrap_err().to_string();
-        assert!(error.contains("Permission denied") && error.contains("--accel tcg"));
+        assert!(error.contains("Permission denied") && error.contains("--accel nested or tcg"));
     }
 
     #[test]

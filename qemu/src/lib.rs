@@ -52,7 +52,7 @@
 //! # Where what is
 //!
 //! - What this host has: [`Qemu`] finds the program, [`accel`] decides what runs the guest's
-//!   instructions, [`firmware`] finds a UEFI.
+//!   instructions, [`kvm_host`] knows of the KVM host that is itself emulated, [`firmware`] finds a UEFI.
 //! - What a machine is made of: [`Config`] with its [`Boot`] and its [`Device`]s, [`nic`] for the one
 //!   that can be plugged in while it runs. [`argv`] makes QEMU's arguments of it.
 //! - The machine: [`Machine`], with its [`Timeouts`], the ways to its end ([`PowerOff`], [`Exit`])
@@ -72,6 +72,7 @@ pub mod console;
 mod file_error;
 pub mod firmware;
 mod hub;
+pub mod kvm_host;
 pub mod lines;
 mod outbox;
 pub mod port;
@@ -86,7 +87,7 @@ mod vm;
 
 pub use file_error::FileError;
 pub use hub::{Hub, Subscription, SubscriptionError};
-pub use program::{DEFAULT_PROGRAM, Qemu, QemuError};
+pub use program::{DEFAULT_PROGRAM, Qemu, QemuError, find_in_path};
 pub use vm::config::{BadForward, Boot, Config, Device, Forward, Rtc};
 pub use vm::error::MachineError;
 pub use vm::exit::{Exit, ExitCause};

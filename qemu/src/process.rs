@@ -20,6 +20,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::signals::{self, CleanupGuard};
 
+/// The program through which a process is started (setpriv(1)).
+pub const LAUNCHER: &str = "setpriv";
+
 /// How long a killed process may take to be gone; only one stuck in the kernel needs any of it.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -53,7 +56,7 @@ impl Process {
     /// # Errors
     /// Where `setpriv` or a thread cannot be started.
     pub fn spawn(program: &Path, arguments: &[OsString]) -> io::Result<(Self, Output)> {
-        let mut command = Command::new("setpriv");
+        let mut command = Command::new(LAUNCHER);
         command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)

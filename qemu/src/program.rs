@@ -107,6 +107,12 @@ impl Qemu {
     }
 }
 
+/// The path of the program that a shell would run for `name`; none where there is none.
+#[must_use]
+pub fn find_in_path(name: &str) -> Option<PathBuf> {
+    resolve(Path::new(name), std::env::var_os("PATH").as_deref())
+}
+
 /// The path that a shell would run for `name`.
 fn resolve(name: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
     if name.components().count() > 1 || name.is_absolute() {

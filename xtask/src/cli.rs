@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use noonmark_builder::workspace::Workspace;
 
-use crate::cmd;
+use crate::{cmd, nested};
 
 /// Builds noonmark's guest images, boots them, breaks their clocks, and measures how they recover.
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ pub enum Command {
     Seed(cmd::seed::SeedCommand),
     Test(cmd::test::TestCommand),
     Setup(cmd::setup::SetupCommand),
+    /// Takes orders in the emulated KVM host.
+    #[command(hide = true)]
+    KvmHostAgent,
 }
 
 impl Command {
@@ -45,6 +48,10 @@ impl Command {
     ///
     /// Whatever kept it from doing its work; a missed gate is an exit code, not an error.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        if let Self::KvmHostAgent = self {
+            // There is no workspace yet where it runs.
+            return nested::agent::serve().map(|()| ExitCode::SUCCESS);
+        }
         let workspace = Workspace::find()?;
         match self {
             Self::Image(command) => command.run(&workspace),
@@ -60,6 +67,7 @@ impl Command {
             Self::Seed(command) => command.run(),
             Self::Test(command) => command.run(&workspace),
             Self::Setup(command) => command.run(&workspace),
+            Self::KvmHostAgent => unreachable!("it has been served above"),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod cmd;
 mod guest;
+mod nested;
 mod options;
 mod outputs;
 mod status;

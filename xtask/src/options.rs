@@ -13,8 +13,8 @@ use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
 use noonmark_image::spec::VmSpec;
-use noonmark_qemu::accel::{self, Choice, Decision};
-use noonmark_qemu::{Boot, Config, Qemu};
+use noonmark_qemu::accel::{self, Accelerator, Choice, Decision};
+use noonmark_qemu::{Boot, Config, Qemu, kvm_host};
 
 /// The image's description.
 #[derive(Clone, Debug, Args)]
@@ -51,9 +51,13 @@ pub struct MachineOptions {
     /// A QEMU to use instead of the distribution's qemu-system-x86_64.
     #[arg(long, env = "NOONMARK_QEMU", value_name = "PATH")]
     qemu: Option<PathBuf>,
-    /// What runs the guest's instructions: auto takes kvm where it is sure to work, else tcg.
-    #[arg(long, value_name = "auto|kvm|tcg", default_value = "auto")]
+    /// What runs the guest: kvm of this machine, nested with the KVM of a host that is itself
+    /// emulated, or tcg, emulation alone. auto takes the first of them that can work.
+    #[arg(long, value_name = "auto|kvm|nested|tcg", default_value = "auto")]
     accel: Choice,
+    /// With nested, the suite of the emulated host's kernel [default: the machine's own].
+    #[arg(long, value_name = "SUITE")]
+    host_suite: Option<String>,
     /// Virtual processors [default: `vm.vcpus` of guest.toml].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     vcpus: Option<u32>,
@@ -67,9 +71,16 @@ pub struct MachineOptions {
 pub struct Host {
     pub qemu: Qemu,
     pub decision: Decision,
+    /// The suite of an emulated host's kernel.
+    pub kernel_suite: Option<String>,
 }
 
 impl Host {
+    /// Whether guests are to be run in an emulated host, and this program is not in it yet.
+    pub fn is_elsewhere(&self) -> bool {
+        self.decision.accelerator == Accelerator::Nested && kvm_host::inside().is_none()
+    }
+
     /// A machine with the time channel and no further device, whose RTC is right.
     pub fn machine(&self, name: &str, size: &VmSpec, boot: Boot) -> Config {
         Config {
@@ -96,7 +107,11 @@ impl MachineOptions {
             decision.accelerator,
             decision.reason
         ));
-        Ok(Host { qemu, decision })
+        Ok(Host {
+            qemu,
+            decision,
+            kernel_suite: self.host_suite.clone(),
+        })
     }
 
     /// Finds QEMU, and builds the image of this variant where it is stale.

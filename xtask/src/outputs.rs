@@ -33,6 +33,12 @@ pub struct Rendered {
 }
 
 impl Outputs {
+    /// All files that were asked for.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let Rendered { html, junit } = &self.rendered;
+        [&self.json, html, junit].into_iter().flatten()
+    }
+
     /// Fails now rather than after the experiment, when a file can't be put where it is wanted.
     ///
     /// # Errors

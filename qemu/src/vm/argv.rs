@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use noonmark_contract::units::Utc;
-use noonmark_contract::{channel, record, testport};
+use noonmark_contract::{channel, testport};
 
 use crate::accel::Accelerator;
 
@@ -70,12 +70,16 @@ pub(super) fn incoming() -> [OsString; 2] {
 fn machine(argv: &mut Argv, config: &Config) {
     // The modern chipset: PCI Express, which vmclock, igb and OVMF expect.
     argv.pair("-machine", "q35");
-    argv.pair("-accel", config.accelerator.to_string());
+    let program = match config.accelerator {
+        Accelerator::Kvm | Accelerator::Nested => "kvm",
+        Accelerator::Tcg => "tcg",
+    };
+    argv.pair("-accel", program);
     argv.pair(
         "-cpu",
         match config.accelerator {
             // Everything that the processor has, its invariant TSC above all.
-            Accelerator::Kvm => "host",
+            Accelerator::Kvm | Accelerator::Nested => "host",
             // Everything that can be translated; without it the guest lacks RDRAND and waits for
             // entropy.
             Accelerator::Tcg => "max",
@@ -120,7 +124,7 @@ fn monitor(argv: &mut Argv, qmp: &Path) {
 
 fn ports(argv: &mut Argv, config: &Config, endpoints: &Endpoints) {
     argv.pair("-device", "virtio-serial-pci,id=ports");
-    argv.port("status", &endpoints.status, record::PORT, 1);
+    argv.port("status", &endpoints.status, config.status_port, 1);
     if config.time_channel {
         argv.port(TIME_CHARDEV, &endpoints.time, channel::PORT, 2);
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use noonmark_contract::record;
 use noonmark_contract::units::Utc;
 use thiserror::Error;
 
@@ -25,6 +26,9 @@ pub struct Config {
     pub boot: Boot,
     /// What its battery-backed clock says at power-on.
     pub rtc: Rtc,
+    /// The name in the guest of the port with its records: [`record::PORT`], or where an emulated host
+    /// hands on those of its own guest, [`STATUS_PORT`](crate::kvm_host::STATUS_PORT).
+    pub status_port: &'static str,
     /// Whether the host answers on the time channel, port `noonmark.time`.
     pub time_channel: bool,
     /// Whether it has the port `noonmark.test`, which only test images use.
@@ -45,6 +49,7 @@ impl Config {
             memory_mib: 256,
             boot,
             rtc: Rtc::HostUtc,
+            status_port: record::PORT,
             time_channel: true,
             test_port: false,
             devices: Vec::new(),

@@ -89,7 +89,7 @@ impl fmt::Display for DeadlineText<'_> {
             self.after.as_secs(),
             match self.accelerator {
                 Accelerator::Kvm => "if the console shows no progress, try --accel tcg",
-                Accelerator::Tcg =>
+                Accelerator::Nested | Accelerator::Tcg =>
                     "if the console shows progress, the host is too slow or too busy: run fewer \
                      things beside it",
             }

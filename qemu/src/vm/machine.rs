@@ -293,7 +293,10 @@ impl Machine {
     }
 
     /// Fails where the machine is not well, or the deadline for `awaited` has passed.
-    fn check(&mut self, awaited: &'static str, deadline: Instant) -> Result<(), MachineError> {
+    ///
+    /// # Errors
+    /// [`MachineError::Exited`], [`MachineError::Deadline`].
+    pub fn check(&mut self, awaited: &'static str, deadline: Instant) -> Result<(), MachineError> {
         if let Some(exit) = self.instance.exit() {
             return Err(MachineError::Exited(Box::new(exit)));
         }

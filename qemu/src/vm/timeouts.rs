@@ -17,7 +17,7 @@ impl Timeouts {
         Self {
             factor: match accelerator {
                 Accelerator::Kvm => 1,
-                Accelerator::Tcg => 4,
+                Accelerator::Nested | Accelerator::Tcg => 4,
             },
         }
     }

@@ -14,6 +14,7 @@ use noonmark_image::inputs::Inputs;
 use noonmark_image::output;
 use noonmark_image::spec::{KernelSource, LoadedFile, Spec};
 use noonmark_image::uki::Stub;
+use noonmark_qemu::kvm_host;
 use noonmark_qemu::signals::{self, CleanupGuard};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,8 @@ pub struct Image {
     pub spec: Spec,
     /// The artifacts' names and sizes in bytes.
     pub artifacts: Vec<(String, u64)>,
+    /// The packages of the peer's program that is in it, where it is a peer's.
+    pub packages: Vec<PackageId>,
     /// Whether it had to be made anew.
     pub rebuilt: bool,
 }
@@ -103,16 +106,21 @@ struct Stamp {
     fingerprint: Sha256Hex,
     /// Name and size of each.
     artifacts: Vec<(String, u64)>,
+    /// As in [`Image`].
+    packages: Vec<PackageId>,
 }
 
 /// All that an image is made of. Packages are in the cache, and only read where the image must be
 /// built anew.
-struct FetchedInputs {
+pub(crate) struct BuildInputs {
     spec: Spec,
+    /// The spec's file and text.
     file: PathBuf,
     text: String,
     files: Vec<LoadedFile>,
     programs: Programs,
+    /// Whether the program that disturbs the clock goes in.
+    faults: bool,
     kernel: FetchedKernel,
     /// The package of systemd's EFI stub; none where no disk is to be made.
     stub: Option<PackageId>,
@@ -126,19 +134,65 @@ struct FetchedInputs {
 ///
 /// Something that goes into it is missing or wrong, or the folder can't be written.
 pub fn build(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<Image> {
-    let (variant, folder) = (request.variant, request.folder.as_path());
+    if kvm_host::inside().is_some() {
+        return shipped(request);
+    }
     let inputs = gather(workspace, request)?;
-    let fingerprint = inputs.fingerprint(workspace, variant)?;
+    make(workspace, inputs, request.variant.name(), &request.folder)
+}
+
+/// The image that whoever made this emulated host has built and sent here.
+fn shipped(request: &BuildRequest<'_>) -> Result<Image> {
+    let (spec_file, folder) = (request.spec_file, request.folder.clone());
+    let text = fs::read_to_string(spec_file)
+        .with_context(|| format!("cannot read {}", spec_file.display()))?;
+    let stamp = folder.join(STAMP);
+    let bytes = fs::read(&stamp).with_context(|| {
+        format!(
+            "the {} image was not sent into the emulated host: no {}",
+            request.variant.name(),
+            stamp.display()
+        )
+    })?;
+    let stamp: Stamp =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is broken", stamp.display()))?;
+    Ok(Image {
+        folder,
+        spec: Spec::parse(&text, spec_file)?,
+        artifacts: stamp.artifacts,
+        packages: stamp.packages,
+        rebuilt: false,
+    })
+}
+
+/// Builds the image of these inputs into its folder, or finds that it is there already.
+///
+/// # Errors
+///
+/// Something of the inputs is wrong, or the folder can't be written.
+pub(crate) fn make(
+    workspace: &Workspace,
+    inputs: BuildInputs,
+    name: &str,
+    folder: &Path,
+) -> Result<Image> {
+    let fingerprint = inputs.fingerprint(workspace, name)?;
+    let packages = inputs
+        .peer
+        .iter()
+        .flat_map(|(_, packages)| packages.clone());
+    let packages: Vec<PackageId> = packages.collect();
     let image = |spec, artifacts, rebuilt| Image {
         folder: folder.to_path_buf(),
         spec,
         artifacts,
+        packages: packages.clone(),
         rebuilt,
     };
     if let Some(artifacts) = up_to_date(folder, fingerprint) {
         return Ok(image(inputs.spec, artifacts, false));
     }
-    let (spec, outputs) = compose(workspace, inputs, variant)?;
+    let (spec, outputs) = compose(workspace, inputs, name)?;
     let stamp = folder.join(STAMP);
     // Should the build fail from here on, the missing stamp makes the folder stale.
     if stamp.exists() {
@@ -153,6 +207,7 @@ pub fn build(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<Image>
             .iter()
             .map(|artifact| (artifact.name.to_owned(), artifact.bytes.len() as u64))
             .collect(),
+        packages: packages.clone(),
     };
     let text = serde_json::to_vec_pretty(&made).context("a stamp has no JSON form")?;
     output::write_file(&stamp, &text)?;
@@ -170,7 +225,7 @@ fn clean_after_signal(folder: &Path) -> CleanupGuard {
 
 /// Compiles the programs and fetches the packages, both at once: one waits for the processor, the
 /// other for the network.
-fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<FetchedInputs> {
+fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInputs> {
     let spec_file = request.spec_file;
     let text = fs::read_to_string(spec_file)
         .with_context(|| format!("cannot read {}", spec_file.display()))?;
@@ -190,10 +245,7 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<FetchedIn
     let files = spec.load_files(base)?;
     let pins = Pins::beside(spec_file, request.locked)?;
     let (programs, packages) = thread::scope(|scope| {
-        let programs = scope.spawn(|| {
-            prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
-            programs::build(workspace)
-        });
+        let programs = scope.spawn(|| compile(workspace));
         let packages = kernel::fetch(workspace, &spec, base, &pins).and_then(|kernel| {
             // An image for experiments is booted directly and has no disk.
             let stub = (request.variant == Variant::Base)
@@ -209,29 +261,32 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<FetchedIn
         (programs, packages)
     });
     let (kernel, stub) = packages?;
-    Ok(FetchedInputs {
+    Ok(BuildInputs {
         spec,
         file: spec_file.to_path_buf(),
         text,
         files,
         programs: programs?,
+        faults: request.variant != Variant::Base,
         kernel,
         stub,
         peer,
     })
 }
 
-fn compose(
-    workspace: &Workspace,
-    inputs: FetchedInputs,
-    variant: Variant,
-) -> Result<(Spec, Outputs)> {
-    let FetchedInputs {
+fn compile(workspace: &Workspace) -> Result<Programs> {
+    prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
+    programs::build(workspace)
+}
+
+fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Spec, Outputs)> {
+    let BuildInputs {
         spec,
         file,
         text,
         mut files,
         programs,
+        faults,
         kernel,
         stub,
         peer,
@@ -243,14 +298,14 @@ fn compose(
         .map(|stub| stub::unpack(workspace, &stub))
         .transpose()?;
     let kernel = kernel.unpack(workspace, &spec)?;
-    let step = progress::step(format!("building the {} image", variant.name()));
+    let step = progress::step(format!("building the {name} image"));
     let file = file.file_name().unwrap_or_default().to_string_lossy();
     let provenance = provenance::of(workspace, file.into_owned(), text)?;
     let outputs = build::build(&Inputs {
         spec: &spec,
         kernel: &kernel,
         init: &programs.init,
-        fault: (variant != Variant::Base).then_some(&programs.fault),
+        fault: faults.then_some(&programs.fault),
         net: &programs.net,
         ntp: &programs.ntp,
         seed: &programs.seed,
@@ -260,8 +315,7 @@ fn compose(
     })
     .map_err(|error| with_file_names(error, &spec, stub.as_ref()))?;
     step.done(format!(
-        "built the {} image with kernel {}",
-        variant.name(),
+        "built the {name} image with kernel {}",
         kernel.release
     ));
     Ok((spec, outputs))
@@ -285,14 +339,40 @@ fn with_file_names(error: BuildError, spec: &Spec, stub: Option<&Stub>) -> anyho
     anyhow::Error::from(error).context(what)
 }
 
-impl FetchedInputs {
-    fn fingerprint(&self, workspace: &Workspace, variant: Variant) -> Result<Sha256Hex> {
+impl BuildInputs {
+    /// What an image for direct boot is made of that has no peer, none of whose programs disturbs the
+    /// clock.
+    ///
+    /// # Errors
+    ///
+    /// The guest's programs can't be compiled.
+    pub fn plain(
+        workspace: &Workspace,
+        spec: Spec,
+        (file, text): (&Path, &str),
+        files: Vec<LoadedFile>,
+        kernel: FetchedKernel,
+    ) -> Result<Self> {
+        Ok(Self {
+            spec,
+            file: file.to_owned(),
+            text: text.to_owned(),
+            files,
+            programs: compile(workspace)?,
+            faults: false,
+            kernel,
+            stub: None,
+            peer: None,
+        })
+    }
+
+    fn fingerprint(&self, workspace: &Workspace, name: &str) -> Result<Sha256Hex> {
         let file = workspace.root().join("Cargo.lock");
         let crates = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let kernel = self.kernel.fingerprint(&self.spec);
         let builder = builder_identity();
         let mut parts: Vec<&[u8]> = vec![
-            variant.name().as_bytes(),
+            name.as_bytes(),
             self.text.as_bytes(),
             &kernel.0,
             &crates,

@@ -11,6 +11,7 @@
 //!    pins: [`kernel`], [`stub`] and [`peer`] say which ones, and unpack what the image needs.
 //! 5. [`programs`] compiles the guest's programs; `provenance` records the compiler and the crates.
 //! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date.
+//! 7. [`kvm_host`] makes an image of the same kind that is a KVM host, with this machine's QEMU in it.
 //!
 //! [`progress`] is the one module that prints, on standard error alone; [`exec`] runs other programs.
 
@@ -18,7 +19,9 @@ mod apt;
 pub mod distribution;
 pub mod exec;
 pub mod image;
+mod installed;
 pub mod kernel;
+pub mod kvm_host;
 mod nic;
 pub mod packages;
 pub mod peer;

@@ -56,7 +56,7 @@ pub struct Pins {
 
 impl Pins {
     /// None at all: what the cache has is taken, else the newest.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Self {
             file: PathBuf::new(),
             lock: Lock::default(),

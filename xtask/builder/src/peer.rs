@@ -150,7 +150,7 @@ impl Peer {
     /// # Errors
     ///
     /// There is no such package, or it can't be fetched.
-    pub fn fetch(&self, workspace: &Workspace) -> Result<Vec<PackageId>> {
+    pub(crate) fn fetch(&self, workspace: &Workspace) -> Result<Vec<PackageId>> {
         let request = Request {
             role: Role::Peer,
             name: self.package,

@@ -6,7 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use noonmark_qemu::{Qemu, QemuError};
+use noonmark_qemu::{Qemu, QemuError, kvm_host};
 use xshell::{Shell, cmd};
 
 use crate::exec;
@@ -165,6 +165,10 @@ impl Prerequisite {
 ///
 /// As [`Prerequisite::ensure`].
 pub fn ensure(workspace: &Workspace, prerequisites: &[Prerequisite]) -> Result<()> {
+    if kvm_host::inside().is_some() {
+        // An emulated host has what it was made with.
+        return Ok(());
+    }
     prerequisites
         .iter()
         .try_for_each(|prerequisite| prerequisite.ensure(workspace))

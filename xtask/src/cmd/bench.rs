@@ -17,6 +17,7 @@ use noonmark_lab::fault::{Fault, FaultSet, Plan};
 use noonmark_lab::report::bench::{Bench, Package};
 
 use crate::guest;
+use crate::nested::{self, Errand, Stop};
 use crate::options::{MachineOptions, SpecFile, duration, span};
 use crate::outputs::Outputs;
 
@@ -91,6 +92,11 @@ impl BenchCommand {
         };
         let results = Results::open(bench, self.outputs.clone());
         let (bench_plan, guests) = self.prepare(workspace, &results)?;
+        if bench_plan.host.is_elsewhere() {
+            // What is measured there is told there, also on Ctrl-C.
+            drop(results);
+            return nested::run(&self.errand(workspace, &bench_plan, &guests));
+        }
         for guest in &guests {
             bench_plan.run(guest, &results)?;
         }
@@ -100,6 +106,22 @@ impl BenchCommand {
         } else {
             ExitCode::FAILURE
         })
+    }
+
+    /// The same in an emulated host.
+    fn errand<'a>(
+        &self,
+        workspace: &'a Workspace,
+        bench_plan: &'a BenchPlan,
+        guests: &[Guest],
+    ) -> Errand<'a> {
+        let memory_mib = bench_plan.size.memory_mib;
+        let errand = Errand::new(workspace, &bench_plan.host, "bench", memory_mib)
+            .input(self.spec.path(workspace))
+            .outputs(self.outputs.files())
+            .stop(Stop::Asked);
+        let boots = guests.iter().map(|guest| &guest.boot);
+        boots.fold(errand, Errand::guest)
     }
 
     /// Builds every guest before the first one is booted: a build beside a guest would be measured
@@ -136,17 +158,14 @@ impl BenchCommand {
             boots: self.boots,
         };
         for peer in self.chosen_peers() {
-            let built = peer
-                .fetch(workspace)
-                .and_then(|packages| Ok((build(Variant::Peer(peer))?, packages)));
-            match built {
-                Ok((image, packages)) => guests.push(Guest {
+            match build(Variant::Peer(peer)) {
+                Ok(image) => guests.push(Guest {
                     title: peer.title,
-                    version: version(peer, &packages),
+                    version: version(peer, &image.packages),
                     boot: guest::direct_boot(&image)?,
                     evidence: guest::evidence(&bench_plan.host.qemu, &image)?,
                     peer: Some(peer),
-                    packages: packages.into_iter().map(package).collect(),
+                    packages: image.packages.into_iter().map(package).collect(),
                 }),
                 Err(error) => results.not_measured(peer.title, &format!("{error:#}")),
             }

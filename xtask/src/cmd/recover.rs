@@ -24,6 +24,7 @@ use noonmark_lab::run::NicGuest;
 use noonmark_lab::text;
 
 use crate::guest;
+use crate::nested::{self, Errand};
 use crate::options::{MachineOptions, SpecFile, duration, span};
 use crate::outputs::{self, Outputs};
 
@@ -112,6 +113,10 @@ impl RecoverCommand {
             None => plan.faults.clone(),
         };
         let experiment = self.prepare(workspace, &faults)?;
+        if experiment.host.is_elsewhere() {
+            drop(begun);
+            return nested::run(&self.errand(workspace, &experiment));
+        }
         let (report, error) = match begun {
             Some((log, soak)) => {
                 let duration = self.duration.map_or(SOAK, duration);
@@ -157,6 +162,23 @@ impl RecoverCommand {
                 (Some(log), soak)
             }
         })
+    }
+
+    /// The same in an emulated host.
+    fn errand<'a>(&self, workspace: &'a Workspace, experiment: &'a Experiment) -> Errand<'a> {
+        let memory_mib = experiment.size.memory_mib;
+        let mut errand = Errand::new(workspace, &experiment.host, "recover", memory_mib)
+            .input(self.spec.path(workspace))
+            .outputs(self.outputs.files())
+            .outputs(&self.resume);
+        let guests = [Some(&experiment.boot), experiment.nic_guest.as_ref().ok()];
+        for boot in guests.into_iter().flatten() {
+            errand = errand.guest(boot);
+        }
+        for file in self.limits.iter().chain(&self.resume) {
+            errand = errand.input(file);
+        }
+        errand
     }
 
     fn prepare(&self, workspace: &Workspace, faults: &[Fault]) -> Result<Experiment> {

@@ -15,6 +15,7 @@ use noonmark_image::spec::Spec;
 use noonmark_qemu::{Boot, Config, Device, Forward, Machine, firmware};
 
 use crate::guest;
+use crate::nested::{self, Errand, Stop};
 use crate::options::{MachineOptions, SpecFile};
 
 /// Boots the guest image and shows how its clock is, until Ctrl-C powers it off.
@@ -90,6 +91,18 @@ impl RunCommand {
                 path: disk.clone(),
                 writable: true,
             });
+        }
+        if host.is_elsewhere() {
+            let errand = Errand::new(workspace, &host, &self.name, size.memory_mib)
+                .input(self.spec.path(workspace))
+                .input(&image.folder)
+                .stop(Stop::Asked);
+            let files = self
+                .seed_disk
+                .iter()
+                .chain(&self.disk)
+                .chain(&self.firmware);
+            return nested::run(&files.fold(errand, Errand::input));
         }
         let step = progress::step("the guest boots");
         let mut machine = Machine::start(

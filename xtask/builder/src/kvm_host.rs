@@ -1,0 +1,103 @@
+//! The emulated KVM host: a guest image of ours in which the distribution's kernel has KVM, and whose
+//! one service is this program with the QEMU that is to run there.
+//!
+//! All that is in it is in its initrd, so nothing of this machine can be written from inside, and
+//! whoever may run QEMU may use it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL};
+use noonmark_image::spec::{KernelSource, Spec};
+use noonmark_qemu::process::LAUNCHER;
+use noonmark_qemu::{Boot, Qemu, find_in_path};
+
+use crate::image::{self, BuildInputs};
+use crate::installed::InstalledFiles;
+use crate::kernel;
+use crate::packages::Pins;
+use crate::workspace::Workspace;
+
+/// What the image is, but for the files.
+const SPEC: &str = include_str!("kvm_host.toml");
+
+/// Kernels for virtual machines may lack KVM, so these are the distributions' general ones.
+const DEBIAN_KERNEL: &str = "linux-image-amd64";
+const UBUNTU_KERNEL: &str = "linux-image-generic";
+
+/// Where the program is in the image that takes its orders.
+const AGENT: &str = "/usr/bin/noonmark-kvm-host";
+
+/// What QEMU's x86 machines load from its data folders.
+const FIRMWARE: [&str; 3] = ["bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"];
+
+/// Builds it where it is stale, and gives what to boot.
+///
+/// # Errors
+///
+/// Its kernel can't be fetched, or QEMU can't be taken apart from its libraries.
+pub fn build(workspace: &Workspace, qemu: &Qemu, suite: Option<&str>, pins: &Pins) -> Result<Boot> {
+    let file = Path::new("kvm_host.toml");
+    let mut spec = Spec::parse(SPEC, file)?;
+    let package = if kernel::is_ubuntu() {
+        UBUNTU_KERNEL
+    } else {
+        DEBIAN_KERNEL
+    };
+    spec.kernel.source = KernelSource::Package {
+        name: package.to_owned(),
+        suite: suite.map(str::to_owned),
+    };
+    let mut files = InstalledFiles::default();
+    files.add_program(qemu.path())?;
+    for path in firmware(qemu)? {
+        files.add_file(&path, 0o644)?;
+    }
+    let launcher = find_in_path(LAUNCHER)
+        .with_context(|| format!("there is no {LAUNCHER} (package util-linux)"))?;
+    files.add_program(&launcher)?;
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    files.add_program(&own)?;
+    let mut files = files.into_files();
+    if let Some(agent) = files.iter_mut().find(|file| file.spec.source == own) {
+        agent.spec.path = AGENT.to_owned();
+    }
+    let kernel = kernel::fetch(workspace, &spec, Path::new("."), pins)?;
+    let folder = workspace.state().join("image").join("kvm-host");
+    let inputs = BuildInputs::plain(workspace, spec, (file, SPEC), files, kernel)?;
+    let image = image::make(workspace, inputs, "emulated KVM host's", &folder)?;
+    let artifact = |name: &str| image.folder.join(name);
+    Ok(Boot::direct(
+        artifact(KERNEL),
+        artifact(INITRD),
+        &artifact(CMDLINE),
+    )?)
+}
+
+/// Where this QEMU has the files of [`FIRMWARE`]: it lists the folders that it searches.
+fn firmware(qemu: &Qemu) -> Result<Vec<PathBuf>> {
+    let output = Command::new(qemu.path())
+        .args(["-L", "help"])
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", qemu.path().display()))?;
+    let folders = String::from_utf8_lossy(&output.stdout);
+    FIRMWARE
+        .iter()
+        .map(|name| {
+            let found = folders
+                .lines()
+                .map(|folder| Path::new(folder.trim()).join(name))
+                .find(|path| path.is_file());
+            match found {
+                Some(path) => Ok(path),
+                None => bail!(
+                    "{} has no {name} in {}",
+                    qemu.path().display(),
+                    folders.lines().collect::<Vec<_>>().join(", ")
+                ),
+            }
+        })
+        .collect()
+}
