@@ -2,13 +2,25 @@
 
 use noonmark_contract::record::{Boot, Cause, DetectedBy, SourceStatus, Usage};
 use noonmark_contract::sample::{Method, Source};
+use noonmark_contract::testport::ErrorPoint;
 use noonmark_contract::units::Nanos;
 
 use crate::fault::Family;
+use crate::report::error::{ClockError, MeasuredBy, PRECISE_LIMIT};
 use crate::report::evidence::Evidence;
 use crate::report::host::Host;
 use crate::report::limits::Limits;
+use crate::report::series::ErrorSeries;
 use crate::report::{Environment, FaultReport, FirstSample, Report, Sample, Summary, VERSION};
+
+/// An error as the observer measures it, with a bound of 10 ns.
+pub fn error(error_ns: i64) -> ClockError {
+    ClockError {
+        error_ns: Nanos(error_ns),
+        bound_ns: Nanos(10),
+        measured_by: MeasuredBy::Observer,
+    }
+}
 
 /// One sample of a clock that recovered after so many microseconds, or did not.
 pub fn sample(recovered_us: Option<i64>) -> Sample {
@@ -22,6 +34,9 @@ pub fn sample(recovered_us: Option<i64>) -> Sample {
         reads: 5000,
         worst_ns: Nanos::from_secs(3600),
         repair_ns: Some(Nanos::from_micros(400)),
+        before: Some(error(5)),
+        after: Some(error(-72)),
+        error_limit_ns: Some(PRECISE_LIMIT),
         ..Sample::default()
     }
 }
@@ -35,6 +50,21 @@ pub fn fault(name: &str, times_us: &[i64]) -> FaultReport {
         requested: u32::try_from(samples.len()).unwrap(),
         summary: Summary::of(&samples),
         samples,
+    }
+}
+
+/// The error against the host, every second, with a bound of 10 ns.
+pub fn series(name: &str, errors_ns: &[i64]) -> ErrorSeries {
+    let point = |(second, &error): (i64, &i64)| ErrorPoint {
+        at: Nanos::from_secs(second),
+        error: Nanos(error),
+        bound: Nanos(10),
+    };
+    ErrorSeries {
+        name: name.into(),
+        number: 1,
+        points: (0..).zip(errors_ns).map(point).collect(),
+        ..ErrorSeries::default()
     }
 }
 
@@ -98,5 +128,8 @@ pub fn report() -> Report {
         },
         evidence: Evidence::default(),
         limits: Limits::default(),
+        synced: Some(error(-3)),
+        error_limit_ns: Some(PRECISE_LIMIT),
+        series: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ mod bench;
 mod parts;
 mod plot;
 mod samples;
+mod series;
 
 use maud::{DOCTYPE, PreEscaped, html};
 use noonmark_contract::units::Nanos;
@@ -59,6 +60,7 @@ pub fn render(document: &Document) -> Result<String, PlotError> {
                     (bench::steady(bench)?)
                     (bench::boots(bench))
                 }
+                (series::sections(&runs)?)
                 @for fault in parts::faults(&runs) {
                     (parts::fault(fault, &runs)?)
                 }

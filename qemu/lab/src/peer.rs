@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use noonmark_contract::units::Nanos;
 
-use crate::fault::MachineVariant;
+use crate::fault::{MachineVariant, Plan};
 use crate::report::Report;
 use crate::report::bench::FirstRead;
+use crate::report::series::ErrorSeries;
 use crate::report::steady::{KeptBy, SteadyState, right_since};
+use crate::run::track::{self, Recording};
 use crate::run::{ExperimentError, SampleError};
 
 use guest::Guest;
-use watch::Watch;
+use watch::{RIGHT_BEFORE, Watch};
 
 pub use faults::run;
 pub use guest::{Boot, Keeper};
@@ -77,6 +79,40 @@ pub fn first_read(
         until_right(&mut guest, keeper, report.tolerance_ns)
     };
     read().map_err(SampleError::into_error)
+}
+
+/// Boots once, waits until the clock is right, and records its error against the host's: for `before`,
+/// while `disturb` does something to the host or its clock, and for `after` from then on. With a
+/// `disturb` that does nothing it tells how the guest follows the host as that is.
+///
+/// # Errors
+/// Where the guest, the peer or `disturb` fails, or the guest has no ptp_kvm.
+pub fn follow(
+    boot: &mut Boot<'_>,
+    keeper: &Keeper,
+    name: &str,
+    (before, after): (Duration, Duration),
+    report: &mut Report,
+    disturb: &mut dyn FnMut() -> Result<(), String>,
+) -> Result<ErrorSeries, ExperimentError> {
+    let mut recorded = || -> Result<Recording, SampleError> {
+        let mut guest = Guest::boot(boot, keeper, MachineVariant::Plain)?;
+        guest.describe(report);
+        guest.wait_right(RIGHT_BEFORE)?;
+        guest.ask(&Plan::new(Vec::new()), |session| {
+            track::record(session, before, after, |_| {
+                disturb().map_err(SampleError::Refused)
+            })
+        })
+    };
+    let Recording { points, missing } = recorded().map_err(SampleError::into_error)?;
+    Ok(ErrorSeries {
+        name: name.to_owned(),
+        number: 1,
+        points,
+        missing,
+        ..ErrorSeries::default()
+    })
 }
 
 fn until_right(

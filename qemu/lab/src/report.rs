@@ -4,23 +4,28 @@
 pub mod bench;
 pub mod compare;
 pub mod document;
+pub mod error;
 pub mod evidence;
 pub mod gate;
 pub mod host;
 pub mod limits;
+pub mod series;
 pub mod soak;
 pub mod steady;
 
 use noonmark_contract::record::{self, Boot, Cause, DetectedBy};
 use noonmark_contract::sample::{Method, Source};
-use noonmark_contract::testport::{HostError, TracePoint};
+use noonmark_contract::testport::TracePoint;
 use noonmark_contract::units::Nanos;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Family;
+use crate::report::error::ClockError;
+pub use crate::report::error::MeasuredBy;
 use crate::report::evidence::Evidence;
 use crate::report::host::Host;
 use crate::report::limits::Limits;
+use crate::report::series::ErrorSeries;
 use crate::stats::percentile;
 
 /// The report's format version.
@@ -61,6 +66,16 @@ pub struct Report {
     /// The limits beside `max_recovery_ns` that it was held to.
     #[serde(default)]
     pub limits: Limits,
+    /// The clock's error against the host's before the first fault, when its keeper had it in order:
+    /// `synced` as PID 1 says it, or a peer that had settled. None in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced: Option<ClockError>,
+    /// What that is held to where `limits` say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_limit_ns: Option<Nanos>,
+    /// The clock against the host's over time, where that was recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<ErrorSeries>,
 }
 
 /// Where a report was measured.
@@ -108,7 +123,8 @@ pub struct Sample {
     pub recovered_ns: Option<Nanos>,
     /// Reads of the guest's clock that were out of tolerance.
     pub wrong_reads: u64,
-    /// The error that was left.
+    /// The error that was left against the line through the clock's own offset before the fault, or
+    /// at the end of a vigil: no measure of the truth, which is `after`.
     pub residual_ns: Nanos,
     /// What made PID 1 look, by its own record; none where no record came.
     pub detected_by: Option<DetectedBy>,
@@ -116,13 +132,17 @@ pub struct Sample {
     pub cause: Option<Cause>,
     /// How far the observer itself may be wrong about `residual_ns`.
     pub residual_bound_ns: Nanos,
-    /// The clock's error against the host's just before the fault, by the in-guest observer's own
-    /// readings of ptp_kvm; none where there is no such device, or the host timed the fault.
+    /// The clock's error against the host's just before the fault; none in reports of earlier
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<HostError>,
+    pub before: Option<ClockError>,
     /// The same after the recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<HostError>,
+    pub after: Option<ClockError>,
+    /// What both are held to where the report's limits say nothing: it depends on the source that the
+    /// guest followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_limit_ns: Option<Nanos>,
     /// All reads of the guest's clock.
     pub reads: u64,
     /// The largest error that a read saw.
@@ -165,17 +185,6 @@ pub struct Sample {
     /// that took long while this is of its size tells of the host, not of the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_ns: Option<Nanos>,
-}
-
-/// Who timed a sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MeasuredBy {
-    /// The observer in the guest, by the guest's own counter.
-    #[default]
-    Observer,
-    /// The host, which compares the guest's time with its own.
-    Host,
 }
 
 /// Figures over one fault's samples, all by the nearest-rank method over the recovered ones.
@@ -259,7 +268,8 @@ mod tests {
             r#""init_to_synced_ns":120000000},"faults":[{"fault":"step:-1h","family":"step","#,
             r#""requested":1,"samples":[{"recovered_ns":600000,"wrong_reads":210,"#,
             r#""residual_ns":-72,"detected_by":"cancel_on_set","cause":"guest_step","#,
-            r#""residual_bound_ns":100,"reads":5000,"worst_ns":3600000000000,"#,
+            r#""residual_bound_ns":100,"before":{"error_ns":5,"bound_ns":10},"#,
+            r#""after":{"error_ns":-72,"bound_ns":10},"error_limit_ns":1000,"reads":5000,"worst_ns":3600000000000,"#,
             r#""repair_ns":400000,"measured_by":"observer","timing_bound_ns":null,"number":0,"#,
             r#""seed":0,"replay":"","violations":[],"trace":[]}],"summary":{"count":1,"#,
             r#""recovered":1,"p50_ns":600000,"p99_ns":600000,"max_ns":600000}}],"not_run":[],"#,
@@ -270,7 +280,8 @@ mod tests {
             r#""evidence":{"measured_at":null,"manifest_sha256":null,"kernel_sha256":null,"#,
             r#""initrd_sha256":null,"qemu_sha256":null,"firmware_sha256":null},"#,
             r#""limits":{"default":{"p50_ns":null,"p99_ns":null,"max_recovery_ns":null,"#,
-            r#""residual_ns":null,"unrecovered":null},"family":{},"fault":{}}}"#
+            r#""residual_ns":null,"unrecovered":null},"family":{},"fault":{}},"#,
+            r#""synced":{"error_ns":-3,"bound_ns":10},"error_limit_ns":1000}"#
         );
         assert_eq!(text, expected);
     }

@@ -10,6 +10,7 @@ mod repair;
 pub(crate) mod sample;
 pub(crate) mod session;
 mod source;
+pub(crate) mod track;
 pub(crate) mod variant;
 
 pub use experiment::run;

@@ -3,6 +3,7 @@
 mod bench;
 mod comparison;
 mod report;
+pub(crate) mod series;
 mod table;
 pub(crate) mod words;
 

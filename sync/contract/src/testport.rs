@@ -3,6 +3,7 @@
 
 mod steady;
 mod trace;
+mod track;
 mod vigil;
 
 use alloc::string::String;
@@ -13,6 +14,7 @@ pub use steady::{ProcessCost, READINGS_MAX, SPAN_MAX_MS, Steady, Watch};
 use serde::{Deserialize, Serialize};
 
 pub use trace::{POINTS_MAX, TracePoint, Tracer};
+pub use track::{ErrorPoint, HostError, HostTime, TRACK_POINTS_MAX, Track};
 pub use vigil::{Ask, Clocks, Query, STRETCHES_MAX, Stretch, Vigil};
 
 use crate::units::{Nanos, Ppb, Utc};
@@ -83,6 +85,8 @@ pub enum Outcome {
     Time(Clocks),
     /// What a vigil saw.
     Kept(Vigil),
+    /// What a track saw.
+    Tracked(Track),
     /// The order was carried out.
     Done,
     /// It could not be done; why.
@@ -119,15 +123,4 @@ pub struct Observation {
     /// The same after the settling time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<HostError>,
-}
-
-/// The guest's clock against the host's, as the observer itself reads both by
-/// `PTP_SYS_OFFSET_PRECISE` of ptp_kvm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostError {
-    /// Guest minus host; positive where the guest is ahead.
-    pub error_ns: Nanos,
-    /// How far the reading itself may be wrong.
-    pub bound_ns: Nanos,
 }

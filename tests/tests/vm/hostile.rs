@@ -178,6 +178,7 @@ impl Bare {
                 | Outcome::Steady(_)
                 | Outcome::Time(_)
                 | Outcome::Kept(_)
+                | Outcome::Tracked(_)
                 | Outcome::Done
                 | Outcome::Error(_) => {}
             }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::disturb::{Rate, disturb};
 use crate::extrapolation::Extrapolation;
 use crate::observer::Observer;
-use crate::reference;
+use crate::reference::Reference;
 
 /// How long the clock is watched before the fault, in slices of which each keeps its tightest
 /// reading.
@@ -43,18 +43,18 @@ pub enum FaultError {
 ///
 /// # Errors
 /// [`FaultError`].
-pub fn inject(request: &Request) -> Result<Observation, FaultError> {
+pub fn inject(request: &Request, reference: &mut Reference) -> Result<Observation, FaultError> {
     check(request)?;
     // Where there is no ptp_kvm, the host's clock is not known here. Looked for before the line is
     // learnt, which is the better the younger it is at the fault.
-    let mut phc = reference::find().ok();
+    let known = reference.find().is_ok();
     let undisturbed = learn()?;
     let skews = matches!(request.fault, Fault::Frequency(_) | Fault::Tick(_));
     let rate = skews
         .then(Rate::read)
         .transpose()
         .map_err(FaultError::Refused)?;
-    let before = phc.as_mut().and_then(reference::error);
+    let before = known.then(|| reference.error()).flatten();
     // Counted from before the system call: on one processor PID 1 can repair the clock before the
     // call even returns, and that time is the reader's too.
     let fault_at = clocks::raw();
@@ -71,7 +71,7 @@ pub fn inject(request: &Request) -> Result<Observation, FaultError> {
         let restored = rate.is_none_or(Rate::is_restored);
         let settled = observer.take(&read, restored);
         if settled || read.after >= deadline {
-            let after = phc.as_mut().and_then(reference::error);
+            let after = known.then(|| reference.error()).flatten();
             return Ok(Observation {
                 before,
                 after,
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_undisturbed_clock_is_seen_as_right() {
-        let seen = inject(&request()).unwrap();
+        let seen = inject(&request(), &mut Reference::default()).unwrap();
         assert_eq!(seen.wrong_reads, 0);
         assert!(seen.recovered_ns.is_some());
         assert!(seen.residual_ns.abs() < Nanos::from_millis(1));

@@ -3,8 +3,8 @@
 //!
 //! Here is the test port. `fault` does one fault: it fits the undisturbed clock (`extrapolation`), sets
 //! the clock (`disturb`) and judges each reading after that (`observer`). `steady` watches a clock
-//! that nobody disturbs, `recorder` one that the host does; `load` and `processes` make and measure
-//! work for the processors.
+//! that nobody disturbs, `recorder` one that the host does; `tracker` holds the clock against the host's,
+//! as `reference` reads it. `load` and `processes` make and measure work for the processors.
 
 mod disturb;
 mod extrapolation;
@@ -15,12 +15,16 @@ mod processes;
 mod recorder;
 mod reference;
 mod steady;
+mod tracker;
 
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use noonmark_contract::testport::{self, Answer, Ask, Clocks, Fault, Outcome, Query, Request};
+use noonmark_contract::testport::{
+    self, Answer, Ask, Clocks, Fault, HostTime, Outcome, Query, Request,
+};
+use noonmark_contract::units::Nanos;
 use noonmark_linux::lines::{Inbox, Taken};
 use noonmark_linux::log;
 use noonmark_linux::ports::{Port, Transfer};
@@ -30,7 +34,9 @@ use rustix::time::Timespec;
 
 use crate::load::Load;
 use crate::recorder::Recorder;
+use crate::reference::Reference;
 use crate::steady::FirstRead;
+use crate::tracker::Tracker;
 
 /// The format version of requests and answers.
 const VERSION: u32 = 1;
@@ -53,7 +59,9 @@ const TIME_READS: usize = 3;
 /// What goes on between requests.
 struct State {
     first: FirstRead,
+    reference: Reference,
     recorder: Option<Recorder>,
+    tracker: Option<Tracker>,
     load: Option<Load>,
 }
 
@@ -100,7 +108,9 @@ fn serve(port: &Port, first: FirstRead) {
     let mut inbox = Inbox::new(LINE_BYTES);
     let mut state = State {
         first,
+        reference: Reference::default(),
         recorder: None,
+        tracker: None,
         load: None,
     };
     let mut greeted = false;
@@ -111,6 +121,7 @@ fn serve(port: &Port, first: FirstRead) {
             inbox.clear();
             // Whoever asked for them is gone.
             state.recorder = None;
+            state.tracker = None;
             state.load = None;
             thread::sleep(RETRY);
             continue;
@@ -125,9 +136,14 @@ fn serve(port: &Port, first: FirstRead) {
                 send(port, id, outcome);
             }),
             Transfer::Wait => {
+                if let Some(tracker) = &mut state.tracker {
+                    tracker.read(&mut state.reference);
+                }
                 let watching = state.recorder.as_mut().is_some_and(Recorder::read);
                 if !watching {
-                    wait_for(port, PollFlags::IN, Duration::from_secs(1));
+                    let due = state.tracker.as_ref().map(Tracker::wait);
+                    let longest = Duration::from_secs(1);
+                    wait_for(port, PollFlags::IN, due.unwrap_or(longest).min(longest));
                 }
             }
             Transfer::Disconnected => {}
@@ -158,9 +174,9 @@ fn respond(taken: Taken, state: &mut State) -> (u64, Outcome) {
         return (request.id, wrong_version(request.v));
     }
     let outcome = match request.fault {
-        Fault::Watch(watch) => steady::watch(watch, state.first)
+        Fault::Watch(watch) => steady::watch(watch, state.first, &mut state.reference)
             .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Steady),
-        _ => fault::inject(&request)
+        _ => fault::inject(&request, &mut state.reference)
             .map_or_else(|error| Outcome::Error(error.to_string()), Outcome::Observed),
     };
     (request.id, outcome)
@@ -174,14 +190,7 @@ fn wrong_version(version: u32) -> Outcome {
 
 fn answer(ask: Ask, state: &mut State) -> Outcome {
     match ask {
-        Ask::Time => {
-            let read = clocks::Sandwich::tightest(TIME_READS);
-            return Outcome::Time(Clocks {
-                raw: read.raw(),
-                realtime: read.realtime,
-                width_ns: read.width(),
-            });
-        }
+        Ask::Time => return Outcome::Time(time(&mut state.reference)),
         Ask::Vigil => state.recorder = Some(Recorder::new(clocks::raw())),
         Ask::EndVigil => {
             return state.recorder.take().map_or_else(
@@ -195,8 +204,43 @@ fn answer(ask: Ask, state: &mut State) -> Outcome {
             Err(error) => return Outcome::Error(format!("load: {error}")),
         },
         Ask::EndLoad => state.load = None,
+        Ask::Track { every_ms } => match state.reference.find() {
+            Ok(()) => state.tracker = Some(Tracker::new(clocks::raw(), every_ms)),
+            Err(why) => {
+                let why = format!("the guest has no ptp_kvm to compare its clock with: {why}");
+                return Outcome::Error(why);
+            }
+        },
+        Ask::EndTrack => {
+            return state.tracker.take().map_or_else(
+                || Outcome::Error("there is no track to end".into()),
+                |tracker| Outcome::Tracked(tracker.finish()),
+            );
+        }
     }
     Outcome::Done
+}
+
+/// All clocks at one instant, the host's among them where that can be read.
+fn time(reference: &mut Reference) -> Clocks {
+    if let Some(reading) = reference.precise() {
+        return Clocks {
+            raw: reading.raw,
+            realtime: reading.realtime,
+            width_ns: Nanos::ZERO,
+            host: Some(HostTime {
+                utc: reading.reference,
+                bound_ns: reading.bound,
+            }),
+        };
+    }
+    let read = clocks::Sandwich::tightest(TIME_READS);
+    Clocks {
+        raw: read.raw(),
+        realtime: read.realtime,
+        width_ns: read.width(),
+        host: None,
+    }
 }
 
 fn host_is_there(port: &Port) -> bool {

@@ -10,7 +10,8 @@ use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks::{self, Sandwich};
 use thiserror::Error;
 
-use crate::{processes, reference};
+use crate::processes;
+use crate::reference::Reference;
 
 /// Where processes are listed.
 const PROC: &str = "/proc";
@@ -54,9 +55,13 @@ impl FirstRead {
 ///
 /// # Errors
 /// [`WatchError`].
-pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
+pub fn watch(
+    request: Watch,
+    first: FirstRead,
+    reference: &mut Reference,
+) -> Result<Steady, WatchError> {
     let count = readings(request).ok_or(WatchError::Request)?;
-    let mut phc = reference::find().map_err(WatchError::NoReference)?;
+    reference.find().map_err(WatchError::NoReference)?;
     let before = processes::list(Path::new(PROC));
     let (began, began_at) = (clocks::raw(), clocks::boottime());
     let mut offsets = Vec::with_capacity(count);
@@ -65,7 +70,7 @@ pub fn watch(request: Watch, first: FirstRead) -> Result<Steady, WatchError> {
     for number in 0..count {
         let due = began + Nanos::from_millis((number as u64 * request.every_ms) as i64);
         sleep_until(due);
-        match reference::precise(&mut phc) {
+        match reference.precise() {
             Some(reading) => {
                 offsets.push(reading.offset());
                 last = Some(Nanos(reading.reference.0.saturating_sub(reading.raw.0)));

@@ -27,6 +27,9 @@ pub struct Plan {
     pub settle: Nanos,
     /// The longest time to recover that still passes.
     pub max_recovery: Nanos,
+    /// The strictest limit of the clock's error that any sample will be held to, where one was asked
+    /// for: the error is measured as well as that takes.
+    pub error_limit: Option<Nanos>,
 }
 
 impl Plan {
@@ -41,6 +44,7 @@ impl Plan {
             tolerance: Nanos::from_millis(1),
             settle: Nanos::from_millis(100),
             max_recovery: Nanos::from_millis(50),
+            error_limit: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The axes of the page's plots: logarithmic ones, per cent, and named rows.
+//! The axes of the page's plots: logarithmic ones, seconds, per cent, and named rows.
 
 use std::ops::Range;
 
@@ -103,6 +103,63 @@ impl Ranged for Decades {
 impl ValueFormatter<f64> for Decades {
     fn format_ext(&self, value: &f64) -> String {
         (self.label)(value.round() as i32)
+    }
+}
+
+/// An axis of seconds, evenly divided.
+#[derive(Clone)]
+pub struct Seconds(Range<f64>);
+
+impl Seconds {
+    /// One that holds all of these times; none of nothing.
+    pub fn of(times: impl Iterator<Item = Nanos>) -> Option<Self> {
+        let seconds = times.map(|time| time.as_secs_f64());
+        let (low, high) = seconds.fold(None, |found: Option<(f64, f64)>, value| {
+            let (low, high) = found.unwrap_or((value, value));
+            Some((low.min(value), high.max(value)))
+        })?;
+        let low = low.min(0.0).floor();
+        Some(Self(low..high.ceil().max(low + 1.0)))
+    }
+
+    /// Both ends.
+    pub fn ends(&self) -> (f64, f64) {
+        (self.0.start, self.0.end)
+    }
+}
+
+impl Ranged for Seconds {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        scale(*value, &self.0, limit)
+    }
+
+    fn key_points<Hint: plotters::coord::ranged1d::KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() && hint.bold_points() == 0 {
+            return Vec::new();
+        }
+        let span = self.0.end - self.0.start;
+        // The first round step that leaves room for the labels.
+        let steps = [
+            1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0,
+        ];
+        let step = steps.into_iter().find(|step| span / step <= 7.0);
+        let step = step.unwrap_or(span / 7.0);
+        let first = (self.0.start / step).ceil() as i64;
+        let last = (self.0.end / step).floor() as i64;
+        (first..=last).map(|count| count as f64 * step).collect()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.0.clone()
+    }
+}
+
+impl ValueFormatter<f64> for Seconds {
+    fn format_ext(&self, value: &f64) -> String {
+        format!("{value:.0} s")
     }
 }
 

@@ -5,7 +5,7 @@ use noonmark_contract::testport::TracePoint;
 use noonmark_contract::units::Nanos;
 
 use crate::report::{FaultReport, Report, Sample, Summary};
-use crate::text::words::{p50, ratio, time};
+use crate::text::words::{error, p50, ratio, time};
 
 use super::plot::{self, COLOURS, PlotError, Series};
 use super::samples;
@@ -71,7 +71,7 @@ pub fn overview(runs: &[Run<'_>], deadline: Nanos) -> Markup {
                     @if several { th { "kept by" } }
                     th.n { "recovered" } th.n { "p50" } th.n { "p99" } th.n { "max" }
                     @if several { th.n { "times ours" } }
-                    th.n { "residual" }
+                    th.n { "error before" } th.n { "error after" }
                 } }
                 tbody {
                     @if !several && let Some((_, report)) = runs.first() && let Some(first) = &report.first {
@@ -79,7 +79,7 @@ pub fn overview(runs: &[Run<'_>], deadline: Nanos) -> Markup {
                         tr {
                             td { (first.fault) " (first, cold)" }
                             (figures(&Summary::of(one), 1, deadline))
-                            td.n { (residual(one)) }
+                            (errors(one))
                         }
                     }
                     @for name in faults(runs) {
@@ -89,7 +89,7 @@ pub fn overview(runs: &[Run<'_>], deadline: Nanos) -> Markup {
                                 @if several { td { (swatch(index)) (runs[index].0) } }
                                 (figures(&entry.summary, entry.requested, deadline))
                                 @if several { td.n { (ratio(&entry.summary, ours(name, runs), deadline)) } }
-                                td.n { (residual(&entry.samples)) }
+                                (errors(&entry.samples))
                             }
                         }
                     }
@@ -127,10 +127,12 @@ fn ours(name: &str, runs: &[Run<'_>]) -> Option<Nanos> {
     first.first()?.1.summary.p50_ns
 }
 
-/// The largest error that was left.
-fn residual(samples: &[Sample]) -> String {
-    let recovered = samples.iter().filter(|s| s.recovered_ns.is_some());
-    time(recovered.map(|s| s.residual_ns).max_by_key(|r| r.abs()))
+/// The largest errors against the host's clock before the faults and after the recoveries.
+fn errors(samples: &[Sample]) -> Markup {
+    html! {
+        td.n { (error(samples.iter().map(|s| s.before))) }
+        td.n { (error(samples.iter().map(|s| s.after))) }
+    }
 }
 
 /// A fault's own part: both plots, and its slowest and failing samples.
@@ -158,14 +160,14 @@ pub fn fault(name: &str, runs: &[Run<'_>]) -> Result<Markup, PlotError> {
             data: sorted_times(&entry.samples),
         })
         .collect();
-    let error = plot::error_over_time(&traces, tolerance)?;
+    let over_time = plot::error_over_time(&traces, tolerance)?;
     let distribution = plot::distribution(&times)?;
     let taken: usize = entries.iter().map(|(_, entry)| entry.samples.len()).sum();
     Ok(html! {
         section {
             h2 { (name) }
             div.plots {
-                @if let Some(svg) = error {
+                @if let Some(svg) = over_time {
                     figure {
                         div role="img" aria-label={ (name) ": error against time" } { (PreEscaped(svg)) }
                         figcaption {
@@ -276,6 +278,10 @@ pub fn environment(runs: &[Run<'_>]) -> Markup {
                             "kernel to PID 1 " (boot.kernel_to_init_ns) ", from there to the first sync "
                             (time(boot.init_to_synced_ns))
                         }
+                    }
+                    @if let (Some(error), Some(limit)) = (report.synced, report.error_limit_ns) {
+                        dt { "error against the host before the first fault" }
+                        dd { (error) ", at most " (limit) " passes" }
                     }
                     dt { "tolerance" } dd { (report.tolerance_ns) }
                     dt { "seed" } dd { (report.seed) }

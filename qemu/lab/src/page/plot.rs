@@ -1,11 +1,11 @@
 //! The page's plots, as SVG. The colours in it are names for the page's style sheet, which gives
 //! each its value for a light and for a dark background.
 
-use noonmark_contract::testport::TracePoint;
+use noonmark_contract::testport::{ErrorPoint, TracePoint};
 use noonmark_contract::units::Nanos;
 use plotters::prelude::*;
 
-use super::axes::{Axis, Decades, Percent, Rows, log};
+use super::axes::{Axis, Decades, Percent, Rows, Seconds, log};
 
 /// A plot that the library could not draw.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,46 @@ pub fn error_over_time(
                     line.collect::<Vec<_>>(),
                     colour.stroke_width(3),
                 )])?;
+            }
+        }
+        Ok(())
+    })
+    .map(Some)
+}
+
+/// The error of the guest's clock against the host's, logarithmic, against the time in seconds; a line
+/// for each recording, and one at `limit`. None where there is nothing to draw.
+///
+/// # Errors
+///
+/// The library can't draw it.
+pub fn error_over_seconds(
+    series: &[Series<&[ErrorPoint]>],
+    limit: Nanos,
+) -> Result<Option<String>, PlotError> {
+    let points = || {
+        series
+            .iter()
+            .flat_map(|one| one.data.iter().copied().flatten())
+    };
+    let Some(times) = Seconds::of(points().map(|point| point.at)) else {
+        return Ok(None);
+    };
+    let errors = points().map(|point| point.error.abs());
+    let Some(errors) = Decades::of_times(errors.chain([limit])) else {
+        return Ok(None);
+    };
+    let (first, last) = times.ends();
+    draw(times, errors, "time", "error", |chart| {
+        let at_limit = [(first, log(limit)), (last, log(limit))];
+        chart.draw_series([PathElement::new(at_limit, LIMIT.stroke_width(3))])?;
+        for one in series {
+            let colour = COLOURS[one.colour % COLOURS.len()].mix(0.8);
+            for recording in &one.data {
+                let line = recording.iter();
+                let line = line.map(|p| (p.at.as_secs_f64(), log(p.error.abs())));
+                let line: Vec<(f64, f64)> = line.collect();
+                chart.draw_series([PathElement::new(line, colour.stroke_width(3))])?;
             }
         }
         Ok(())

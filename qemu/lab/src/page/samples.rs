@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use noonmark_contract::units::Nanos;
 
 use crate::report::{FaultReport, Sample};
-use crate::text::words::{time, word};
+use crate::text::words::{error, time, word};
 
 /// So many samples of a fault are listed; the JSON has them all.
 const LISTED_MAX: usize = 20;
@@ -28,7 +28,7 @@ pub fn table(peer: &str, fault: &FaultReport, several: bool) -> Markup {
                     table {
                         thead { tr {
                             th.n { "no." } th.n { "recovered" } th.n { "QEMU waited" } th.n { "wrong reads" }
-                            th.n { "residual" } th { "detected by" } th { "cause" } th { "do it again" }
+                            th.n { "error before" } th.n { "error after" } th { "detected by" } th { "cause" } th { "do it again" }
                         } }
                         tbody {
                             @for sample in &worst[..listed] { (row(sample)) }
@@ -48,7 +48,8 @@ fn row(sample: &Sample) -> Markup {
             td.n.bad[sample.recovered_ns.is_none()] { (time(sample.recovered_ns)) }
             td.n { (time(sample.waited_ns)) }
             td.n { (sample.wrong_reads) }
-            td.n { (sample.residual_ns) " ± " (sample.residual_bound_ns) }
+            td.n { (error([sample.before].into_iter())) }
+            td.n { (error([sample.after].into_iter())) }
             td { (sample.detected_by.as_ref().map_or_else(unknown, word)) }
             td {
                 (sample.cause.as_ref().map_or_else(unknown, word))

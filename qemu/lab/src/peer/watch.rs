@@ -32,7 +32,7 @@ const BURST: usize = 8;
 const PIECE: Duration = Duration::from_secs(10);
 
 /// How near the truth a clock must be before it is watched.
-const RIGHT_BEFORE: Nanos = Nanos::from_micros(100);
+pub(crate) const RIGHT_BEFORE: Nanos = Nanos::from_micros(100);
 
 /// What PID 1 says of the clock in a status record.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,14 @@
-//! Whether a run passes: every sample that was asked for was taken, and nothing is beyond its
-//! limit.
+//! Whether a run passes: every sample that was asked for was taken, the clock was right by the host's
+//! before each fault and after each recovery, and nothing is beyond its limit.
+
+mod errors;
 
 use noonmark_contract::units::Nanos;
 
+use super::error::Finding;
 use super::limits::Bounds;
 use super::{FaultReport, Report, Sample, Summary};
+use errors::{When, errors};
 
 /// Whether a run passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +59,7 @@ impl Report {
     /// Everything that keeps the run from passing, in the report's order.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
-        let mut failures = Vec::new();
+        let mut failures: Vec<Failure> = self.unsynced().into_iter().collect();
         if let Some(first) = &self.first {
             // Cold code is held to the limits of single samples, not to those of the figures.
             let family = self.faults.iter().find(|f| f.fault == first.fault);
@@ -74,6 +78,13 @@ impl Report {
             failures.extend(single(&fault.fault, &fault.fault, &fault.samples, &bounds));
             failures.extend(figures(fault, &bounds));
         }
+        failures.extend(self.series.iter().filter_map(|series| {
+            Some(Failure {
+                fault: None,
+                reason: format!("{}: {}", series.name, series.failure()?),
+                replays: Vec::new(),
+            })
+        }));
         for gap in &self.not_run {
             failures.push(Failure {
                 fault: Some(gap.fault.clone()),
@@ -89,6 +100,29 @@ impl Report {
             });
         }
         failures
+    }
+
+    /// What is wrong with the clock that was said to be in order before the first fault.
+    fn unsynced(&self) -> Option<Failure> {
+        let error = self.synced?;
+        let limit = self.limits.default.error_ns.or(self.error_limit_ns)?;
+        let reason = match error.judge(limit) {
+            Finding::Within => return None,
+            Finding::Beyond => {
+                format!(
+                    "before the first fault the clock was off from the host's by {error}, beyond {limit}"
+                )
+            }
+            Finding::Unclear => format!(
+                "before the first fault the clock's error was not measured well enough to be held to \
+                 {limit}: {error}"
+            ),
+        };
+        Some(Failure {
+            fault: None,
+            reason,
+            replays: Vec::new(),
+        })
     }
 
     fn sample_count(&self) -> u32 {
@@ -121,6 +155,11 @@ fn single(fault: &str, name: &str, samples: &[Sample], bounds: &Bounds) -> Vec<F
     let late: Vec<&Sample> = all(&|s| s.recovered_ns.is_some_and(|took| took > limit));
     let waits = waits(&late);
     judge(format!("took longer than {limit}{waits}"), late, 0);
+    for when in [When::Before, When::After] {
+        for (finding, failing) in errors(samples, when, bounds.error) {
+            judge(finding, failing, 0);
+        }
+    }
     if let Some(limit) = bounds.residual {
         let off = all(&|s| s.recovered_ns.is_some() && s.residual_ns.abs() > limit);
         judge(format!("were left with an error beyond {limit}"), off, 0);
@@ -179,8 +218,9 @@ fn replays(failing: &[&Sample]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use crate::fixture::{self, sample};
+    use crate::report::error::ClockError;
     use crate::report::limits::Limits;
-    use crate::report::{FirstSample, NotRun};
+    use crate::report::{FirstSample, MeasuredBy, NotRun};
 
     use super::*;
 
@@ -239,6 +279,77 @@ mod tests {
             reasons(&report),
             ["step:-1h: 1 of 3 took longer than 800.000 us"]
         );
+    }
+
+    fn error(error_ns: i64, bound_ns: i64) -> ClockError {
+        ClockError {
+            error_ns: Nanos(error_ns),
+            bound_ns: Nanos(bound_ns),
+            measured_by: MeasuredBy::Host,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_before_the_fault_fails_however_well_it_is_put_back() {
+        let mut report = report(&[Some(600), Some(700), Some(800)]);
+        for sample in &mut report.faults[0].samples {
+            sample.before = Some(error(30_000_000, 10));
+            sample.after = Some(error(30_000_009, 10));
+        }
+        report.faults[0].samples[1].after = Some(error(-9, 10));
+        assert_eq!(
+            reasons(&report),
+            [
+                "step:-1h: 3 of 3 had a clock off from the host's by more than 1.000 us before the \
+                 fault (the worst 30.000 ms ± 10 ns)",
+                "step:-1h: 2 of 3 had a clock off from the host's by more than 1.000 us after the \
+                 recovery (the worst 30.000 ms ± 10 ns)"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_error_that_nobody_measured_well_enough_is_no_pass() {
+        let mut report = report(&[Some(600), Some(700), None]);
+        for sample in &mut report.faults[0].samples {
+            sample.before = Some(error(2, 10));
+            sample.after = None;
+        }
+        report.faults[0].samples[0].after = Some(error(0, 501));
+        assert_eq!(
+            reasons(&report)[1..],
+            [
+                "step:-1h: 2 of 3 had an error after the recovery that was not measured well enough to \
+                 be held to 1.000 us (the largest bound is 501 ns)"
+            ]
+        );
+        report.limits = Limits::parse("[family.step]\nerror = \"2us\"\nunrecovered = 1\n").unwrap();
+        report.faults[0].samples[1].after = Some(error(-1_900, 100));
+        assert_eq!(reasons(&report), [""; 0]);
+    }
+
+    #[test]
+    fn synced_is_what_the_host_s_clock_says() {
+        let mut report = report(&[Some(600)]);
+        report.error_limit_ns = Some(Nanos::from_millis(1));
+        report.synced = Some(error(30_000_000, 200_000));
+        let reason = "before the first fault the clock was off from the host's by 30.000 ms ± 200.000 us, \
+                      beyond 1.000 ms";
+        assert_eq!(reasons(&report), [reason]);
+        report.synced = Some(error(100_000, 500_001));
+        assert!(reasons(&report)[0].contains("not measured well enough"));
+        report.synced = Some(error(100_000, 500_000));
+        assert_eq!(report.verdict(), Verdict::Passed { samples: 1 });
+    }
+
+    #[test]
+    fn a_series_with_a_limit_is_held_to_it() {
+        let mut report = report(&[Some(600)]);
+        report.series = vec![fixture::series("host with chronyd", &[2, 5_000])];
+        assert_eq!(reasons(&report), [""; 0]);
+        report.series[0].limit_ns = Some(Nanos::from_micros(1));
+        let reason = "host with chronyd: 1 of 2 readings are beyond 1.000 us, the largest 5.000 us";
+        assert_eq!(reasons(&report), [reason]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! p50 = "700us"
 //! p99 = "2ms"
 //! [fault."date:2023-03-01T12:30"]
-//! residual = "10us"
+//! error = "2us"
 //! unrecovered = 0
 //! ```
 
@@ -22,7 +22,14 @@ use toml::{Table, Value};
 use crate::fault::{Family, Fault};
 
 /// The keys that a table may have.
-const KEYS: [&str; 5] = ["p50", "p99", "max_recovery", "residual", "unrecovered"];
+const KEYS: [&str; 6] = [
+    "p50",
+    "p99",
+    "max_recovery",
+    "error",
+    "residual",
+    "unrecovered",
+];
 
 /// A name that differs more than this from a known one is no slip of the finger.
 const SIMILAR: f64 = 0.7;
@@ -47,7 +54,11 @@ pub struct Limit {
     pub p99_ns: Option<Nanos>,
     /// Of each time to recover.
     pub max_recovery_ns: Option<Nanos>,
-    /// Of the error that is left after each recovery, either way.
+    /// Of the error against the host's clock, either way, before each fault and after each recovery,
+    /// with its bound added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_ns: Option<Nanos>,
+    /// Of the distance from the line through the clock's own offset before the fault, either way.
     pub residual_ns: Option<Nanos>,
     /// How many samples may stay wrong.
     pub unrecovered: Option<u32>,
@@ -62,7 +73,9 @@ pub struct Bounds {
     pub p99: Option<Nanos>,
     /// Of each time to recover.
     pub max_recovery: Nanos,
-    /// Of the error that is left.
+    /// Of the error against the host's clock, where another than the samples' own is asked for.
+    pub error: Option<Nanos>,
+    /// Of the distance from the line before the fault.
     pub residual: Option<Nanos>,
     /// How many samples may stay wrong.
     pub unrecovered: u32,
@@ -156,22 +169,40 @@ impl Limits {
     /// means for its family unless a table says otherwise.
     #[must_use]
     pub fn bounds(&self, fault: &str, family: Family, max_recovery: Nanos) -> Bounds {
+        let span = |key: fn(&Limit) -> Option<Nanos>| self.first(fault, family, key);
+        let unrecovered = self.first(fault, family, |limit| limit.unrecovered);
+        Bounds {
+            p50: span(|limit| limit.p50_ns),
+            p99: span(|limit| limit.p99_ns),
+            max_recovery: span(|limit| limit.max_recovery_ns)
+                .unwrap_or_else(|| family.max_recovery(max_recovery)),
+            error: span(|limit| limit.error_ns),
+            residual: span(|limit| limit.residual_ns),
+            unrecovered: unrecovered.unwrap_or(0),
+        }
+    }
+
+    /// The strictest limit of the error in any table.
+    #[must_use]
+    pub fn strictest_error(&self) -> Option<Nanos> {
+        let special = self.family.values().chain(self.fault.values());
+        let all = special.chain([&self.default]);
+        all.filter_map(|limit| limit.error_ns).min()
+    }
+
+    /// The most specific of the tables that say it.
+    fn first<T>(
+        &self,
+        fault: &str,
+        family: Family,
+        key: impl Fn(&Limit) -> Option<T>,
+    ) -> Option<T> {
         let tables = [
             self.fault.get(fault),
             self.family.get(&family),
             Some(&self.default),
         ];
-        fn first<T>(tables: &[Option<&Limit>], key: impl Fn(&Limit) -> Option<T>) -> Option<T> {
-            tables.iter().flatten().find_map(|limit| key(limit))
-        }
-        Bounds {
-            p50: first(&tables, |limit| limit.p50_ns),
-            p99: first(&tables, |limit| limit.p99_ns),
-            max_recovery: first(&tables, |limit| limit.max_recovery_ns)
-                .unwrap_or_else(|| family.max_recovery(max_recovery)),
-            residual: first(&tables, |limit| limit.residual_ns),
-            unrecovered: first(&tables, |limit| limit.unrecovered).unwrap_or(0),
-        }
+        tables.into_iter().flatten().find_map(key)
     }
 
     /// The faults and families with a table of their own that none of these faults needs: a file
@@ -205,6 +236,7 @@ fn limit(of: &str, table: &Table) -> Result<Limit, LimitsError> {
             "p50" => limit.p50_ns = Some(span(key, value)?),
             "p99" => limit.p99_ns = Some(span(key, value)?),
             "max_recovery" => limit.max_recovery_ns = Some(span(key, value)?),
+            "error" => limit.error_ns = Some(span(key, value)?),
             "residual" => limit.residual_ns = Some(span(key, value)?),
             "unrecovered" => limit.unrecovered = Some(number(key, value)?),
             _ => return Err(unknown(&key, name, &KEYS)),
@@ -287,7 +319,8 @@ mod tests {
         let limits = Limits::parse(
             "[default]\np99 = \"5ms\"\nmax_recovery = \"20ms\"\n\
              [family.step]\np99 = \"2ms\"\np50 = \"700us\"\n\
-             [fault.\"step:-3600s\"]\np50 = \"1ms\"\nunrecovered = 2\n",
+             [fault.\"step:-3600s\"]\np50 = \"1ms\"\nunrecovered = 2\n\
+             error = \"2us\"\n",
         )
         .unwrap();
         let own = limits.bounds("step:-1h", Family::Step, EVERYTHING);
@@ -297,10 +330,12 @@ mod tests {
                 p50: Some(Nanos::from_millis(1)),
                 p99: Some(Nanos::from_millis(2)),
                 max_recovery: Nanos::from_millis(20),
+                error: Some(Nanos::from_micros(2)),
                 residual: None,
                 unrecovered: 2,
             }
         );
+        assert_eq!(limits.strictest_error(), Some(Nanos::from_micros(2)));
         let other = limits.bounds("pause:5s", Family::Pause, EVERYTHING);
         assert_eq!(other.p99, Some(Nanos::from_millis(5)));
         assert_eq!((other.p50, other.unrecovered), (None, 0));
@@ -314,7 +349,7 @@ mod tests {
         assert_eq!(
             told("[family.step]\np95 = \"1ms\"\n"),
             "unknown key `family.step.p95` (did you mean `p99`?); expected p50, p99, max_recovery, \
-             residual, unrecovered"
+             error, residual, unrecovered"
         );
         assert!(told("[familly.step]\n").contains("did you mean `family`?"));
         let family = told("[family.pauze]\n");

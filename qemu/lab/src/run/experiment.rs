@@ -75,7 +75,12 @@ struct Experiment<'a> {
 impl Experiment<'_> {
     fn run(&mut self) -> Result<(), ExperimentError> {
         let status = self.session.wait_ready(self.recorder.progress)?;
+        self.session.hold_to(&status);
         self.describe(status);
+        let synced = self.session.host_error(self.session.wanted_bound());
+        let report = &mut self.recorder.report;
+        report.synced = Some(synced.map_err(SampleError::into_error)?);
+        report.error_limit_ns = Some(self.session.error_limit);
         self.follow_process();
         let plan = self.plan;
         // The first fault after boot that a program in the guest does runs cold code.

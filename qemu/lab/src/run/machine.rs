@@ -98,11 +98,13 @@ fn follow(session: &mut Session<'_>) -> Result<(Timeline, RepairRecord), SampleE
 
 /// Whether the clock can have been right when the guest read it for an exchange.
 fn is_right(exchange: &Exchange, tolerance: Nanos) -> bool {
-    (exchange.sent - tolerance..=exchange.received + tolerance).contains(&exchange.realtime)
+    let error = exchange.error();
+    error.error_ns.abs() <= tolerance + error.bound_ns
 }
 
 #[cfg(test)]
 mod tests {
+    use noonmark_contract::testport::HostTime;
     use noonmark_contract::units::Raw;
 
     use super::*;
@@ -114,10 +116,20 @@ mod tests {
             received: Utc(14_000),
             raw: Raw(0),
             realtime: Utc(realtime),
-            width: Nanos(100),
+            width: Nanos(0),
+            host: None,
         };
         let right = |realtime| is_right(&read(realtime), Nanos(1_000));
         assert!(right(9_000) && right(12_000) && right(15_000));
-        assert!(!right(8_999) && !right(15_001));
+        assert!(!right(8_998) && !right(15_002));
+        let by_the_guest = Exchange {
+            host: Some(HostTime {
+                utc: Utc(10_500),
+                bound_ns: Nanos(10),
+            }),
+            ..read(11_511)
+        };
+        assert!(!is_right(&by_the_guest, Nanos(1_000)));
+        assert!(is_right(&by_the_guest, Nanos(1_001)));
     }
 }

@@ -45,6 +45,9 @@ impl<'a> Recorder<'a> {
             host: Host::here(),
             evidence: Evidence::default(),
             limits: Limits::default(),
+            synced: None,
+            error_limit_ns: None,
+            series: Vec::new(),
         };
         Self {
             plan,

@@ -2,9 +2,10 @@
 //! the host's own.
 //!
 //! The guest's reads are placed on `CLOCK_MONOTONIC_RAW`, which no repair moves. Exchanges over the
-//! test port tie that counter to the host's clock: the guest's answer was made somewhere between
-//! the host's question and its receipt, so the middle is wrong by at most half the round trip. The
-//! tightest exchange near an instant places it. Each exchange also tells how far the guest's clock
+//! test port tie that counter to the host's clock: by the observer's own reading of ptp_kvm that comes
+//! with the answer, else by the answer having been made somewhere between the host's question and its
+//! receipt, whose middle is wrong by at most half the round trip. The tightest exchange near an
+//! instant places it. Each exchange also tells how far the guest's clock
 //! was from the counter, so that one which is slewed, as some peers do, is followed between jumps.
 
 use noonmark_contract::testport::{Stretch, TracePoint, Tracer, Vigil};
@@ -46,11 +47,11 @@ pub(crate) struct Timeline(Vec<Pairing>);
 impl Timeline {
     /// Takes in an exchange.
     pub(crate) fn push(&mut self, exchange: &Exchange) {
-        let round_trip = exchange.received - exchange.sent;
+        let (host, bound) = exchange.host();
         self.0.push(Pairing {
             raw: exchange.raw,
-            host: exchange.sent + Nanos(round_trip.0 / 2),
-            bound: Nanos(round_trip.abs().0 / 2 + exchange.width.0 / 2 + 1),
+            host,
+            bound,
             difference: (exchange.width <= WIDTH_MAX)
                 .then(|| Nanos(exchange.realtime.0.saturating_sub(exchange.raw.0))),
         });
@@ -202,6 +203,7 @@ mod tests {
                 raw: Raw(raw),
                 realtime: Utc(raw + difference(stretches, Raw(raw))),
                 width: Nanos(100),
+                host: None,
             });
         }
         timeline
@@ -286,6 +288,7 @@ mod tests {
                 raw: Raw(raw),
                 realtime: Utc(BASE + raw + error(raw)),
                 width: Nanos(100),
+                host: None,
             });
         }
         let vigil = Vigil {

@@ -5,6 +5,7 @@ use noonmark_contract::testport::Observation;
 use noonmark_contract::units::Nanos;
 
 use crate::report::Sample;
+use crate::report::error::ClockError;
 
 /// What PID 1's records say of a disruption.
 #[derive(Debug, Default, PartialEq)]
@@ -49,8 +50,8 @@ pub(crate) fn join(observation: &Observation, record: &RepairRecord) -> Sample {
         wrong_reads: observation.wrong_reads,
         residual_ns: observation.residual_ns,
         residual_bound_ns: observation.residual_bound_ns,
-        before: observation.before,
-        after: observation.after,
+        before: observation.before.map(ClockError::from),
+        after: observation.after.map(ClockError::from),
         reads: observation.reads,
         worst_ns: observation.worst_ns,
         restored_ns: observation.restored_ns,

@@ -1,4 +1,5 @@
-//! Taking one sample, whatever the fault: each way to do one has its own way to be timed.
+//! Taking one sample, whatever the fault: each way to do one has its own way to be timed, and all of
+//! them have the clock's error against the host's measured in the same way before and after.
 
 use fastrand::Rng;
 
@@ -15,6 +16,23 @@ pub(crate) fn take(
     fault: Fault,
     random: &mut Rng,
 ) -> Result<Sample, SampleError> {
+    let bound = session.wanted_bound();
+    let before = session.host_error(bound)?;
+    let mut sample = disturb(session, fault, random)?;
+    // What the observer has read itself is nearer to the fault and to the recovery.
+    sample.before.get_or_insert(before);
+    if sample.after.is_none_or(|after| after.bound_ns > bound) {
+        sample.after = Some(session.host_error(bound)?);
+    }
+    sample.error_limit_ns = Some(session.error_limit);
+    Ok(sample)
+}
+
+fn disturb(
+    session: &mut Session<'_>,
+    fault: Fault,
+    random: &mut Rng,
+) -> Result<Sample, SampleError> {
     match fault.profile().action {
         Action::Guest(request) => guest::sample(session, fault, request),
         Action::Storm => guest::storm(session, random),
@@ -22,7 +40,7 @@ pub(crate) fn take(
         Action::Source(change) => source::sample(session, change),
         Action::Drawn => {
             let drawn = plan::random_fault(random);
-            let sample = take(session, drawn, random)?;
+            let sample = disturb(session, drawn, random)?;
             let detail = drawn.to_string();
             Ok(Sample { detail, ..sample })
         }

@@ -1,16 +1,19 @@
 //! A machine under experiment: what it is asked, and what it and its PID 1 tell.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use noonmark_contract::record::{EventRecord, Record, Status};
 use noonmark_contract::testport::{
-    self, Answer, Ask, Observation, Outcome, Query, Request, Steady, Watch,
+    self, Answer, Ask, ErrorPoint, HostTime, Observation, Outcome, Query, Request, Steady, Track,
+    Watch,
 };
 use noonmark_contract::units::{Nanos, Raw, Utc};
 use noonmark_qemu::time_server::host_utc;
 use noonmark_qemu::{Machine, MachineError, Subscription};
 
 use crate::fault::Plan;
+use crate::report::error::{ClockError, MeasuredBy, PRECISE_LIMIT, bound_wanted, default_limit};
 
 use super::outcome::{ExperimentError, Progress, SampleError};
 use super::repair::RepairRecord;
@@ -25,6 +28,13 @@ pub(crate) const LOAD_WARM_UP: Duration = Duration::from_secs(1);
 /// Status records between the first sync and the faults, so that PID 1's idle cost is measured
 /// over a whole interval.
 const IDLE_RECORDS: u32 = 2;
+
+/// How long an exchange is repeated that is too slow to measure the clock's error: a host that has no
+/// quiet moment in that time gives no figure worth judging.
+const MEASURE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Between two of these.
+const MEASURE_PAUSE: Duration = Duration::from_millis(2);
 
 /// What is waited for after most requests.
 const ANSWER: &str = "the fault program's answer";
@@ -41,6 +51,44 @@ pub(crate) struct Exchange {
     pub(crate) realtime: Utc,
     /// How far apart the guest's readings of its two clocks may be.
     pub(crate) width: Nanos,
+    /// The host's time at `raw` as the guest's observer read it by ptp_kvm, where it has that.
+    pub(crate) host: Option<HostTime>,
+}
+
+impl Exchange {
+    /// The host's time at `raw`, and how far it may be wrong. The guest answered at some instant
+    /// between the question and its receipt, so that the middle is wrong by at most half the round
+    /// trip; where the guest has ptp_kvm, that says it far better.
+    pub(crate) fn host(&self) -> (Utc, Nanos) {
+        match self.host {
+            Some(host) => (host.utc, host.bound_ns),
+            None => {
+                let round_trip = self.received - self.sent;
+                let off = Nanos(round_trip.abs().0 / 2 + self.width.0 / 2 + 1);
+                (self.sent + Nanos(round_trip.0 / 2), off)
+            }
+        }
+    }
+
+    /// The guest's clock against the host's.
+    pub(crate) fn error(&self) -> ClockError {
+        let (host, bound_ns) = self.host();
+        ClockError {
+            error_ns: self.realtime - host,
+            bound_ns,
+            measured_by: match self.host {
+                Some(_) => MeasuredBy::Observer,
+                None => MeasuredBy::Host,
+            },
+        }
+    }
+}
+
+/// A recording of the clock's error under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tracking {
+    /// When it began, to half a round trip.
+    began: Instant,
 }
 
 /// The machine and its lines to this program.
@@ -49,6 +97,8 @@ pub(crate) struct Session<'a> {
     pub(crate) plan: &'a Plan,
     /// How long a clock is watched after a fault.
     pub(crate) recovery: Duration,
+    /// What the clock's error is held to where the plan's limits say nothing.
+    pub(crate) error_limit: Nanos,
     /// Whether PID 1 keeps the clock, and so tells of each repair.
     kept_by_init: bool,
     records: Subscription,
@@ -61,6 +111,7 @@ impl<'a> Session<'a> {
             records: machine.subscribe(),
             recovery: machine.timeouts().recovery(),
             machine,
+            error_limit: plan.tolerance,
             plan,
             kept_by_init: true,
             requests: 0,
@@ -68,7 +119,7 @@ impl<'a> Session<'a> {
     }
 
     /// With a peer in the guest, whose clock is watched for `recovery` after a fault. Requests are
-    /// counted from `requests` on.
+    /// counted from `requests` on. A peer follows ptp_kvm, so that it is held to what that allows.
     pub(crate) fn with_peer(
         machine: &'a mut Machine,
         plan: &'a Plan,
@@ -77,10 +128,23 @@ impl<'a> Session<'a> {
     ) -> Self {
         Self {
             recovery,
+            error_limit: PRECISE_LIMIT,
             kept_by_init: false,
             requests,
             ..Self::new(machine, plan)
         }
+    }
+
+    /// Takes from a status record what the clock's error is held to.
+    pub(crate) fn hold_to(&mut self, status: &Status) {
+        let source = status.source.as_ref();
+        self.error_limit = default_limit(source, status.method, self.plan.tolerance);
+    }
+
+    /// With what bound the clock's error is to be measured, to be judged by the strictest limit.
+    pub(crate) fn wanted_bound(&self) -> Nanos {
+        let strictest = self.plan.error_limit.unwrap_or(self.error_limit);
+        bound_wanted(strictest.min(self.error_limit))
     }
 
     /// How many requests the fault program has had.
@@ -240,9 +304,62 @@ impl<'a> Session<'a> {
                 raw: clocks.raw,
                 realtime: clocks.realtime,
                 width: clocks.width_ns,
+                host: clocks.host,
             }),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// How far the guest's clock is from the host's, to `bound` where that can be had: an exchange that
+    /// was too slow is repeated for as long as [`MEASURE_DEADLINE`]; the tightest counts.
+    pub(crate) fn host_error(&mut self, bound: Nanos) -> Result<ClockError, SampleError> {
+        let deadline = Instant::now() + MEASURE_DEADLINE;
+        let mut best = self.exchange()?.error();
+        while best.bound_ns > bound && Instant::now() < deadline {
+            thread::sleep(MEASURE_PAUSE);
+            let next = self.exchange()?.error();
+            if next.bound_ns < best.bound_ns {
+                best = next;
+            }
+        }
+        Ok(best)
+    }
+
+    /// Has the observer record the clock's error against the host's, as ptp_kvm says it, at this pace
+    /// until [`Session::end_track`]; at most [`noonmark_contract::testport::TRACK_POINTS_MAX`]
+    /// readings. Refused in a guest without ptp_kvm.
+    pub(crate) fn begin_track(&mut self, every: Duration) -> Result<Tracking, SampleError> {
+        let every_ms = u32::try_from(millis(every)).unwrap_or(u32::MAX);
+        let asked = Instant::now();
+        self.order(Ask::Track { every_ms })?;
+        Ok(Tracking {
+            began: asked + asked.elapsed() / 2,
+        })
+    }
+
+    /// What was recorded, with each reading's time counted from `since`, and how many are missing.
+    pub(crate) fn end_track(
+        &mut self,
+        tracking: Tracking,
+        since: Instant,
+    ) -> Result<(Vec<ErrorPoint>, u32), SampleError> {
+        let track = match self.ask(Ask::EndTrack)? {
+            Outcome::Tracked(track) => track,
+            other => return Err(unexpected(other)),
+        };
+        let Track {
+            points,
+            failed,
+            lost,
+            ..
+        } = track;
+        let before = nanos(since.saturating_duration_since(tracking.began));
+        let after = nanos(tracking.began.saturating_duration_since(since));
+        let shifted = points.into_iter().map(|point| ErrorPoint {
+            at: point.at - before + after,
+            ..point
+        });
+        Ok((shifted.collect(), failed.saturating_add(lost)))
     }
 
     /// The answer to the last request, which takes `at_least` so long.
@@ -262,6 +379,10 @@ impl<'a> Session<'a> {
         }
         Ok(outcome)
     }
+}
+
+fn nanos(span: Duration) -> Nanos {
+    Nanos(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn millis(span: Duration) -> u64 {

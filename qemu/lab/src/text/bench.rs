@@ -2,10 +2,11 @@
 
 use comfy_table::Table;
 
-use crate::report::FaultReport;
 use crate::report::bench::{Bench, PeerRun};
 use crate::report::steady::SteadyState;
+use crate::report::{FaultReport, Report};
 
+use super::series::series;
 use super::table::{lines, table};
 use super::words::{NOTHING_TO_SAY, bound, cpu, fine, observer, p50, ratio, resident, time};
 
@@ -25,6 +26,12 @@ pub fn bench(bench: &Bench) -> String {
             text.push_str(&notes);
         }
     }
+    let runs: Vec<(&str, &Report)> = bench
+        .runs
+        .iter()
+        .map(|run| (&*run.peer, &run.report))
+        .collect();
+    text.push_str(&series(&runs));
     let gaps: Vec<String> = not_run(bench);
     if !gaps.is_empty() {
         text.push('\n');

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::report::gate::Verdict;
 use crate::report::limits::Limits;
-use crate::report::{Report, Sample, Summary};
+use crate::report::{MeasuredBy, Report, Sample, Summary};
 
+use super::series::series;
 use super::table::{lines, table};
-use super::words::word;
+use super::words::{error, word};
 
 /// The whole report as text: where it was measured, a table of the faults, what was not run, and
 /// the verdict. Ends with a line's end.
@@ -18,6 +19,7 @@ pub fn report(report: &Report) -> String {
     let mut text = environment(report);
     text.push('\n');
     text.push_str(&faults(report));
+    text.push_str(&series(&[("noonmark", report)]));
     text.push('\n');
     match report.verdict() {
         Verdict::Passed { samples } => {
@@ -93,6 +95,16 @@ pub(crate) fn environment(report: &Report) -> String {
             boot.kernel_to_init_ns
         );
     }
+    if let (Some(error), Some(limit)) = (report.synced, report.error_limit_ns) {
+        let how = match error.measured_by {
+            MeasuredBy::Observer => "by the observer's own readings of ptp_kvm",
+            MeasuredBy::Host => "by the host's exchanges with the guest",
+        };
+        text += &format!(
+            "error against the host's clock before the first fault {error}, {how}; at most {limit} \
+             passes\n"
+        );
+    }
     if let Some(init) = &report.init {
         text += &format!(
             "PID 1 uses {:.2} % of a vCPU and {} KiB when idle\n",
@@ -111,11 +123,12 @@ fn faults(report: &Report) -> String {
         "p99",
         "max",
         "wrong reads",
-        "residual",
+        "error before",
+        "error after",
         "detected by",
         "cause",
     ];
-    let mut table = table(&header, 1..7);
+    let mut table = table(&header, 1..8);
     if let Some(first) = &report.first {
         let samples = std::slice::from_ref(&first.sample);
         let name = format!("{} (first, cold)", first.fault);
@@ -132,7 +145,7 @@ fn faults(report: &Report) -> String {
     lines(&table)
 }
 
-fn row(name: String, requested: u32, summary: &Summary, samples: &[Sample]) -> [String; 9] {
+fn row(name: String, requested: u32, summary: &Summary, samples: &[Sample]) -> [String; 10] {
     let time = |time: Option<Nanos>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
     let of_all = |largest: Option<String>| largest.unwrap_or_else(|| "-".to_owned());
     [
@@ -148,13 +161,8 @@ fn row(name: String, requested: u32, summary: &Summary, samples: &[Sample]) -> [
                 .max()
                 .map(|n| n.to_string()),
         ),
-        of_all(
-            samples
-                .iter()
-                .map(|s| s.residual_ns)
-                .max_by_key(|residual| residual.abs())
-                .map(|residual| residual.to_string()),
-        ),
+        error(samples.iter().map(|s| s.before)),
+        error(samples.iter().map(|s| s.after)),
         detectors(samples),
         causes(samples),
     ]
@@ -206,11 +214,12 @@ kernel 6.1.0-56-cloud-amd64, clocksource kvm-clock, source kvm, method precise
 the host was busy: QEMU waited for a processor during 25 % of the time, and the times below include it
 source vmclock: no such device
 kernel to PID 1 2.400 s, from there to the first sync 120.000 ms
+error against the host's clock before the first fault -3 ns ± 10 ns, by the observer's own readings of ptp_kvm; at most 1.000 us passes
 PID 1 uses 0.31 % of a vCPU and 900 KiB when idle
 
-fault                   recovered         p50        p99        max  wrong reads  residual  detected by                      cause
-step:-1h (first, cold)        1/1   14.000 ms  14.000 ms  14.000 ms          210    -72 ns  cancel_on_set                    guest_step
-step:-1h                      2/2  612.000 us  20.500 ms  20.500 ms          210    -72 ns  cancel_on_set x1, watch_tick x1  guest_step
+fault                   recovered         p50        p99        max  wrong reads  error before     error after  detected by                      cause
+step:-1h (first, cold)        1/1   14.000 ms  14.000 ms  14.000 ms          210  5 ns ± 10 ns  -72 ns ± 10 ns  cancel_on_set                    guest_step
+step:-1h                      2/2  612.000 us  20.500 ms  20.500 ms          210  5 ns ± 10 ns  -72 ns ± 10 ns  cancel_on_set x1, watch_tick x1  guest_step
 
 passed: 3 of 3 recovered within 50.000 ms
 ";

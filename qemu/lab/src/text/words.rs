@@ -4,6 +4,7 @@ use noonmark_contract::units::Nanos;
 use serde::Serialize;
 
 use crate::report::Summary;
+use crate::report::error::ClockError;
 use crate::report::steady::{Cost, SteadyState, Truth};
 
 /// What stands where there is no figure.
@@ -67,6 +68,12 @@ pub(crate) fn observer(state: &SteadyState) -> Option<String> {
              readings are off by at most {off} themselves"
         )
     })
+}
+
+/// The error that may be largest, with how far it may be wrong itself.
+pub(crate) fn error(errors: impl Iterator<Item = Option<ClockError>>) -> String {
+    let worst = errors.flatten().max_by_key(ClockError::worst);
+    worst.map_or_else(|| NOTHING_TO_SAY.to_owned(), |error| error.to_string())
 }
 
 /// A time, or that there is none.

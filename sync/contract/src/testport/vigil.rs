@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Nanos, Raw, Utc};
 
+use super::track::HostTime;
+
 /// The most stretches that a vigil keeps.
 pub const STRETCHES_MAX: usize = 64;
 
@@ -38,9 +40,18 @@ pub enum Ask {
     Load,
     /// End the load: `done`.
     EndLoad,
+    /// Read the guest's clock against the host's by ptp_kvm from now on, every so many milliseconds
+    /// (at least one), while further requests are answered: `done`; an error in a guest without it.
+    Track {
+        /// Between two readings.
+        every_ms: u32,
+    },
+    /// End that: `tracked`.
+    EndTrack,
 }
 
-/// `CLOCK_REALTIME`, read between two readings of `CLOCK_MONOTONIC_RAW`.
+/// `CLOCK_REALTIME`, read between two readings of `CLOCK_MONOTONIC_RAW`; in a guest with ptp_kvm all
+/// clocks are of one reading of that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clocks {
     /// The middle of the two.
@@ -49,6 +60,9 @@ pub struct Clocks {
     pub realtime: Utc,
     /// From one to the other; `raw` is wrong by at most half of it.
     pub width_ns: Nanos,
+    /// The host's clock there; none in a guest without ptp_kvm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostTime>,
 }
 
 /// What a vigil saw of the clock.

@@ -12,7 +12,8 @@ use noonmark_contract::record::{
 };
 use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::testport::{
-    Answer, Ask, Fault, HostError, Observation, Outcome, Query, Request, Stretch, TracePoint, Vigil,
+    Answer, Ask, Clocks, ErrorPoint, Fault, HostError, HostTime, Observation, Outcome, Query,
+    Request, Stretch, TracePoint, Track, Vigil,
 };
 use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use serde::{Serialize, de::DeserializeOwned};
@@ -306,6 +307,35 @@ fn the_test_ports_messages() {
         concat!(
             r#"{"kept":{"stretches":[{"from":1,"to":2,"from_ns":3,"to_ns":4,"reads":5}],"#,
             r#""lost":0}}"#
+        ),
+    );
+    is_written_as(&Ask::Track { every_ms: 50 }, r#"{"track":{"every_ms":50}}"#);
+    is_written_as(
+        &Outcome::Tracked(Track {
+            began: Raw(1),
+            points: vec![ErrorPoint {
+                at: Nanos(2),
+                error: Nanos(-3),
+                bound: Nanos(4),
+            }],
+            failed: 5,
+            lost: 0,
+        }),
+        r#"{"tracked":{"began":1,"points":[[2,-3,4]],"failed":5,"lost":0}}"#,
+    );
+    is_written_as(
+        &Outcome::Time(Clocks {
+            raw: Raw(1),
+            realtime: Utc(2),
+            width_ns: Nanos(0),
+            host: Some(HostTime {
+                utc: Utc(3),
+                bound_ns: Nanos(10),
+            }),
+        }),
+        concat!(
+            r#"{"time":{"raw":1,"realtime":2,"width_ns":0,"#,
+            r#""host":{"utc":3,"bound_ns":10}}}"#
         ),
     );
     is_written_as(&Fault::Tick(11_000), r#"{"tick":11000}"#);

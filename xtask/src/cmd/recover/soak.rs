@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::SignedDuration;
 use noonmark_builder::progress;
+use noonmark_contract::units::Nanos;
+use noonmark_lab::fault::Plan;
 use noonmark_lab::report::soak::{Round, Soak};
 use noonmark_lab::report::{FaultReport, Report};
 use serde::Serialize;
@@ -81,10 +83,15 @@ pub fn run(
     mut soak: Soak,
     mut log: Option<Log>,
     duration: Duration,
+    error_limit: Option<Nanos>,
 ) -> Result<Report> {
     let mut broken = 0;
     while took(&soak) < duration {
         let (number, plan) = soak.next();
+        let plan = Plan {
+            error_limit,
+            ..plan
+        };
         let began = Instant::now();
         let (report, error) = experiment.run(&plan)?;
         let round = soak.add(Round {
@@ -139,7 +146,7 @@ fn print_totals(soak: &Soak, duration: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_lab::fault::{Fault, Plan};
+    use noonmark_lab::fault::Fault;
 
     use super::*;
 

@@ -40,6 +40,7 @@ impl Experiment<'_> {
             }
             status = self.await_source(&wanted, status)?;
         }
+        self.session.hold_to(&status);
         let environment = &self.recorder.report.environment;
         self.kernel =
             Some(status.kernel).filter(|kernel| environment.kernel.as_ref() != Some(kernel));
