@@ -21,14 +21,14 @@
 //!
 //! brings the offset to 0 after τ, the time until the next command; there it is θ' = 0 plus the
 //! error of y, so the loop neither rings nor lags: what filtering there is was done in the
-//! estimator. θ / τ is held within ±[`MAX_SLEW`].
+//! estimator. θ / τ is held within what the policy allows, and the whole within what the kernel does.
 
 use libm::fabs;
 use noonmark_contract::sample::{Local, Method, Reading};
 use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 
 use crate::deviation::Deviation;
-use crate::kernel_clock::{KernelClock, MAX_SLEW};
+use crate::kernel_clock::KernelClock;
 
 /// The longest that a kernel may take to take up a rate: the next timer tick, at 100 Hz (those
 /// since Linux 4.17 do so at once).
@@ -213,10 +213,10 @@ impl Discipline {
     }
 
     /// The settings that follow a reference of this rate against RAW and take `offset` away within
-    /// `within`.
-    pub fn command(&self, rate: Ppb, offset: Nanos, within: Nanos) -> KernelClock {
+    /// `within`, slewing by no more than `most`.
+    pub fn command(&self, rate: Ppb, offset: Nanos, within: Nanos, most: Ppb) -> KernelClock {
         let slew = offset.0 as f64 / within.as_secs_f64().max(1e-3);
-        let slew = slew.clamp(-MAX_SLEW.0, MAX_SLEW.0);
+        let slew = slew.clamp(-most.0, most.0);
         KernelClock::with_rate(Ppb(rate.0 + slew - self.bias_ppb))
     }
 
@@ -312,9 +312,10 @@ mod tests {
         let mut discipline = Discipline::new();
         discipline.bias_ppb = 40.0;
         let second = Nanos::from_secs(1);
-        let clock = discipline.command(Ppb(-23_000.0), Nanos(500), second);
+        let most = Ppb(20_000_000.0);
+        let clock = discipline.command(Ppb(-23_000.0), Nanos(500), second, most);
         assert!(fabs(clock.rate().0 - (-23_000.0 + 500.0 - 40.0)) <= RESOLUTION_PPB);
-        let limited = discipline.command(Ppb(0.0), Nanos::from_secs(-9), second);
-        assert!(fabs(limited.rate().0 + MAX_SLEW.0) <= RESOLUTION_PPB);
+        let limited = discipline.command(Ppb(0.0), Nanos::from_secs(-9), second, most);
+        assert!(fabs(limited.rate().0 + most.0 + 40.0) <= RESOLUTION_PPB);
     }
 }

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `readings` | compares a reading with what is expected of the reference, or takes it for a probe |
 //! | `cross_check` | on a contradiction, tells a move of the reference from a falseticker |
+//! | `regime` | a reference that left its line: a step, or another rate |
 //! | `check` | takes an accepted reading in and looks at the clock by it |
 //! | `sources` | fails over, holds over, climbs back |
 //! | `repair` | steps a wrong clock, and verifies the step |
@@ -27,6 +28,7 @@ mod frequency;
 mod glance;
 mod messages;
 mod readings;
+mod regime;
 mod repair;
 mod report;
 mod schedule;

@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! low - b <= reference - RAW - (x0 + y dt) <= high + b          b: the bound of the reading
+//! |reference - RAW - (x0 + y dt)| <= ON_LINE + (high - low) / 2 + b, as the two were at first
 //! |REALTIME - RAW - (R0 + f dt)| <= ON_LINE + bounds of the two pairings, and < room
 //! ```
 //!
@@ -29,8 +30,9 @@ use crate::ladder::GoodReading;
 /// For how long after a full look glances may do.
 pub(crate) const HORIZON: Nanos = Nanos::from_millis(200);
 
-/// How far a clock may be off its line for a glance to pass it. What is more, though too little to
-/// be called a disturbance, is for a full look to take in, so that the stated bound includes it.
+/// How far a clock, or the reference, may be off its line for a glance to pass it. What is more,
+/// though too little to be called a disturbance, is for a full look to take in, so that the stated
+/// bound includes it, and a new rate of the reference is noticed.
 const ON_LINE: Nanos = Nanos(100);
 
 /// What rounding to whole nanoseconds can add up to on either side of a comparison.
@@ -45,8 +47,8 @@ const SLOPE_SCALE: f64 = 4_294_967_296.0;
 pub(crate) struct Limits {
     /// When a full look is due in any case.
     pub until: Raw,
-    /// An offset from which the clock is stepped.
-    pub step: Nanos,
+    /// What the clock's offset may still grow by.
+    pub room: Nanos,
     /// Time between two ticks.
     pub watch: Nanos,
     /// Whether the guest's own clocks are all that glances read: the source is a slow one.
@@ -63,6 +65,8 @@ pub(crate) struct Envelope {
     reference: FixedLine,
     /// That interval, counted from the line.
     interval: FixedInterval,
+    /// Half its width as it was at the origin.
+    half: Nanos,
     /// REALTIME minus RAW.
     clock: FixedLine,
     /// The pairing of the clock's line.
@@ -109,9 +113,8 @@ impl Envelope {
     pub fn new(clock: &ClockForecast, reference: &Forecast, limits: Limits) -> Self {
         let origin = clock.local.raw;
         let horizon = HORIZON.as_secs_f64();
-        let offset = (reference.reference - clock.local.realtime).abs();
         let drift = fabs(reference.rate_ppb - clock.rate_ppb) + reference.spread_ppb;
-        let room = limits.step - offset - Nanos(ceil(drift * horizon) as i64) - ROUNDING;
+        let room = limits.room - Nanos(ceil(drift * horizon) as i64) - ROUNDING;
         let half = Nanos(ceil(reference.half_ns) as i64 + 1);
         Self {
             origin,
@@ -124,6 +127,7 @@ impl Envelope {
                 high: half,
                 spread: FixedLine::new(1, reference.spread_ppb),
             },
+            half,
             clock: FixedLine::new(clock.local.realtime.0 - origin.0, clock.rate_ppb),
             noise: clock.local.bound,
             room,
@@ -148,7 +152,8 @@ impl Envelope {
         let difference = reading.reference.0.saturating_sub(reading.raw.0);
         let deviation = Nanos(difference.saturating_sub(self.reference.at(elapsed)));
         let interval = self.interval.carried(elapsed);
-        if self.is_local || !interval.explains(deviation, reading.bound) {
+        let on_line = deviation.abs() <= ON_LINE + self.half + reading.bound;
+        if self.is_local || !on_line || !interval.explains(deviation, reading.bound) {
             return None;
         }
         let strayed = self.off_line(&guest_clocks(reading), elapsed)?;

@@ -25,16 +25,23 @@
 //! intersection does. If it is empty, the reference moved against RAW in a way no oscillator does,
 //! or the reading is false; which of the two is not decided here.
 //!
-//! [`model`] puts the two together.
+//! **A host's clock is disciplined itself**, so that its rate changes at once, and by up to 10 %. A
+//! reading off the line says that it was stepped or has changed its rate; which of the two, and what
+//! the rate is now, is found by [`regime`]. As long as that is open its bound stands in the place of
+//! the other terms of ρ.
+//!
+//! [`model`] puts them together.
 
 mod filter;
 mod interval;
 mod model;
+mod regime;
 
 use alloc::collections::VecDeque;
 
 pub(crate) use filter::Pace;
-pub(crate) use model::{Forecast, Prediction, ReadingSummary};
+pub(crate) use model::{Forecast, Prediction, ReadingSummary, Sighting};
+pub(crate) use regime::Finding;
 
 use model::{Model, UNKNOWN_PPB, WANDER_PPB};
 use noonmark_contract::sample::Reading;
@@ -76,6 +83,13 @@ impl Estimator {
         self.model.as_ref().map(|model| model.compare(reading))
     }
 
+    /// The same for a source that is taken at its word, and can be read as often as is needed: also a
+    /// reading that the interval explains, but that is off the line of the point estimate, deviates.
+    pub fn compare_closely(&self, reading: &Reading) -> Option<Deviation> {
+        let closely = |model: &Model| model.compare_closely(reading);
+        self.model.as_ref().map(closely)
+    }
+
     /// How far `reading` is from the point estimate's line, which unlike the interval does not move
     /// when a coarse source says more; zero before the first.
     pub fn off_line(&self, reading: &Reading) -> Nanos {
@@ -93,13 +107,15 @@ impl Estimator {
         }
     }
 
-    /// Takes in a reading that [`Estimator::compare`] found no fault with.
-    pub fn follow(&mut self, reading: &Reading) {
+    /// Takes in a reading that [`Estimator::compare`] found no fault with. Where the reference has left
+    /// its line lately, gives in which way, as far as that can be told.
+    pub fn follow(&mut self, reading: &Reading) -> Option<Finding> {
         self.keep_checkpoint(reading.raw);
-        match &mut self.model {
-            Some(model) => model.take_reading(reading),
-            None => self.restart(reading),
-        }
+        let Some(model) = &mut self.model else {
+            self.restart(reading);
+            return None;
+        };
+        model.take_reading(reading)
     }
 
     /// Takes in readings that were compared with a [`Forecast`] one by one.
@@ -123,6 +139,29 @@ impl Estimator {
             Some(model) => model.jump(reading),
             None => self.restart(reading),
         }
+    }
+
+    /// The machine was interrupted, so that what was known of the reference's place is void, though
+    /// `reading`, which has been taken in, agrees with it: the bound is the reading's alone.
+    pub fn forget_place(&mut self, reading: &Reading) {
+        if let Some(model) = &mut self.model {
+            model.forget_place(reading);
+        }
+    }
+
+    /// The reference left its line, as `first` says, and its place and rate are to be found anew: a
+    /// new regime. `rate_is_void` says that the rate from before counts for nothing. Readings of this
+    /// regime are to follow.
+    pub fn begin_regime(&mut self, first: &Sighting, rate_is_void: bool) {
+        self.checkpoints.clear();
+        if let Some(model) = &mut self.model {
+            model.begin_regime(first, rate_is_void);
+        }
+    }
+
+    /// Whether a new regime is not yet understood.
+    pub fn is_open(&self) -> bool {
+        self.model.as_ref().is_some_and(Model::is_open)
     }
 
     /// Forgets everything but takes the last rate for a first guess: the reference, or the machine

@@ -15,8 +15,8 @@ const TICK_PPB: f64 = 100_000.0;
 /// The tick without any correction, in microseconds.
 const NOMINAL_TICK_US: i64 = 10_000;
 
-/// The fastest slew, in ppb: two percent.
-pub(crate) const MAX_SLEW: Ppb = Ppb(20_000_000.0);
+/// The fastest that the kernel lets a clock run or stand back, in ppb: ten percent, by the tick.
+pub(crate) const MAX_RATE: Ppb = Ppb(100_000_000.0);
 
 /// `freq` counts in this many ppb.
 pub(crate) const RESOLUTION_PPB: f64 = 1_000.0 / 65_536.0;
@@ -50,7 +50,7 @@ impl KernelClock {
     /// much of the tick as is needed.
     #[must_use]
     pub fn with_rate(rate: Ppb) -> Self {
-        let wanted = rate.0.clamp(-MAX_SLEW.0, MAX_SLEW.0);
+        let wanted = rate.0.clamp(-MAX_RATE.0, MAX_RATE.0);
         let ticks = if fabs(wanted) <= MAX_FREQUENCY_PPB {
             0.0
         } else {
@@ -91,7 +91,7 @@ mod tests {
             let clock = KernelClock::with_rate(Ppb(ppb));
             prop_assert!((9_000..=11_000).contains(&clock.tick_us));
             prop_assert!(fabs(clock.frequency.0) <= MAX_FREQUENCY_PPB);
-            let wanted = ppb.clamp(-MAX_SLEW.0, MAX_SLEW.0);
+            let wanted = ppb.clamp(-MAX_RATE.0, MAX_RATE.0);
             prop_assert!(fabs(clock.rate().0 - wanted) <= RESOLUTION_PPB);
         }
     }

@@ -367,6 +367,11 @@ impl GoodReading {
 }
 
 impl Rung {
+    /// The bound of its last good reading.
+    pub fn last_bound(&self) -> Option<Nanos> {
+        self.last.map(|last| last.bound)
+    }
+
     fn was_good(&mut self, count: u64, last: GoodReading) {
         self.good += count;
         for _ in 0..count.min(8) {

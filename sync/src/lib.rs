@@ -10,6 +10,7 @@
 //! | `deviation` | a reading against what was expected |
 //! | `estimator` | the reference against RAW: the estimate and its bound, from accepted readings |
 //! | `discipline` | the guest's clock: what it was told to do, and what it should therefore read |
+//! | `policy` | what is slewed, and what is stepped |
 //! | `ladder` | the sources, best first: which is followed, which may be tried, how each has done |
 //! | `suspicion` | whether a source that contradicts the estimate is right or a falseticker |
 //! | `envelope` | where reference and clock are expected while nothing happens |
@@ -33,5 +34,6 @@ mod estimator;
 mod indicators;
 mod kernel_clock;
 mod ladder;
+mod policy;
 pub mod select;
 mod suspicion;

@@ -18,6 +18,7 @@
 use noonmark_contract::units::{Nanos, Ppb, Raw};
 
 use crate::deviation::Deviation;
+use crate::estimator::Sighting;
 
 /// Below this, a move may also be what a drift makes of one poll interval.
 const SMALL: Nanos = Nanos::from_millis(20);
@@ -49,11 +50,13 @@ pub(crate) enum Trust {
 /// An open question about the source followed.
 #[derive(Debug)]
 pub(crate) struct Suspicion {
-    since: Raw,
+    /// Where the reading that opened it, or the last one that nothing before agrees with, stood.
+    first: Sighting,
     claim: Deviation,
-    bound: Nanos,
     /// Where the reference is if it moved: what all readings since have in common.
     moved: MoveRange,
+    /// The most that the reference can have gained on the expectation since the first reading.
+    fastest: Ppb,
     contradictions: u32,
     stage: Stage,
     /// Whether the expectation is itself worth anything. At boot it is only the clock as found.
@@ -92,13 +95,13 @@ pub(crate) enum Decision {
 }
 
 impl Suspicion {
-    /// Opens the question: a reading at `at` with pairing bound `bound` deviates by `claim`.
-    pub fn new(at: Raw, claim: Deviation, bound: Nanos) -> Self {
+    /// Opens the question: the reading `first` deviates by `claim`.
+    pub fn new(first: Sighting, claim: Deviation) -> Self {
         Self {
-            since: at,
+            first,
             claim,
-            bound,
-            moved: MoveRange::around(at, claim, bound),
+            moved: MoveRange::around(&first, claim),
+            fastest: Ppb(0.0),
             contradictions: 0,
             stage: Stage::Confirming,
             expected: true,
@@ -107,12 +110,23 @@ impl Suspicion {
 
     /// The first reading of a boot, by a source that is to be checked, is far from the clock as
     /// found: other sources are asked at once, and one that does not agree is enough to refuse it.
-    pub fn at_boot(at: Raw, claim: Deviation, bound: Nanos) -> Self {
+    pub fn at_boot(first: Sighting, claim: Deviation) -> Self {
         Self {
             stage: Stage::CrossChecking,
             expected: false,
-            ..Self::new(at, claim, bound)
+            ..Self::new(first, claim)
         }
+    }
+
+    /// Where the reference was seen when the question was opened.
+    pub fn first(&self) -> Sighting {
+        self.first
+    }
+
+    /// The most that the reference can have gained on the expectation since then, by the last
+    /// reading; zero where there was none.
+    pub fn fastest(&self) -> Ppb {
+        self.fastest
     }
 
     /// What the source claims: its deviation from what was expected.
@@ -131,16 +145,19 @@ impl Suspicion {
     }
 
     /// The source's next reading, which also deviates. `rate_error` is how far the expectation may
-    /// drift by itself.
+    /// drift by itself, or the reference from it.
     pub fn confirm(
         &mut self,
-        at: Raw,
+        reading: Sighting,
         again: Deviation,
-        bound: Nanos,
         rate_error: Ppb,
         trust: Trust,
     ) -> Decision {
-        let range = MoveRange::around(at, again, bound);
+        let at = reading.raw;
+        let range = MoveRange::around(&reading, again);
+        let gained = (again.by - self.claim.by).abs() + reading.bound + self.first.bound;
+        let elapsed = (at - self.first.raw).as_secs_f64().max(1e-6);
+        self.fastest = Ppb(gained.0 as f64 / elapsed);
         let Some(common) = self.moved.carried(at, rate_error).and(&range) else {
             self.contradictions += 1;
             if trust == Trust::Checked || self.contradictions >= CONTRADICTIONS {
@@ -150,7 +167,7 @@ impl Suspicion {
                     Decision::Falseticker
                 };
             }
-            (self.since, self.claim, self.bound) = (at, again, bound);
+            (self.first, self.claim) = (reading, again);
             self.moved = range;
             return Decision::ReadAgain(Nanos::ZERO);
         };
@@ -163,7 +180,7 @@ impl Suspicion {
             return Decision::CrossCheck;
         }
         let faint = self.claim.by.abs() < self.claim.allowed + self.claim.allowed;
-        if at - self.since < if faint { FAINT_WATCH } else { SMALL_WATCH } {
+        if at - self.first.raw < if faint { FAINT_WATCH } else { SMALL_WATCH } {
             return Decision::ReadAgain(SMALL_INTERVAL);
         }
         Decision::ReferenceMoved
@@ -171,16 +188,11 @@ impl Suspicion {
 
     /// The source's next reading, which does not deviate: whether it leaves the question open,
     /// because it is so coarse that it agrees with the claim as well.
-    pub fn leaves_open(
-        &mut self,
-        at: Raw,
-        again: Deviation,
-        bound: Nanos,
-        rate_error: Ppb,
-    ) -> bool {
-        let range = MoveRange::around(at, again, bound);
+    pub fn leaves_open(&mut self, reading: Sighting, again: Deviation, rate_error: Ppb) -> bool {
+        let at = reading.raw;
+        let range = MoveRange::around(&reading, again);
         match self.moved.carried(at, rate_error).and(&range) {
-            Some(common) if at - self.since < FAINT_WATCH => {
+            Some(common) if at - self.first.raw < FAINT_WATCH => {
                 self.moved = common;
                 true
             }
@@ -205,7 +217,7 @@ impl Suspicion {
 
     /// What another source says: its own deviation from the same expectation, and its bound.
     pub fn cross_check(&self, other: Deviation, other_bound: Nanos) -> Decision {
-        let confirms = (other.by - self.claim.by).abs() <= other_bound + self.bound;
+        let confirms = (other.by - self.claim.by).abs() <= other_bound + self.first.bound;
         let denies = !other.exceeds();
         match (confirms, denies) {
             (true, false) => Decision::ReferenceMoved,
@@ -216,11 +228,11 @@ impl Suspicion {
 }
 
 impl MoveRange {
-    fn around(at: Raw, deviation: Deviation, bound: Nanos) -> Self {
+    fn around(reading: &Sighting, deviation: Deviation) -> Self {
         Self {
-            at,
-            low: deviation.by - bound,
-            high: deviation.by + bound,
+            at: reading.raw,
+            low: deviation.by - reading.bound,
+            high: deviation.by + reading.bound,
         }
     }
 
@@ -253,13 +265,23 @@ mod tests {
         }
     }
 
+    /// A reading at `at`.
+    fn sighting(at: Raw, bound: Nanos) -> Sighting {
+        Sighting {
+            raw: at,
+            difference: 0,
+            bound,
+        }
+    }
+
     /// Opens with a claim of `first` ns and confirms it `after` ns later with `second`, both with
     /// a bound of 100 us.
     fn confirm(first: i64, second: i64, after: Nanos, trust: Trust) -> Decision {
         let bound = Nanos(100_000);
-        let mut suspicion = Suspicion::new(Raw(0), deviation(first, 100_000), bound);
+        let mut suspicion = Suspicion::new(sighting(Raw(0), bound), deviation(first, 100_000));
         let again = deviation(second, 100_000);
-        suspicion.confirm(Raw(0) + after, again, bound, Ppb(15_000.0), trust)
+        let reading = sighting(Raw(0) + after, bound);
+        suspicion.confirm(reading, again, Ppb(15_000.0), trust)
     }
 
     #[test]
@@ -283,16 +305,17 @@ mod tests {
 
     /// A suspicion of 300 us with a bound of 200 us, and no drift of the expectation.
     fn suspicion() -> Suspicion {
-        Suspicion::new(Raw(0), deviation(300_000, 100_000), Nanos(200_000))
+        let first = sighting(Raw(0), Nanos(200_000));
+        Suspicion::new(first, deviation(300_000, 100_000))
     }
 
     #[test]
     fn readings_that_agree_in_pairs_with_the_first_must_have_one_deviation_in_common() {
         let mut suspicion = suspicion();
         let mut decision = |ms: i64, by: i64| {
-            let at = Raw(ms * 1_000_000);
+            let reading = sighting(Raw(ms * 1_000_000), Nanos(100_000));
             let again = deviation(by, 100_000);
-            suspicion.confirm(at, again, Nanos(100_000), Ppb(0.0), Trust::Checked)
+            suspicion.confirm(reading, again, Ppb(0.0), Trust::Checked)
         };
         assert_eq!(decision(50, 210_000), Decision::ReadAgain(SMALL_INTERVAL));
         assert_eq!(decision(100, 420_000), Decision::Falseticker);
@@ -303,7 +326,8 @@ mod tests {
         let mut suspicion = suspicion();
         let mut is_open = |ms: i64, by: i64, bound: i64| {
             let again = deviation(by, 400_000);
-            suspicion.leaves_open(Raw(ms * 1_000_000), again, Nanos(bound), Ppb(0.0))
+            let reading = sighting(Raw(ms * 1_000_000), Nanos(bound));
+            suspicion.leaves_open(reading, again, Ppb(0.0))
         };
         assert!(is_open(50, 150_000, 300_000));
         assert!(!is_open(100, 10_000, 50_000), "it denies the claim");
@@ -329,7 +353,8 @@ mod tests {
     #[test]
     fn another_source_decides_only_where_it_can_tell_the_two_apart() {
         let second = 1_000_000_000;
-        let suspicion = Suspicion::new(Raw(0), deviation(3_600 * second, 100), Nanos(100));
+        let suspicion =
+            Suspicion::new(sighting(Raw(0), Nanos(100)), deviation(3_600 * second, 100));
         let coarse = Nanos(second);
         let with_source = suspicion.cross_check(deviation(3_599_700_000_000, second), coarse);
         assert_eq!(with_source, Decision::ReferenceMoved);
@@ -337,7 +362,7 @@ mod tests {
         assert_eq!(against_it, Decision::Falseticker);
         let elsewhere = suspicion.cross_check(deviation(86_400 * second, second), coarse);
         assert_eq!(elsewhere, Decision::CrossCheck);
-        let small = Suspicion::new(Raw(0), deviation(50_000_000, 100), Nanos(100));
+        let small = Suspicion::new(sighting(Raw(0), Nanos(100)), deviation(50_000_000, 100));
         let too_coarse = small.cross_check(deviation(300_000_000, second), coarse);
         assert_eq!(too_coarse, Decision::CrossCheck);
     }

@@ -18,7 +18,10 @@ pub fn write(event: &Event) {
         | Event::Recovered { .. }
         | Event::Source { .. }
         | Event::Shutdown { .. } => Level::Notice,
-        Event::Alert { .. } | Event::Service { .. } | Event::Seed { .. } => Level::Info,
+        Event::HostRate { .. }
+        | Event::Alert { .. }
+        | Event::Service { .. }
+        | Event::Seed { .. } => Level::Info,
     };
     kmsg::write(level, format_args!("{event}"));
 }

@@ -343,6 +343,14 @@ pub enum Event {
         /// The bound of the clock's error after it.
         bound_ns: Nanos,
     },
+    /// The host's clock runs at another rate than before: whoever keeps it slews it, has changed its
+    /// frequency, or has ended either. The guest's clock follows without a step, and within its bound.
+    HostRate {
+        /// Its rate against `CLOCK_MONOTONIC_RAW` now.
+        rate_ppb: Ppb,
+        /// That minus the rate that was told last, or known at the first sync.
+        change_ppb: Ppb,
+    },
     /// Another source is followed.
     Source {
         /// Before; none at the first.

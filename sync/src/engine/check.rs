@@ -6,17 +6,15 @@ use alloc::vec::Vec;
 
 use noonmark_contract::record::{Alert, DetectedBy};
 use noonmark_contract::sample::{Local, Reading};
-use noonmark_contract::units::{Nanos, Ppb, Raw};
+use noonmark_contract::units::{Ppb, Raw};
 
 use crate::deviation::Deviation;
 use crate::discipline::guest_clocks;
+use crate::policy::Reason;
 use crate::suspicion::Trust;
 
 use super::messages::Action;
-use super::state::{ClockCheck, Engine, Notice, ReadBack};
-
-/// An offset below this may come of a better estimate by a source whose readings are no better.
-const REFINEMENT: Nanos = Nanos::from_millis(1);
+use super::state::{ClockCheck, Contested, Engine, ReadBack};
 
 /// A source that is to be checked may not run further from RAW than this. Timer calibrations are
 /// within it.
@@ -25,7 +23,19 @@ const MAX_RATE: Ppb = Ppb(500_000.0);
 impl Engine {
     /// Takes a reading in and looks at the clock by it.
     pub(super) fn take_in(&mut self, now: Raw, reading: &Reading, actions: &mut Vec<Action>) {
-        self.estimator.follow(reading);
+        // The hypervisor's word, or that of the source in question, settles where the reference is; but
+        // not how fast it runs.
+        let settles = |contested: &mut Contested| {
+            reading.source.is_hypervisors() || contested.source == reading.source
+        };
+        if self.contested.take_if(settles).is_some() {
+            self.estimator.restart(reading);
+            self.schedule.settle_anew(now);
+        }
+        let found = self.estimator.follow(reading);
+        if self.hinted(now).is_some() {
+            self.estimator.forget_place(reading);
+        }
         if self.trust(now, &reading.source) == Trust::Checked {
             let (rate, error) = (self.estimator.rate(), self.estimator.rate_error());
             if libm::fabs(rate.0) - error.0 > MAX_RATE.0 {
@@ -38,6 +48,7 @@ impl Engine {
         self.ladder.good(reading);
         self.last.good = Some(now);
         self.last.offset = reading.offset();
+        self.follow_regime(now, reading, found, actions);
         self.check(now, &guest_clocks(reading), true, actions);
     }
 
@@ -63,7 +74,8 @@ impl Engine {
         let check = ClockCheck {
             offset,
             bound,
-            wrong: offset.abs() >= self.step && offset.abs() > bound,
+            contested: self.contested(now),
+            wrong: self.policy.is_wrong(offset) && offset.abs() > bound,
         };
         if self.writing.is_some() || self.reading_back.is_some() {
             return;
@@ -82,23 +94,20 @@ impl Engine {
         }
     }
 
-    /// Whether the source followed is one that is not taken at its word.
-    fn is_checked(&self, now: Raw) -> bool {
-        let followed = self.ladder.followed();
-        followed.is_none_or(|rung| self.trust(now, &rung.source) == Trust::Checked)
-    }
-
-    /// Whether a wrong clock is to be stepped. Where nothing has disturbed it and the source is a
-    /// coarse one, the estimate has moved, not the clock; that is slewed away, if it is little.
+    /// Whether a wrong clock is to be stepped; else it is slewed, and often.
     fn must_step(&mut self, now: Raw, check: &ClockCheck, disturbed: bool) -> bool {
-        let told = |look: Notice| look.by != DetectedBy::WatchTick;
-        let refined = !self.look.is_some_and(told)
-            && !disturbed
-            && self.is_checked(now)
-            && check.offset.abs() < REFINEMENT.max(self.step);
-        if refined {
-            self.schedule.settle = now;
+        let was_set = self
+            .look
+            .is_some_and(|look| look.by == DetectedBy::CancelOnSet);
+        let reason = if disturbed || was_set {
+            Reason::Guest
+        } else {
+            Reason::Estimate
+        };
+        let steps = self.policy.steps(reason, check.offset);
+        if !steps {
+            self.schedule.hurry(now);
         }
-        !refined
+        steps
     }
 }

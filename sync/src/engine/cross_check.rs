@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 
 use noonmark_contract::record::{Alert, Cause, DetectedBy};
 use noonmark_contract::sample::{Method, Reading, Source};
-use noonmark_contract::units::{Nanos, Raw};
+use noonmark_contract::units::{Nanos, Ppb, Raw};
 
 use crate::deviation::Deviation;
+use crate::estimator::Sighting;
+use crate::kernel_clock::MAX_RATE;
 use crate::suspicion::{Decision, SMALL_REPEAT, Suspicion, Trust};
 
 use super::messages::Action;
@@ -42,7 +44,8 @@ impl Engine {
                 by: offset,
                 allowed: BOOT_AGREES,
             };
-            self.suspicion = Some(Suspicion::at_boot(reading.raw, claim, reading.bound));
+            let first = Sighting::in_reading(&reading);
+            self.suspicion = Some(Suspicion::at_boot(first, claim));
             self.cross_check(now, None, actions);
             return;
         }
@@ -61,18 +64,17 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         let trust = self.trust(now, &reading.source);
-        let rate_error = self.estimator.expected_rate_error();
+        let rate_error = self.most_it_may_drift(trust, &reading.source);
+        let seen = Sighting::in_reading(reading);
         let decision = match &mut self.suspicion {
             None => {
-                self.suspicion = Some(Suspicion::new(reading.raw, deviation, reading.bound));
+                self.suspicion = Some(Suspicion::new(seen, deviation));
                 let by = DetectedBy::WatchTick;
                 self.look.get_or_insert(Notice { by, at: now });
                 Decision::ReadAgain(Nanos::ZERO)
             }
             Some(suspicion) if suspicion.is_cross_checking() => return,
-            Some(suspicion) => {
-                suspicion.confirm(reading.raw, deviation, reading.bound, rate_error, trust)
-            }
+            Some(suspicion) => suspicion.confirm(seen, deviation, rate_error, trust),
         };
         match decision {
             Decision::ReadAgain(after) if after > Nanos::ZERO => self.schedule.read = now + after,
@@ -80,6 +82,16 @@ impl Engine {
             Decision::CrossCheck => self.cross_check(now, None, actions),
             Decision::ReferenceMoved => self.reference_moved(now, reading, trust, actions),
             Decision::Falseticker => self.followed_is_falseticker(now, deviation.by, actions),
+        }
+    }
+
+    /// How fast a reference can move from what is expected of it between two readings, if the source
+    /// is right: what is taken at its word may be slewed meanwhile.
+    fn most_it_may_drift(&self, trust: Trust, source: &Source) -> Ppb {
+        if trust == Trust::Full && source.is_immediate() {
+            MAX_RATE
+        } else {
+            self.estimator.expected_rate_error()
         }
     }
 
@@ -97,7 +109,7 @@ impl Engine {
             checked && !decided
         });
         open.is_some_and(|suspicion| {
-            suspicion.leaves_open(reading.raw, deviation, reading.bound, rate_error)
+            suspicion.leaves_open(Sighting::in_reading(reading), deviation, rate_error)
         })
     }
 
@@ -112,6 +124,10 @@ impl Engine {
         let Some(suspicion) = self.suspicion.take() else {
             return;
         };
+        if trust == Trust::Full && reading.source.is_immediate() {
+            self.begin_regime(now, &suspicion, reading, actions);
+            return;
+        }
         let by = suspicion.claim().by;
         if trust == Trust::Checked && suspicion.is_small() {
             let repeated = |at: Raw| now - at < SMALL_REPEAT;
@@ -122,28 +138,21 @@ impl Engine {
             self.schedule.small_move = Some(now);
         }
         let cause = self.cause_of_move(now, by);
+        // A machine that was interrupted may go on under another host, whose counter has another rate.
+        let was_interrupted = self.hinted(now).is_some();
         self.hint = None;
-        if cause == Cause::HostRestore {
+        if was_interrupted {
             self.estimator.restart(reading);
             self.schedule.settle_anew(now);
         } else {
             self.estimator.jump(reading);
         }
-        let offset = reading.offset();
-        if offset.abs() >= self.step {
-            // What the reference's move does not account for, somebody in the guest did.
-            let guest_moved = (offset - by).abs() > by.abs();
-            let cause = if guest_moved { Cause::GuestStep } else { cause };
-            self.begin_repair(now, cause, offset);
-        } else {
-            let why = format!("the reference moved by {by} for no known reason");
-            self.alert(Alert::BoundExceeded, true, &why, actions);
-        }
+        self.reference_stepped(now, reading, by, cause, actions);
         self.take_in(now, reading, actions);
     }
 
     /// Why the reference moved against RAW by `by`.
-    fn cause_of_move(&self, now: Raw, by: Nanos) -> Cause {
+    pub(super) fn cause_of_move(&self, now: Raw, by: Nanos) -> Cause {
         let just_switched = |at: Raw| now - at < Nanos::from_secs(1);
         match self.hinted(now) {
             Some(DetectedBy::Vmgenid | DetectedBy::Vmclock) => Cause::HostRestore,

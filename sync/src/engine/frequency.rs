@@ -23,7 +23,7 @@ impl Engine {
         if by_source {
             self.settle_state();
             self.indicators.add_offset(self.last.offset);
-            if self.suspicion.is_none() && check.offset.abs() < self.step {
+            if self.suspicion.is_none() && !self.policy.is_wrong(check.offset) {
                 let why = "the reference agrees with what is expected of it";
                 self.alert(Alert::BoundExceeded, false, why, actions);
             }
@@ -49,7 +49,8 @@ impl Engine {
     /// Follows the reference's rate and takes `offset` away until the next command.
     pub(super) fn slew(&mut self, offset: Nanos, actions: &mut Vec<Action>) {
         let (rate, within) = (self.estimator.rate(), self.schedule.settle_interval);
-        let clock = self.discipline.command(rate, offset, within);
+        let most = self.policy.max_slew();
+        let clock = self.discipline.command(rate, offset, within, most);
         if clock != self.discipline.commanded() {
             self.write_frequency(clock, actions);
         }

@@ -85,6 +85,7 @@ impl Engine {
         let is_local = !rung.source.is_immediate();
         let is_open = self.state != State::Synced
             || self.suspicion.is_some()
+            || self.regime.is_some()
             || self.repair.is_some()
             || self.look.is_some()
             || self.writing.is_some()
@@ -104,9 +105,10 @@ impl Engine {
         if let Some(retry) = self.ladder.next_candidate() {
             until = until.min(retry);
         }
+        let offset = (reference.reference - clock.local.realtime).abs();
         let limits = Limits {
             until,
-            step: self.step,
+            room: self.policy.room(offset),
             watch: self.watch,
             is_local,
         };

@@ -9,6 +9,7 @@ use noonmark_contract::record::Alert;
 use noonmark_contract::sample::{ReadFailure, Reading, Source};
 use noonmark_contract::units::{Nanos, Raw, Utc};
 
+use crate::deviation::Deviation;
 use crate::ladder::{AfterFailure, Probe};
 use crate::suspicion::{SMALL_INTERVAL, Trust};
 
@@ -56,7 +57,21 @@ impl Engine {
         if checked && self.suspicion.is_none() {
             self.estimator.unlearn_creep(&reading);
         }
-        match self.estimator.compare(&reading) {
+        let deviation = if checked || !reading.source.is_immediate() {
+            self.estimator.compare(&reading)
+        } else {
+            self.estimator.compare_closely(&reading)
+        };
+        // Where the reference may be elsewhere, a source that says so contradicts nothing.
+        let elsewhere = self
+            .contested
+            .as_ref()
+            .map_or(Nanos::ZERO, |_| self.contested(now));
+        let deviation = deviation.map(|deviation| Deviation {
+            allowed: deviation.allowed + elsewhere,
+            ..deviation
+        });
+        match deviation {
             None => self.first_reading(now, reading, actions),
             Some(deviation) if deviation.exceeds() => {
                 self.contradicted(now, &reading, deviation, actions);

@@ -8,6 +8,7 @@ use noonmark_contract::units::{Nanos, Raw};
 
 use crate::discipline::TIMER_TICK;
 use crate::kernel_clock::KernelClock;
+use crate::policy::Reason;
 
 use super::messages::Action;
 use super::state::{ClockCheck, Engine, Notice, ReadBack, Repair, Write};
@@ -15,10 +16,6 @@ use super::state::{ClockCheck, Engine, Notice, ReadBack, Repair, Write};
 /// Steps that one look at the clock may take, should something keep setting it wrong; after that,
 /// one at each watch tick.
 const STEPS: u8 = 4;
-
-/// At boot the clock is set to the nanosecond, not only to within `step`; what is smaller than
-/// this is slewed away in no time.
-const BOOT_STEP: Nanos = Nanos::from_micros(1);
 
 /// An offset that operators are told of.
 const LARGE_OFFSET: Nanos = Nanos::from_secs(5);
@@ -93,7 +90,10 @@ impl Engine {
             return;
         };
         let fresh = repair.steps == 0 && repair.cause == Cause::Boot;
-        let wrong = check.wrong || (fresh && check.offset.abs() > check.bound.max(BOOT_STEP));
+        let wrong = check.wrong
+            || (fresh
+                && check.offset.abs() > check.bound
+                && self.policy.steps(Reason::Start, check.offset));
         if wrong {
             if repair.steps < STEPS {
                 self.step_by(check.offset, actions);
@@ -220,7 +220,7 @@ impl Engine {
                 Some(ReadBack::Settle) => self.slew(self.offset_at(now), actions),
                 // The source is too coarse to tell, but the clock was on its line and was moved
                 // off it: it is put back, and stays as right as it was.
-                Some(ReadBack::Disturbed(by)) if by.abs() >= self.step => {
+                Some(ReadBack::Disturbed(by)) if self.policy.steps(Reason::Guest, by) => {
                     self.begin_repair(now, Cause::GuestStep, -by);
                     self.step_by(-by, actions);
                 }

@@ -6,11 +6,13 @@ use alloc::vec::Vec;
 
 use noonmark_contract::channel;
 use noonmark_contract::record::{Boot, Seed, State, Status, Usage, VERSION};
-use noonmark_contract::units::{Nanos, Raw, Utc};
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 
+use crate::kernel_clock::MAX_RATE;
+use crate::ladder::Rung;
 use crate::suspicion::Suspicion;
 
-use super::state::{Engine, Notice};
+use super::state::{Contested, Engine, Notice};
 
 impl Engine {
     /// How many exchanges a reading of the host's channel should take at present: many while the
@@ -112,6 +114,39 @@ impl Engine {
         let offset = prediction.reference - (realtime + self.strayed());
         let late = (offset + prediction.late).abs();
         let early = (offset - prediction.early).abs();
-        late.max(early) + self.discipline.lag()
+        late.max(early) + self.discipline.lag() + self.contested(now)
+    }
+
+    /// By how much the reference can be off its estimate if a source that contradicts that, or did when
+    /// it was let go, is right after all.
+    pub(super) fn contested(&self, now: Raw) -> Nanos {
+        let open = self.contest();
+        let Some(contested) = open.as_ref().or(self.contested.as_ref()) else {
+            return Nanos::ZERO;
+        };
+        let by = contested.rate.over((now - contested.since).abs());
+        // However it drifts, both lie in what the source followed says.
+        let followed = self.ladder.followed();
+        let other = followed.filter(|rung| rung.source != contested.source);
+        let most = other.and_then(Rung::last_bound).map(|last| last + last);
+        match most {
+            Some(most) if open.is_none() => by.min(most),
+            _ => by,
+        }
+    }
+
+    /// What a small contradiction that is not decided yet says of the reference's rate.
+    pub(super) fn contest(&self) -> Option<Contested> {
+        let suspicion = self.suspicion.as_ref();
+        let suspicion = suspicion.filter(|s| s.is_expected() && s.is_small())?;
+        let (claim, first) = (suspicion.claim(), suspicion.first());
+        let since = self.last.good?;
+        let gap = (first.raw - since).as_secs_f64().max(1e-3);
+        let rate = (claim.by.abs() + claim.allowed).0 as f64 / gap;
+        Some(Contested {
+            source: self.ladder.followed()?.source.clone(),
+            since,
+            rate: Ppb(rate.max(suspicion.fastest().0).min(MAX_RATE.0)),
+        })
     }
 }

@@ -106,6 +106,15 @@ impl Schedule {
         self.settle = now + SETTLE_FIRST;
     }
 
+    /// The clock is being slewed by much: its frequency is adjusted often, and at once if it has not
+    /// been lately.
+    pub fn hurry(&mut self, now: Raw) {
+        if self.settle_interval > SETTLE_FIRST {
+            self.settle_interval = SETTLE_FIRST;
+            self.settle = now;
+        }
+    }
+
     /// Whether the source followed changed so lately that the frequency has not settled since.
     pub fn is_settling_after_switch(&self, now: Raw) -> bool {
         self.switched.is_some_and(|at| now - at < SETTLE_LAST)

@@ -59,10 +59,12 @@ impl Engine {
         why: String,
         actions: &mut Vec<Action>,
     ) {
+        let contest = self.contest();
         let Some(source) = self.ladder.let_go() else {
             return;
         };
         if alert == Alert::SourceLies {
+            self.contested = contest.or(self.contested.take());
             self.ladder.mark_falseticker(&source, why.clone(), now);
             // The frequency in force was learnt from it.
             self.schedule.settle = now;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use noonmark_contract::config::ClockConfig;
 use noonmark_contract::record::{Alert, Cause, DetectedBy, Event, State};
 use noonmark_contract::sample::Source;
-use noonmark_contract::units::{Nanos, Raw, Utc};
+use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 
 use crate::discipline::Discipline;
 use crate::envelope::Envelope;
@@ -13,6 +13,7 @@ use crate::estimator::Estimator;
 use crate::indicators::Indicators;
 use crate::kernel_clock::KernelClock;
 use crate::ladder::Ladder;
+use crate::policy::Policy;
 use crate::suspicion::{Suspicion, Trust};
 
 use super::messages::Action;
@@ -28,7 +29,7 @@ const WATCH_LONGEST: Nanos = Nanos::from_secs(1);
 /// The clock logic's whole state.
 #[derive(Debug)]
 pub struct Engine {
-    pub(super) step: Nanos,
+    pub(super) policy: Policy,
     pub(super) watch: Nanos,
     pub(super) built: Utc,
     pub(super) state: State,
@@ -38,6 +39,12 @@ pub struct Engine {
     pub(super) indicators: Indicators,
     /// Set while it is open whether the source followed is a falseticker.
     pub(super) suspicion: Option<Suspicion>,
+    /// Set while it is open how the reference left its line.
+    pub(super) regime: Option<Regime>,
+    /// The rate of the reference that operators were told last.
+    pub(super) told_rate: Option<Ppb>,
+    /// Set while nobody knows whether the reference is slewed or the source that said so was wrong.
+    pub(super) contested: Option<Contested>,
     pub(super) repair: Option<Repair>,
     /// Why the next look at the clock is taken, and since when; none for a mere tick.
     pub(super) look: Option<Notice>,
@@ -74,6 +81,30 @@ pub(super) enum ReadBack {
     Settle,
 }
 
+/// The reference has left its line, and how is being found out.
+#[derive(Debug)]
+pub(super) struct Regime {
+    pub since: Raw,
+    /// How far it was off the line then.
+    pub by: Nanos,
+    /// What made it so, if it was a step.
+    pub cause: Cause,
+    pub rate_before: Ppb,
+    /// Whether it has been told that it was a step.
+    pub was_told: bool,
+    /// When it is read next.
+    pub read_at: Raw,
+}
+
+/// A source that nothing else could check drifted from what was expected of it, and was let go. Its
+/// host may have slewed its clock; then the reference has gone on as the source said.
+#[derive(Clone, Debug)]
+pub(super) struct Contested {
+    pub source: Source,
+    pub since: Raw,
+    pub rate: Ppb,
+}
+
 /// A repair under way.
 #[derive(Debug)]
 pub(super) struct Repair {
@@ -92,6 +123,8 @@ pub(super) struct ClockCheck {
     pub offset: Nanos,
     /// How wrong `offset` may be.
     pub bound: Nanos,
+    /// How wrong it may be beyond that, if a source that is not believed is right.
+    pub contested: Nanos,
     pub wrong: bool,
 }
 
@@ -107,7 +140,7 @@ pub(super) struct Last {
 impl ClockCheck {
     /// The bound of the clock's own error.
     pub fn error(&self) -> Nanos {
-        self.offset.abs() + self.bound
+        self.offset.abs() + self.bound + self.contested
     }
 }
 
@@ -117,7 +150,7 @@ impl Engine {
     #[must_use]
     pub fn new(config: ClockConfig, built: Utc, now: Raw) -> Self {
         Self {
-            step: step(config.step),
+            policy: Policy::new(&config),
             watch: watch(config.watch),
             built,
             state: State::Unsynced,
@@ -126,6 +159,9 @@ impl Engine {
             discipline: Discipline::new(),
             indicators: Indicators::default(),
             suspicion: None,
+            regime: None,
+            told_rate: None,
+            contested: None,
             repair: None,
             look: None,
             hint: None,
@@ -139,7 +175,7 @@ impl Engine {
 
     /// From which offset on the clock is stepped and how often it is looked at.
     pub(super) fn set_step_and_watch(&mut self, step_from: Nanos, watch_every: Nanos) {
-        self.step = step(step_from);
+        self.policy.set_step(step_from);
         self.watch = watch(watch_every);
     }
 
@@ -206,10 +242,6 @@ impl Engine {
             }));
         }
     }
-}
-
-fn step(configured: Nanos) -> Nanos {
-    configured.max(Nanos(1))
 }
 
 fn watch(configured: Nanos) -> Nanos {

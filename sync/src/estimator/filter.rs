@@ -21,6 +21,8 @@
 
 use libm::{exp, fabs, sqrt};
 
+use super::regime::KnownRate;
+
 /// The rate's standard deviation then, in ppb. Crystals and calibrations are within 100 ppm.
 const PRIOR_PPB: f64 = 100_000.0;
 
@@ -94,6 +96,25 @@ impl Filter {
         self.pyy += self.walk * self.walk * fabs(t - self.t);
         (self.t, self.x) = (t, x);
         (self.pxx, self.pxy) = (deviation * deviation, 0.0);
+    }
+
+    /// x and y are known anew, each to within its error, and what was known of them is void.
+    pub fn replace_all(&mut self, t: f64, x: f64, deviation: f64, rate: KnownRate) {
+        self.replace(t, x, deviation);
+        self.rate_ppb = rate.rate_ppb;
+        self.pyy = rate.error_ppb * rate.error_ppb / 3.0;
+    }
+
+    /// Takes the rate for less constant than before.
+    pub fn wander_more(&mut self) {
+        self.walk = (self.walk * 2.0).min(WALK_MOST);
+    }
+
+    /// The standard deviation of x at another time.
+    pub fn deviation_at(&self, t: f64) -> f64 {
+        let dt = t - self.t;
+        let walk = self.walk * self.walk * fabs(dt * dt * dt) / 3.0;
+        sqrt((self.pxx + dt * (2.0 * self.pxy + dt * self.pyy) + walk).max(0.0))
     }
 
     /// The equations of the module's header.

@@ -10,6 +10,7 @@ use crate::deviation::Deviation;
 
 use super::filter::{Block, Filter, Pace};
 use super::interval::{Interval, half_width};
+use super::regime::{Departure, Finding, HOST_MOST_PPB, KnownRate, Point, Regime};
 
 /// Blocks that are remembered for the mean rate.
 const WINDOW: usize = 16;
@@ -24,6 +25,14 @@ pub(super) const UNKNOWN_PPB: f64 = 500_000.0;
 /// A reading with a wider bound than this says nothing of the rate. It still guards the bound, and
 /// the estimate is kept within it.
 const COARSE: Nanos = Nanos::from_millis(2);
+
+/// How far a reading of a source that is taken at its word may be off the point estimate's line
+/// before the rate is measured anew: this, and so many standard deviations, beyond its bound.
+const OFF_LINE_NS: f64 = 100.0;
+const OFF_LINE_DEVIATIONS: f64 = 5.0;
+
+/// A change of the rate below this is the oscillator's wander, in ppb.
+const WANDER_CHANGE_PPB: f64 = 2_000.0;
 
 /// Where the reference is thought to be at an instant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,6 +74,15 @@ pub(crate) struct ReadingSummary {
     pub high: i64,
 }
 
+/// Where the reference was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sighting {
+    pub raw: Raw,
+    /// Reference minus RAW.
+    pub difference: i64,
+    pub bound: Nanos,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Model {
     /// Time zero of the seconds below.
@@ -79,14 +97,19 @@ pub(super) struct Model {
     /// The rate from before the blocks remembered.
     known: KnownRate,
     interval: Interval,
+    /// Set while it is open how the reference left its line.
+    regime: Option<Regime>,
     drift_ppb_per_s: f64,
 }
 
-/// A rate, and the largest error that it can have.
-#[derive(Clone, Copy, Debug)]
-struct KnownRate {
-    rate_ppb: f64,
-    error_ppb: f64,
+impl Sighting {
+    pub fn in_reading(reading: &Reading) -> Self {
+        Self {
+            raw: reading.raw,
+            difference: reading.reference.0.saturating_sub(reading.raw.0),
+            bound: reading.bound,
+        }
+    }
 }
 
 impl Prediction {
@@ -111,6 +134,7 @@ impl Model {
                 error_ppb: UNKNOWN_PPB,
             },
             interval: Interval::around(0.0, 0.0, reading.bound),
+            regime: None,
             drift_ppb_per_s: 0.0,
         }
     }
@@ -160,21 +184,43 @@ impl Model {
         }
     }
 
+    /// The same, and how far it is from the point estimate's line, whichever allows less.
+    pub fn compare_closely(&self, reading: &Reading) -> Deviation {
+        let by_interval = self.compare(reading);
+        let off_line = self.off_line(reading);
+        let deviation = self.filter.deviation_at(self.seconds(reading.raw));
+        let allowed = OFF_LINE_NS + OFF_LINE_DEVIATIONS * deviation;
+        let by_line = Deviation {
+            by: off_line,
+            allowed: outward(allowed) + reading.bound,
+        };
+        if self.regime.is_none() && by_line.exceeds() && !by_interval.exceeds() {
+            by_line
+        } else {
+            by_interval
+        }
+    }
+
     /// How far `reading` is from the point estimate's line.
     pub fn off_line(&self, reading: &Reading) -> Nanos {
         let expected = self.filter.x_at(self.seconds(reading.raw));
         reading.reference - self.reference(reading.raw, expected)
     }
 
-    pub fn take_reading(&mut self, reading: &Reading) {
+    /// Takes in a reading; gives what is known of how the reference left its line, if it has.
+    pub fn take_reading(&mut self, reading: &Reading) -> Option<Finding> {
         let t = self.seconds(reading.raw);
         let x = self.x_of(reading);
         let bound = half_width(reading.bound);
         let carried = self.carried(t);
         self.interval = carried.intersected(x, bound);
+        if self.regime.is_some() {
+            return self.follow_regime(&Point { t, x, bound });
+        }
         if !self.is_blurred_by(reading.bound, &carried) {
             self.open.add(t, x, bound, 1.0);
         }
+        None
     }
 
     pub fn take_summary(&mut self, summary: &ReadingSummary) {
@@ -195,7 +241,7 @@ impl Model {
     /// should be.
     pub fn settle(&mut self) -> Pace {
         let block = core::mem::take(&mut self.open);
-        if block.count == 0.0 {
+        if block.count == 0.0 || self.regime.is_some() {
             return Pace::Same;
         }
         if self.blocks.len() == WINDOW {
@@ -213,9 +259,76 @@ impl Model {
         pace
     }
 
+    /// What was known of the place before `reading` is void.
+    pub fn forget_place(&mut self, reading: &Reading) {
+        let (t, x) = (self.seconds(reading.raw), self.x_of(reading));
+        self.interval = Interval::around(t, x, reading.bound);
+    }
+
+    /// The reference has left its line, as it was at `first`; from there on its place and its rate
+    /// are found anew.
+    pub fn begin_regime(&mut self, first: &Sighting, rate_is_void: bool) {
+        let t = self.seconds(first.raw);
+        let (carried, width) = (self.carried(t), self.interval.half());
+        let by = first.difference.saturating_sub(self.base) as f64 - carried.middle();
+        let bound = half_width(first.bound);
+        let departure = Departure {
+            by,
+            bounds: width + bound,
+            allowed: carried.half() + bound,
+            gap: (t - self.interval.t).max(0.0),
+        };
+        let before = match &self.regime {
+            Some(regime) => regime.rate(),
+            None => KnownRate {
+                rate_ppb: self.filter.rate_ppb,
+                error_ppb: self.rate_error_ppb,
+            },
+        };
+        self.base = first.difference;
+        let point = Point { t, x: 0.0, bound };
+        self.open = Block::default();
+        self.blocks.clear();
+        self.filter.replace(t, 0.0, bound);
+        self.interval = Interval::around(t, 0.0, first.bound);
+        self.regime = Some(Regime::new(point, departure, before, rate_is_void));
+        self.rate_error_ppb = 2.0 * HOST_MOST_PPB;
+    }
+
+    /// Whether place and rate of the reference are being found anew.
+    pub fn is_open(&self) -> bool {
+        self.regime.is_some()
+    }
+
+    /// Takes place and rate from the regime, and ends it where there is nothing more to be found.
+    fn follow_regime(&mut self, point: &Point) -> Option<Finding> {
+        let regime = self.regime.as_mut()?;
+        regime.take_in(point);
+        let (before, rate) = (regime.before(), regime.rate());
+        let (finding, is_over) = (regime.finding(), regime.is_over());
+        let (x, half) = (self.interval.middle(), self.interval.half());
+        self.known = rate;
+        if is_over && regime.may_keep_rate() {
+            self.known.error_ppb = rate.error_ppb.min(before.error_ppb);
+            self.filter.replace(point.t, x, half);
+            self.filter.rate_ppb = rate.rate_ppb;
+        } else {
+            self.filter.replace_all(point.t, x, half, rate);
+            if is_over && fabs(rate.rate_ppb - before.rate_ppb) < WANDER_CHANGE_PPB {
+                self.filter.wander_more();
+            }
+        }
+        self.rate_error_ppb = self.known.error_ppb;
+        if is_over {
+            self.regime = None;
+        }
+        finding
+    }
+
     /// The reference moved to where `reading` says: keeps the rate and forgets the place.
     pub fn jump(&mut self, reading: &Reading) {
         let t = self.seconds(reading.raw);
+        self.regime = None;
         let moved = self.x_of(reading) - self.filter.x_at(t);
         self.base = self.base.saturating_add(libm::round(moved) as i64);
         let x = self.x_of(reading);

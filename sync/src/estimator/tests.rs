@@ -26,7 +26,7 @@ fn reading(raw: i64, ppb: f64, error: i64, bound: i64) -> Reading {
 fn followed(ppb: f64, seconds: i64) -> Estimator {
     let mut estimator = Estimator::default();
     for tick in 0..seconds * 50 {
-        estimator.follow(&reading(tick * 20_000_000, ppb, tick % 7 - 3, 10));
+        let _ = estimator.follow(&reading(tick * 20_000_000, ppb, tick % 7 - 3, 10));
         if tick % 25 == 24 {
             let _ = estimator.settle();
         }
@@ -50,7 +50,7 @@ fn a_changed_rate_is_followed_within_a_few_blocks() {
         let dt = tick * 20_000_000;
         let mut changed = reading(change + dt, 0.0, 0, 10);
         changed.reference = at_change + Nanos(dt) + Ppb(6_000.0).over(Nanos(dt));
-        estimator.follow(&changed);
+        let _ = estimator.follow(&changed);
         if tick % 25 == 24 {
             let _ = estimator.settle();
         }
@@ -89,7 +89,7 @@ fn a_coarse_reading_guards_the_bound_but_moves_nothing() {
     let at = Raw(31_000_000_000);
     let before = estimator.predict(at);
     let coarse = reading(at.0, 5_000.0, 300_000_000, 500_000_000);
-    estimator.follow(&coarse);
+    let _ = estimator.follow(&coarse);
     let _ = estimator.settle();
     assert_eq!(estimator.predict(at), before);
     let off = reading(at.0, 5_000.0, 600_000_000, 500_000_000);
@@ -115,7 +115,7 @@ proptest! {
             }
             let seen = reading(raw, ppb, error, bound);
             prop_assert!(estimator.compare(&seen).is_none_or(|d| !d.exceeds()));
-            estimator.follow(&seen);
+            let _ = estimator.follow(&seen);
             if n % 5 == 4 {
                 let _ = estimator.settle();
             }

@@ -5,8 +5,8 @@ use fastrand::Rng;
 use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use noonmark_sync::engine::KernelClock;
 
-/// Where physical time begins, on the host's clock: 2026-01-01.
-const START: i64 = 1_767_225_600_000_000_000;
+use crate::counter::Counter;
+use crate::host_clock::{Correction, HostClock, START};
 
 /// The guest's counter at that instant.
 const UPTIME: i64 = 900_000_000;
@@ -19,30 +19,6 @@ const TIMER_TICK: i64 = 4_000_000;
 
 /// errno of a value out of range.
 const EINVAL: i32 = 22;
-
-/// A counter in nanoseconds that keeps its fraction.
-#[derive(Clone, Copy, Debug)]
-struct Counter {
-    whole: i64,
-    fraction: f64,
-}
-
-impl Counter {
-    fn new(whole: i64) -> Self {
-        Self {
-            whole,
-            fraction: 0.0,
-        }
-    }
-
-    fn advance(&mut self, ns: i64, rate_ppb: f64) {
-        self.whole += ns;
-        self.fraction += ns as f64 * rate_ppb / 1e9;
-        let carry = self.fraction.floor();
-        self.whole += carry as i64;
-        self.fraction -= carry;
-    }
-}
 
 /// How the guest's oscillator behaves.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +38,7 @@ const WANDER_LIMIT_PPB: f64 = 5_000.0;
 #[derive(Debug)]
 pub struct Clocks {
     now: i64,
-    host_shift: i64,
+    host: HostClock,
     oscillator: Oscillator,
     wander_ppb: f64,
     raw: Counter,
@@ -79,7 +55,7 @@ impl Clocks {
     pub fn new(oscillator: Oscillator, offset: Nanos) -> Self {
         Self {
             now: 0,
-            host_shift: 0,
+            host: HostClock::new(),
             oscillator,
             wander_ppb: 0.0,
             raw: Counter::new(UPTIME),
@@ -97,15 +73,15 @@ impl Clocks {
     }
 
     pub fn host(&self) -> Utc {
-        Utc(START + self.now + self.host_shift)
+        self.host.time()
     }
 
     pub fn raw(&self) -> Raw {
-        Raw(self.raw.whole)
+        Raw(self.raw.whole())
     }
 
     pub fn realtime(&self) -> Utc {
-        Utc(self.realtime.whole)
+        Utc(self.realtime.whole())
     }
 
     /// The truth that everything is judged by: host minus guest.
@@ -137,27 +113,39 @@ impl Clocks {
         let seconds = ns as f64 / 1e9;
         let push = (rng.f64() - 0.5) * 3.46 * self.oscillator.wander_ppb * seconds.sqrt();
         self.wander_ppb = (self.wander_ppb + push).clamp(-WANDER_LIMIT_PPB, WANDER_LIMIT_PPB);
-        let before = self.raw.whole;
+        let before = self.raw.whole();
         let drift_ppb = self.oscillator.drift_ppb + self.wander_ppb;
         self.raw.advance(ns, drift_ppb);
         let rate_ppb = self.rate_ppb + self.oscillator.bias_ppb;
-        self.realtime.advance(self.raw.whole - before, rate_ppb);
+        self.realtime.advance(self.raw.whole() - before, rate_ppb);
+        self.host.pass(self.now, ns);
         self.now += ns;
     }
 
     /// The host stops the machine: only its own clock goes on.
     pub fn pause(&mut self, ns: i64) {
+        self.host.pass(self.now, ns);
         self.now += ns;
     }
 
     /// The host's own clock is set.
     pub fn step_host(&mut self, by: Nanos) {
-        self.host_shift += by.0;
+        self.host.step(by);
+    }
+
+    /// The host's own clock is corrected by its rate.
+    pub fn correct_host(&mut self, correction: Correction) {
+        self.host.correct(self.now, correction);
+    }
+
+    /// The machine goes on under another host, whose counter runs this much faster.
+    pub fn migrate(&mut self, rate: Ppb) {
+        self.oscillator.drift_ppb += rate.0;
     }
 
     /// Somebody sets REALTIME, the corrector included.
     pub fn step(&mut self, by: Nanos) {
-        self.realtime.whole = self.realtime.whole.saturating_add(by.0);
+        self.realtime.step(by);
         self.was_set = true;
     }
 

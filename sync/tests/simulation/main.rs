@@ -4,7 +4,12 @@
 //! `NOONMARK_SCENARIOS=100000` runs as many of them as asked for.
 
 mod clocks;
+mod counter;
+mod host_clock;
+mod judge;
+mod machine;
 mod named;
+mod named_host;
 mod scenario;
 mod sources;
 mod world;

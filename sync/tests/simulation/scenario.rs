@@ -1,17 +1,14 @@
-//! Random lives of a machine, each grown from its seed, and what must hold in all of them:
-//!
-//! - the true error is inside the stated bound, but for a moment after each fault that moves the
-//!   clocks;
-//! - no step makes the clock worse than its source's own uncertainty excuses;
-//! - the clock is not left disrupted.
+//! Random lives of a machine, each grown from its seed. What must hold in all of them is `judge`'s.
 
 use fastrand::Rng;
-use noonmark_contract::record::{DetectedBy, State};
+use noonmark_contract::record::DetectedBy;
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Ppb};
 use noonmark_sync::engine::KernelClock;
 
 use crate::clocks::Oscillator;
+use crate::host_clock::Correction;
+use crate::judge::Judge;
 use crate::sources::Behaviour;
 use crate::world::{Fault, World, rate};
 
@@ -20,10 +17,6 @@ pub const SECOND: i64 = 1_000_000_000;
 
 /// Every fault has at least this long to itself.
 const SPACING: i64 = 3 * SECOND;
-
-/// What a foreign rate so close to the right one that it is only found when the kernel is read
-/// back, some seconds later, can add to the error within a watch tick.
-const UNNOTICED: Nanos = Nanos::from_micros(1);
 
 /// A machine and what happens to it.
 #[derive(Clone, Debug)]
@@ -99,7 +92,7 @@ impl Scenario {
             world.run(*at, |world| judge.check(world));
             let followed = world.engine.status(world.clocks.raw()).source;
             world.fault(*fault);
-            judge.excuse(&world, fault, followed);
+            judge.excuse(&world, fault, followed.as_ref());
         }
         world.run(self.ends, |world| judge.check(world));
         if trace {
@@ -123,7 +116,13 @@ fn add_fault(
     let either = |span: Nanos, rng: &mut Rng| if rng.bool() { span } else { -span };
     let large = Nanos::from_millis(25);
     let may_move = honest && kind != Kind::RtcOnly;
-    let fault = match rng.u32(0..10) {
+    let fault = match rng.u32(0..if kind == Kind::Hypervisor { 15 } else { 10 }) {
+        10.. => {
+            let (fault, span) = host_moves(rng);
+            plan.push((*at, fault));
+            *at += span + rng.i64(SPACING..2 * SPACING);
+            return honest;
+        }
         0..3 => Fault::GuestStep(either(span(rng), rng)),
         3 => Fault::GuestFrequency(rate(either(Nanos(rng.i64(60..500)), rng).0 as f64)),
         4 => Fault::GuestFrequency(KernelClock {
@@ -142,7 +141,13 @@ fn add_fault(
             *at += span.0 + rng.i64(SPACING..2 * SPACING);
             return honest;
         }
-        7 if may_move => Fault::HostStep(either(span(rng) + large, rng)),
+        7 if may_move => {
+            let least = match kind {
+                Kind::Hypervisor => Nanos::ZERO,
+                _ => large,
+            };
+            Fault::HostStep(either(span(rng) + least, rng))
+        }
         8..10 if kind != Kind::RtcOnly => {
             let behaviour = bad_behaviour(kind, *at, rng);
             plan.push((*at, Fault::Behaviour(0, behaviour)));
@@ -160,6 +165,35 @@ fn add_fault(
     plan.push((*at, fault));
     *at += rng.i64(SPACING..2 * SPACING);
     honest
+}
+
+/// A way for a host's clock to move that does nothing wrong, and how long it takes.
+fn host_moves(rng: &mut Rng) -> (Fault, i64) {
+    let sign = if rng.bool() { 1.0 } else { -1.0 };
+    // From 5 to 500 ppm, and from there to the most that chronyd slews by.
+    let ordinary = Ppb(sign * 5_000.0 * 100_f64.powf(rng.f64()));
+    let fast = Ppb(sign * 500_000.0 * 166.666_f64.powf(rng.f64()));
+    let slew = |rate, span| {
+        let correction = Correction::Slew { rate, span };
+        (Fault::HostRate(correction), span)
+    };
+    match rng.u32(0..6) {
+        0..2 => (Fault::HostRate(Correction::Rate(ordinary)), 0),
+        2 => slew(fast, rng.i64(SECOND / 1_000..2 * SECOND)),
+        3 => slew(Ppb(sign * 500_000.0), rng.i64(SECOND..10 * SECOND)),
+        4 => {
+            let share = 0.5 + 0.4 * rng.f64();
+            let rate = ordinary;
+            (Fault::HostRate(Correction::Pll { rate, share }), 5 * SECOND)
+        }
+        _ => {
+            let away = Nanos(rng.i64(SECOND / 100..2 * SECOND));
+            let ahead = Nanos(rng.i64(-3 * SECOND..3 * SECOND));
+            let hints = [DetectedBy::Vmgenid, DetectedBy::Vmclock, DetectedBy::Kick];
+            let by = hints[rng.usize(0..hints.len())];
+            (Fault::Migrate(away, ahead, ordinary, by), away.0)
+        }
+    }
 }
 
 /// A way for the first source to go wrong that a machine of this kind can see through.
@@ -181,101 +215,5 @@ fn bad_behaviour(kind: Kind, at: i64, rng: &mut Rng) -> Behaviour {
         },
         7 if kind == Kind::Channel => Behaviour::Late(Nanos::from_millis(rng.i64(5..300))),
         _ => Behaviour::Absent,
-    }
-}
-
-/// Watches a world against its truth.
-#[derive(Debug, Default)]
-pub struct Judge {
-    excused_until: i64,
-    complaint: Option<String>,
-    steps_seen: usize,
-    disrupted_since: Option<Nanos>,
-    rate_unknown_until: Nanos,
-}
-
-impl Judge {
-    /// Until when the clock may be wrong after a fault that moves clocks.
-    pub fn excuse(&mut self, world: &World, fault: &Fault, followed: Option<Source>) {
-        let immediate = followed.is_some_and(|source| source.is_immediate());
-        let millis = match (fault, immediate) {
-            (Fault::GuestStep(_), _) => 10,
-            (Fault::GuestFrequency(_), _) => 60,
-            (Fault::Pause(..) | Fault::HostStep(_), true) => 80,
-            (Fault::Pause(..) | Fault::HostStep(_), false) => 2_500,
-            // What a drift adds before it shows is within the source's own bound.
-            (Fault::Behaviour(_, Behaviour::Drifting { .. }), _) => 2_000,
-            (Fault::Behaviour(..), _) => 0,
-        };
-        if let Fault::GuestFrequency(_) = fault {
-            self.rate_unknown_until = Nanos(world.clocks.now()) + Nanos::from_secs(5);
-        }
-        let until = world.clocks.now() + millis * 1_000_000;
-        self.excused_until = self.excused_until.max(until);
-    }
-
-    pub fn check(&mut self, world: &mut World) {
-        if self.complaint.is_some() {
-            return;
-        }
-        self.check_steps(world);
-        let state = world.engine.state();
-        if world.clocks.now() < self.excused_until || state == State::Unsynced {
-            return;
-        }
-        let (error, bound) = (world.clocks.error(), world.bound());
-        let at = Nanos(world.clocks.now());
-        let unnoticed = if at < self.rate_unknown_until {
-            UNNOTICED
-        } else {
-            Nanos(1)
-        };
-        if error.abs() > bound + unnoticed {
-            self.complain(format!("at {at} the error is {error}, outside {bound}"));
-        } else if state == State::Disrupted {
-            let since = *self.disrupted_since.get_or_insert(at);
-            // A slow source's word on the repair can take until its deadline.
-            let followed = world.engine.status(world.clocks.raw()).source;
-            let patience = match followed {
-                Some(source) if source.is_immediate() => Nanos::from_millis(10),
-                _ => Nanos::from_millis(500),
-            };
-            if at - since > patience {
-                self.complain(format!("at {at} the clock is still not repaired"));
-            }
-        } else {
-            self.disrupted_since = None;
-        }
-    }
-
-    fn check_steps(&mut self, world: &World) {
-        for step in &world.steps[self.steps_seen..] {
-            let followed = world.engine.status(world.clocks.raw()).source;
-            let uncertain = match followed {
-                Some(source) if source.is_immediate() => Nanos::from_micros(10),
-                Some(Source::Host) => Nanos::from_micros(500),
-                _ => Nanos::from_millis(1_100),
-            };
-            if step.after.abs() > step.before.abs() + uncertain {
-                let at = Nanos(world.clocks.now());
-                let (before, after) = (step.before, step.after);
-                self.complaint = Some(format!("at {at} a step made {before} into {after}"));
-            }
-        }
-        self.steps_seen = world.steps.len();
-    }
-
-    fn complain(&mut self, what: String) {
-        self.complaint.get_or_insert(what);
-    }
-
-    pub fn verdict(&self, world: &World) -> Result<(), String> {
-        if let Some(complaint) = &self.complaint {
-            return Err(complaint.clone());
-        }
-        if world.engine.state() == State::Unsynced {
-            return Err("the clock was never synced".into());
-        }
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
 use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
 
 use crate::clocks::{Clocks, Oscillator};
+use crate::host_clock::Correction;
 use crate::sources::{self, Behaviour, Claim};
 
 /// The image's date: some months before the simulation begins.
@@ -26,6 +27,11 @@ pub enum Fault {
     Pause(Nanos, Option<DetectedBy>),
     /// The host's clock is set.
     HostStep(Nanos),
+    /// The host's clock is corrected by its rate.
+    HostRate(Correction),
+    /// The machine stands still for this long and goes on under another host: its clock is this
+    /// much ahead of the old one's, and its counter runs this much faster.
+    Migrate(Nanos, Nanos, Ppb, DetectedBy),
     /// A source, by its place in the ladder, changes its behaviour.
     Behaviour(usize, Behaviour),
 }
@@ -109,6 +115,14 @@ impl World {
                 }
             }
             Fault::HostStep(by) => self.clocks.step_host(by),
+            Fault::HostRate(correction) => self.clocks.correct_host(correction),
+            Fault::Migrate(span, ahead, rate, by) => {
+                self.clocks.pause(span.0);
+                self.clocks.step_host(ahead);
+                self.clocks.migrate(rate);
+                self.stale += span;
+                self.deliver(Input::Wake(by));
+            }
             Fault::Behaviour(at, behaviour) => self.sources[at].1 = behaviour,
         }
     }

@@ -37,6 +37,13 @@ impl Display for Event {
                 "recovered from {cause} in {took_ns}, seen by {detected_by}, {residual_ns} left, \
                  error at most {bound_ns}"
             ),
+            Self::HostRate {
+                rate_ppb,
+                change_ppb,
+            } => write!(
+                f,
+                "the host's clock changed its rate by {change_ppb} to {rate_ppb}"
+            ),
             Self::Source {
                 to: Some(source),
                 why,

@@ -192,6 +192,14 @@ fn every_kind_of_event_record() {
             r#","cause":"host_pause","detected_by":"watch_tick","offset_ns":3}"#,
         ),
         (
+            Event::HostRate {
+                rate_ppb: Ppb(20_500.0),
+                change_ppb: Ppb(-500.0),
+            },
+            "host_rate",
+            r#","rate_ppb":20500.0,"change_ppb":-500.0}"#,
+        ),
+        (
             Event::Recovered {
                 cause: Cause::GuestStep,
                 detected_by: DetectedBy::CancelOnSet,
