@@ -6,7 +6,9 @@ use noonmark_contract::config::{self, BootConfig, Capability, Module, Restart, S
 use crate::cpio::{Entry, Kind, Tree};
 use crate::inputs::Inputs;
 use crate::json;
-use crate::layout::{FAULT_PROGRAM, MOUNT_POINTS, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK};
+use crate::layout::{
+    FAULT_PROGRAM, MOUNT_POINTS, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK, RUN, RUN_LINK,
+};
 
 /// The name of the service that runs the fault program.
 const FAULT_SERVICE: &str = "noonmark-fault";
@@ -29,6 +31,9 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
     }
     if inputs.spec.wants_network() {
         add(RESOLV_CONF_LINK, Entry::symlink(RESOLV_CONF));
+    }
+    if inputs.spec.status.clockbound {
+        add(RUN_LINK, Entry::symlink(RUN));
     }
     for module in &inputs.kernel.modules {
         let path = module_path(inputs, &module.file);

@@ -18,8 +18,14 @@ pub const NTP_PROGRAM: &str = "/noonmark-ntp";
 /// Where programs look for name servers; a link to what [`NET_PROGRAM`] writes.
 pub const RESOLV_CONF_LINK: &str = "/etc/resolv.conf";
 
+/// Where programs of ClockBound look for its segment: below `/var/run`, which is a link to this.
+pub const RUN: &str = "/run";
+
+/// The link to [`RUN`], in an image whose programs find the time's bound there.
+pub const RUN_LINK: &str = "/var/run";
+
 /// Files that are noonmark's own in any image, whether or not this one has them.
-pub const OWN_FILES: [&str; 7] = [
+pub const OWN_FILES: [&str; 8] = [
     INIT_PROGRAM,
     config::PATH,
     FAULT_PROGRAM,
@@ -27,6 +33,7 @@ pub const OWN_FILES: [&str; 7] = [
     NTP_PROGRAM,
     SEED_PROGRAM,
     RESOLV_CONF_LINK,
+    RUN_LINK,
 ];
 
 /// Directories that PID 1 mounts something on, and their permissions. A file of the image there
@@ -34,7 +41,7 @@ pub const OWN_FILES: [&str; 7] = [
 pub const MOUNT_POINTS: [(&str, u32); 5] = [
     ("/dev", 0o755),
     ("/proc", 0o555),
-    ("/run", 0o755),
+    (RUN, 0o755),
     ("/sys", 0o555),
     ("/tmp", 0o1777),
 ];

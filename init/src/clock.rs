@@ -2,6 +2,7 @@
 
 pub mod clock_set;
 pub mod discipline;
+pub mod kernel;
 pub mod ntp_socket;
 pub mod rtc;
 pub mod timechannel;

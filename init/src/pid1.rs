@@ -143,6 +143,7 @@ impl Pid1 {
         let failures = problems.into_iter();
         pid1.pending_events
             .extend(failures.map(|what| record::Event::Failure { what }));
+        pid1.share_bound(&config.status);
         match uevents {
             Ok(uevents) => pid1.uevents = Some(uevents),
             Err(errno) => pid1.report_failure(format!("uevents: {errno}; hotplug goes unnoticed")),
@@ -303,6 +304,7 @@ impl Pid1 {
 
     fn on_clock_set(&mut self) {
         if self.clock_set.take() && self.boot_wait.is_none() {
+            self.discipline.distrust();
             self.discipline.drive(Input::Wake(DetectedBy::CancelOnSet));
         }
     }
@@ -312,6 +314,7 @@ impl Pid1 {
         let vmclock = self.discipline.vmclock_mut();
         let disrupted = vmclock.is_some_and(VmClock::take_disruption);
         if disrupted && self.boot_wait.is_none() {
+            self.discipline.distrust();
             self.discipline.drive(Input::Wake(DetectedBy::Vmclock));
         }
         disrupted

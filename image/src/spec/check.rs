@@ -65,6 +65,7 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
                 Nanos::from_millis(ms.into())
             }),
             file: raw.status.file,
+            clockbound: raw.status.clockbound,
         },
         mounts: mounts::mounts(raw.mount, &files, doc)?,
         files,
@@ -87,6 +88,11 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
         },
     };
     every_service_can_start(&spec, doc)?;
+    if spec.status.clockbound && spec.clock.sources.is_empty() {
+        let problem = "PID 1 knows no bound of a clock that it leaves to another program; give it \
+                       a source, or leave the key out";
+        return Err(doc.error(None, "status.clockbound", problem));
+    }
     Ok(spec)
 }
 

@@ -6,7 +6,7 @@ use noonmark_contract::config::Service;
 use noonmark_contract::config::values::check_guest_path;
 use toml::Spanned;
 
-use crate::layout::{MOUNT_POINTS, OWN_FILES};
+use crate::layout::{MOUNT_POINTS, OWN_FILES, RUN_LINK};
 use crate::text::TomlDocument;
 
 use super::FileSpec;
@@ -49,13 +49,14 @@ fn guest_path(path: &str) -> Result<(), &'static str> {
     if OWN_FILES.contains(&path) {
         return Err("noonmark's own file; choose another path");
     }
-    let hidden = MOUNT_POINTS
-        .iter()
-        .any(|(folder, _)| path == *folder || path.starts_with(&format!("{folder}/")));
-    if hidden {
+    let hidden = MOUNT_POINTS.iter().map(|(folder, _)| *folder);
+    if hidden
+        .chain([RUN_LINK])
+        .any(|folder| path == folder || path.starts_with(&format!("{folder}/")))
+    {
         return Err(
-            "PID 1 mounts over /dev, /proc, /sys, /run and /tmp, so the file could not be seen; \
-             choose another folder",
+            "PID 1 mounts over /dev, /proc, /sys, /run (which is /var/run too) and /tmp, so the \
+             file could not be seen; choose another folder",
         );
     }
     Ok(())

@@ -78,6 +78,7 @@ pub(super) struct RawClock {
 pub(super) struct RawStatus {
     pub interval_ms: Key<i64>,
     pub file: bool,
+    pub clockbound: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

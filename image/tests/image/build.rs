@@ -98,6 +98,16 @@ fn an_image_has_a_networks_program_only_where_a_network_is_asked_for() {
 }
 
 #[test]
+fn clients_of_clockbound_find_their_folder_only_where_that_is_asked_for() {
+    let with = spec("[status]\nclockbound = true\n");
+    let tree = initrd(&build(&with, &program(b"init"), None));
+    assert!(matches!(&tree["var/run"].kind, Kind::Symlink(target) if target == "/run"));
+    assert!(boot_config(&tree).status.clockbound);
+    let without = initrd(&build(&empty_spec(), &program(b"init"), None));
+    assert!(!without.contains_key("var/run") && !boot_config(&without).status.clockbound);
+}
+
+#[test]
 fn an_image_has_the_seeds_reader_only_where_seeds_are_asked_for() {
     let asked = spec("[seed]\nenabled = true\n");
     let with = initrd(&build(&asked, &program(b"init"), None));

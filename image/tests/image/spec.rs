@@ -244,6 +244,14 @@ fn what_could_not_work_in_the_guest_is_refused() {
             "expected printable ASCII",
         ),
         (
+            "[clock]\nsources = []\n[status]\nclockbound = true\n".into(),
+            "PID 1 knows no bound of a clock that it leaves to another program",
+        ),
+        (
+            "[[file]]\npath = \"/var/run/a\"\nsource = \"a\"\n".into(),
+            "the file could not be seen",
+        ),
+        (
             "[clock]\nsources = []\n[[service]]\nname = \"a\"\nexec = [\"/a\"]\n".into(),
             "the service `a` would wait for the clock for ever",
         ),

@@ -1,7 +1,7 @@
 //! The kernel's clocks as the project's types.
 
 use noonmark_contract::units::{Nanos, Raw, Utc};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 /// `CLOCK_MONOTONIC_RAW` now.
 #[must_use]
@@ -19,6 +19,18 @@ pub fn realtime() -> Utc {
 #[must_use]
 pub fn monotonic() -> Nanos {
     Nanos(nanoseconds(clock_gettime(ClockId::Monotonic)))
+}
+
+/// `CLOCK_MONOTONIC_COARSE` now: [`monotonic`] as it was at the kernel's last tick.
+#[must_use]
+pub fn monotonic_coarse() -> Nanos {
+    Nanos(nanoseconds(clock_gettime(ClockId::MonotonicCoarse)))
+}
+
+/// How far [`monotonic_coarse`] may be behind: the kernel's tick.
+#[must_use]
+pub fn coarse_tick() -> Nanos {
+    Nanos(nanoseconds(clock_getres(ClockId::MonotonicCoarse)))
 }
 
 /// `CLOCK_BOOTTIME` now: as [`monotonic`], with the time that the guest was suspended.

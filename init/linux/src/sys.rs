@@ -6,19 +6,19 @@
 )]
 
 pub mod child;
+mod page;
 
-use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
 
 use libc::ptp_clock_time;
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
-use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+pub use page::{MappedPage, SharedPage};
 
 /// How many samples one EXTENDED or OFFSET call takes: the tightest of a few is as good as the
 /// tightest of many, and each costs an access to the device.
@@ -154,50 +154,6 @@ pub fn adjtimex(adjust: Adjust) -> Result<(i64, i64), Errno> {
         return Err(last_errno());
     }
     Ok((timex.freq, timex.tick))
-}
-
-/// One page of a device's memory, which the device may change at any time.
-#[derive(Debug)]
-pub struct MappedPage {
-    address: NonNull<c_void>,
-}
-
-/// The length of what is mapped: a page of x86-64.
-const PAGE_BYTES: usize = 4096;
-
-impl MappedPage {
-    /// Maps the first page of `device`, read-only. Errors: as `mmap`.
-    pub fn of(device: &File) -> Result<Self, Errno> {
-        let start = std::ptr::null_mut();
-        // SAFETY: the kernel chooses an address where nothing is mapped, so no memory of ours is
-        // touched; the mapping stays until it is dropped.
-        let address = unsafe {
-            let (protection, flags) = (ProtFlags::READ, MapFlags::SHARED);
-            rustix::mm::mmap(start, PAGE_BYTES, protection, flags, device, 0)?
-        };
-        NonNull::new(address)
-            .map(|address| Self { address })
-            .ok_or(Errno::FAULT)
-    }
-
-    /// The little-endian word at a byte offset, which is a multiple of 8 within the page; one
-    /// access of the memory.
-    #[must_use]
-    pub fn word(&self, offset: usize) -> u64 {
-        assert!(offset.is_multiple_of(8) && offset < PAGE_BYTES);
-        // SAFETY: the offset is aligned and within the page, which is mapped as long as `self`
-        // lives; any bits are a valid u64, and the access is volatile because others write there.
-        let word = unsafe { self.address.cast::<u64>().add(offset / 8).read_volatile() };
-        u64::from_le(word)
-    }
-}
-
-impl Drop for MappedPage {
-    fn drop(&mut self) {
-        // SAFETY: the page was mapped by `of` with this length, and no reference into it is ever
-        // handed out. That unmapping it can't fail follows from the first.
-        let _ = unsafe { rustix::mm::munmap(self.address.as_ptr(), PAGE_BYTES) };
-    }
 }
 
 /// The processor's counter, the TSC: what `VMCLOCK_COUNTER_X86_TSC` counts.

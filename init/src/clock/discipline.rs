@@ -6,18 +6,19 @@ use std::path::Path;
 use noonmark_contract::config::ClockConfig;
 use noonmark_contract::record::Event;
 use noonmark_contract::sample::{Local, ReadFailure, Reading, Source};
-use noonmark_contract::units::{Nanos, Ppb, Raw, Utc};
+use noonmark_contract::units::{Nanos, Raw, Utc};
 use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::log;
 use noonmark_linux::phc::probing::Probing;
 use noonmark_linux::phc::{self, Phc};
-use noonmark_linux::sys::{self, Adjust};
-use noonmark_sync::engine::{Action, Engine, Glimpse, Input, KernelClock};
+use noonmark_sync::engine::{Action, Engine, Glimpse, Input};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::boot::modules::ModuleError;
+use crate::status::clockbound::ClockBound;
 
+use super::kernel;
 use super::ntp_socket::{Datagram, NtpSocket};
 use super::rtc;
 use super::timechannel::TimeChannel;
@@ -31,9 +32,6 @@ const ROUNDS_MAX: usize = 64;
 
 /// Room for actions, so that no tick allocates.
 const ACTIONS: usize = 16;
-
-/// `freq` of `adjtimex` counts ppm with 16 fractional bits: this many of it are one ppb.
-const FREQ_PER_PPB: f64 = 65.536;
 
 /// A guest clock is read this often for [`Action::ReadLocal`], and the tightest counts.
 const LOCAL_READS: usize = 3;
@@ -51,6 +49,8 @@ pub struct Discipline {
     pub channel: TimeChannel,
     /// The NTP client's samples, in an image that has one.
     pub ntp_socket: Option<NtpSocket>,
+    /// Where programs of the guest find the time's bound, in an image that wants that.
+    clockbound: Option<ClockBound>,
     /// Sources whose driver did not load, and why.
     refusals: Vec<(Source, String)>,
     actions: Vec<Action>,
@@ -72,12 +72,25 @@ impl Discipline {
             vmclock: None,
             channel: TimeChannel::new(built, now),
             ntp_socket: None,
+            clockbound: None,
             refusals: Vec::new(),
             actions: Vec::with_capacity(ACTIONS),
             batch: Vec::with_capacity(ACTIONS),
             emitted: Vec::with_capacity(ACTIONS),
             wake_at: Raw(i64::MAX),
             synced_at: None,
+        }
+    }
+
+    /// Tells programs of the guest the time's bound from here on.
+    pub fn share_bound(&mut self, clockbound: ClockBound) {
+        self.clockbound = Some(clockbound);
+    }
+
+    /// Tells them that the clock may be wrong, until the engine has had a look at it.
+    pub fn distrust(&mut self) {
+        if let Some(clockbound) = &mut self.clockbound {
+            clockbound.distrust();
         }
     }
 
@@ -163,9 +176,18 @@ impl Discipline {
             Ok(found) => self.vmclock = found,
             Err(why) => self.note_refusal(Source::Vmclock, why),
         }
-        let vmclock = self.vmclock.as_ref()?;
+        let vmclock = self.vmclock.as_mut()?;
+        if self.clockbound.is_some()
+            && let Err(error) = vmclock.share()
+        {
+            log!(
+                Warning,
+                "{}: {error}; no service can read it",
+                vmclock.node()
+            );
+        }
         log!(Info, "{}: its disruption marker is watched", vmclock.node());
-        Some(vmclock)
+        self.vmclock.as_ref()
     }
 
     /// The machine's VMClock, if it has one.
@@ -199,6 +221,14 @@ impl Discipline {
         if self.ladder.is_empty() {
             return;
         }
+        self.run_engine(input);
+        if let Some(clockbound) = &mut self.clockbound {
+            let marker = self.vmclock.as_ref().and_then(VmClock::shared_marker);
+            clockbound.publish(&self.engine, marker);
+        }
+    }
+
+    fn run_engine(&mut self, input: Input) {
         self.engine.handle(clocks::raw(), input, &mut self.actions);
         for _ in 0..ROUNDS_MAX {
             if self.actions.is_empty() {
@@ -269,9 +299,12 @@ impl Discipline {
         match action {
             Action::Read(source) => self.read(source),
             Action::ReadLocal => Some(Input::Local(local())),
-            Action::ReadKernel => Some(Input::Kernel(read_kernel())),
-            Action::Step(offset) => Some(Input::Adjusted(step(offset))),
-            Action::SetFrequency(kernel) => Some(Input::Adjusted(set_frequency(kernel))),
+            Action::ReadKernel => Some(Input::Kernel(kernel::read())),
+            Action::Step(offset) => {
+                self.distrust();
+                Some(Input::Adjusted(kernel::step(offset)))
+            }
+            Action::SetFrequency(clock) => Some(Input::Adjusted(kernel::set_frequency(clock))),
             Action::WakeAt(at) => {
                 self.wake_at = at;
                 None
@@ -334,24 +367,6 @@ impl Discipline {
     }
 }
 
-/// Tells the kernel how far its clock may be off, for programs that ask `adjtimex`; without this it
-/// claims 16 s after every step.
-///
-/// The flag STA_UNSYNC stays set, as chronyd keeps it without `rtcsync`: where it is clear, the
-/// kernel copies the clock into the RTC (kernel/time/ntp.c, `sync_hw_clock`), also while somebody has
-/// set it wrong, and a source is checked against the RTC to tell a falseticker from a truechimer.
-///
-/// # Errors
-/// As `adjtimex`.
-pub fn declare_error(bound: Nanos, jitter: Nanos) -> Result<(), Errno> {
-    let microseconds = |span: Nanos| span.0 / 1_000 + 1;
-    sys::adjtimex(Adjust {
-        error_us: Some((microseconds(bound), microseconds(jitter))),
-        ..Adjust::default()
-    })
-    .map(|_| ())
-}
-
 fn local() -> Local {
     let sandwich = Sandwich::tightest(LOCAL_READS);
     Local {
@@ -361,55 +376,11 @@ fn local() -> Local {
     }
 }
 
-fn step(offset: Nanos) -> Result<(), i32> {
-    let time = clocks::timespec(offset);
-    adjust(Adjust {
-        set_offset: Some((time.tv_sec, time.tv_nsec)),
-        ..Adjust::default()
-    })
-    .map(|_| ())
-}
-
-fn set_frequency(kernel: KernelClock) -> Result<(), i32> {
-    adjust(Adjust {
-        frequency: Some((to_freq(kernel.frequency), kernel.tick_us)),
-        ..Adjust::default()
-    })
-    .map(|_| ())
-}
-
-fn read_kernel() -> Result<KernelClock, i32> {
-    adjust(Adjust::default()).map(|(freq, tick_us)| KernelClock {
-        frequency: Ppb(freq as f64 / FREQ_PER_PPB),
-        tick_us,
-    })
-}
-
-fn adjust(adjust: Adjust) -> Result<(i64, i64), i32> {
-    sys::adjtimex(adjust).map_err(Errno::raw_os_error)
-}
-
-fn to_freq(frequency: Ppb) -> i64 {
-    (frequency.0 * FREQ_PER_PPB).round() as i64
-}
-
 #[cfg(test)]
 mod tests {
     use noonmark_contract::record::DetectedBy;
 
     use super::*;
-
-    #[test]
-    fn frequency_is_ppm_with_sixteen_fractional_bits() {
-        assert_eq!(to_freq(Ppb(1_000.0)), 65_536);
-        assert_eq!(to_freq(Ppb(-500_000.0)), -32_768_000);
-    }
-
-    #[test]
-    fn what_is_set_reads_back_as_the_same_frequency_to_a_fraction_of_a_ppb() {
-        let freq = to_freq(Ppb(123.456));
-        assert!((freq as f64 / FREQ_PER_PPB - 123.456).abs() < 0.01);
-    }
 
     #[test]
     fn a_source_without_device_is_absent() {

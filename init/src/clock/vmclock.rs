@@ -7,8 +7,10 @@
 
 mod page;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use noonmark_contract::units::{Nanos, Utc};
@@ -19,6 +21,9 @@ use page::{Page, disruption_marker};
 
 use noonmark_linux::sys::{self, MappedPage};
 
+/// Where ClockBound's clients look for it.
+const READERS_NODE: &str = "/dev/vmclock0";
+
 /// The device, open and mapped.
 #[derive(Debug)]
 pub struct VmClock {
@@ -27,6 +32,7 @@ pub struct VmClock {
     page: MappedPage,
     seen: u64,
     notifies: bool,
+    shared: bool,
 }
 
 impl VmClock {
@@ -59,6 +65,7 @@ impl VmClock {
             page,
             seen: read.disruption_marker,
             notifies: read.notifies(),
+            shared: false,
         })
     }
 
@@ -66,6 +73,22 @@ impl VmClock {
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// Lets every program read the device, which nobody can write to.
+    ///
+    /// # Errors
+    /// As `chmod`.
+    pub fn share(&mut self) -> io::Result<()> {
+        fs::set_permissions(&self.node, Permissions::from_mode(0o444))?;
+        self.shared = self.node == READERS_NODE;
+        Ok(())
+    }
+
+    /// The marker that was seen last, where programs of the guest can compare it with the device's.
+    #[must_use]
+    pub fn shared_marker(&self) -> Option<u64> {
+        self.shared.then_some(self.seen)
     }
 
     /// The descriptor to wait on; none where waiting would tell nothing, because the device does

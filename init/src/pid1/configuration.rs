@@ -1,8 +1,8 @@
 //! PID 1 before the first service: modules are loaded, the seed is waited for, and the
 //! configuration that comes of it is put to use.
 
-use noonmark_contract::config::Module;
 use noonmark_contract::config::network::NtpConfig;
+use noonmark_contract::config::{Module, StatusConfig};
 use noonmark_contract::record::{self, Alert};
 use noonmark_contract::sample::Source;
 use noonmark_contract::seed::verdict::Verdict;
@@ -16,6 +16,7 @@ use crate::instance::apply::Applied;
 use crate::instance::search::SearchProgress;
 use crate::machine::power;
 use crate::services::Services;
+use crate::status::clockbound::ClockBound;
 
 use super::Pid1;
 use super::events::Watched;
@@ -35,6 +36,17 @@ impl Pid1 {
                 }
                 Ok(()) => {}
                 Err(error) => self.on_module_error(&error),
+            }
+        }
+    }
+
+    /// Tells programs of the guest the time's bound, where the image wants that. Before there is any
+    /// program that could take the place, and before there is a source.
+    pub(super) fn share_bound(&mut self, wanted: &StatusConfig) {
+        if wanted.clockbound {
+            match ClockBound::open() {
+                Ok(clockbound) => self.discipline.share_bound(clockbound),
+                Err(error) => self.report_failure(error.to_string()),
             }
         }
     }

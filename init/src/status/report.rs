@@ -14,7 +14,8 @@ use noonmark_linux::clocks;
 use noonmark_linux::log;
 
 use crate::boot::early::Started;
-use crate::clock::discipline::{self, Discipline};
+use crate::clock::discipline::Discipline;
+use crate::clock::kernel;
 
 use super::port::StatusPort;
 
@@ -75,7 +76,7 @@ impl Reporter {
         if engine.state() != State::Synced {
             return;
         }
-        let declared = discipline::declare_error(engine.bound(clocks::raw()), engine.jitter());
+        let declared = kernel::declare_error(engine.bound(clocks::raw()), engine.jitter());
         if let Err(errno) = declared
             && !self.declare_failed
         {

@@ -106,6 +106,8 @@ pub struct StatusConfig {
     /// Whether the guest's own programs find the last record in
     /// [`STATUS_FILE`](crate::record::STATUS_FILE).
     pub file: bool,
+    /// Whether they find the time's bound in [`clockbound::PATH`](crate::clockbound::PATH).
+    pub clockbound: bool,
 }
 
 /// What PID 1 does when it can't go on.
@@ -140,6 +142,7 @@ impl Default for StatusConfig {
         Self {
             interval: Nanos::from_secs(1),
             file: false,
+            clockbound: false,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | PID 1 and the host | the time channel's frames | [`channel`] |
 //! | test programs and the host | faults asked for, observations answered | [`testport`] |
 //! | NTP helper and network, helper and PID 1 | packets and samples | [`ntp`] |
+//! | PID 1 and the guest's programs | the time's bound, in ClockBound's shared memory | [`clockbound`] |
 //! | seed reader and PID 1 | what a seed says, checked by both | [`seed`] |
 //!
 //! Under all of them lie, to be read first, [`units`] (the signs are defined there, once), [`source`]
@@ -19,6 +20,7 @@
 extern crate alloc;
 
 pub mod channel;
+pub mod clockbound;
 pub mod config;
 pub mod ntp;
 pub mod record;

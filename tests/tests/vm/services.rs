@@ -23,8 +23,8 @@ const CRASHING: usize = 200;
 const RESTARTS: u64 = 2;
 
 /// How many attempts `noonmark-trouble break-in` makes: setting the clock, changing its rate,
-/// loading a module, reboot(2), a device file, a remount, and writing to four sealed files.
-const BREAK_INS: u32 = 10;
+/// loading a module, reboot(2), a device file, a remount, and writing to six sealed files.
+const BREAK_INS: u32 = 12;
 
 /// What a write to a full file system gets, and `noonmark-trouble fill-tmp` exits with.
 const ENOSPC: u32 = 28;
@@ -75,7 +75,7 @@ pub fn troubled_by_none(platform: &Platform, _: &Images) -> Result<()> {
 }
 
 fn troubled_spec() -> Result<String> {
-    let mut spec = spec_with_trouble()?;
+    let mut spec = spec_with_trouble()? + "[status]\nclockbound = true\n";
     let mut service = |name: &str, does: &str, keys: &str| {
         // Writing to a String can't fail.
         let _ = write!(

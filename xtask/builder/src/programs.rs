@@ -72,13 +72,12 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     })
 }
 
-/// Compiles the example appliance's program in the same way.
+/// Compiles an example appliance's program, which is named as its package, in the same way.
 ///
 /// # Errors
 ///
 /// As [`build`].
-pub fn build_example(workspace: &Workspace) -> Result<Vec<u8>> {
-    let name = "clock-server";
+pub fn build_example(workspace: &Workspace, name: &str) -> Result<Vec<u8>> {
     Compiled::of(workspace, &[name], name)?.program(name)
 }
 

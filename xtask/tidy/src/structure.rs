@@ -25,8 +25,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["noonmark-contract", "noonmark-linux", "noonmark-sync"],
     ),
     ("noonmark-testbed", &["noonmark-contract", "noonmark-linux"]),
-    // The example appliance: what a user of noonmark would write.
+    // The example appliances: what a user of noonmark would write.
     ("clock-server", &[]),
+    ("time-bounds", &[]),
     // The host.
     ("noonmark-image", &["noonmark-contract"]),
     ("noonmark-qemu", &["noonmark-contract"]),
