@@ -8,7 +8,10 @@
 //! finds the same token in [`DESCRIPTION`] runs [`inside`] it.
 
 use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +28,9 @@ pub const LINK_PORT: &str = "noonmark.kvm-host";
 
 /// The port on which it hands on what its guest says on the status port.
 pub const STATUS_PORT: &str = "noonmark.guest-status";
+
+/// The socket in it on which its outside is asked for something: a line each way.
+pub const REQUESTS: &str = "/run/noonmark-kvm-host.sock";
 
 /// Its own memory, in MiB: the programs, which lie in it, and what they need.
 const OWN_MEMORY_MIB: u32 = 1536;
@@ -68,6 +74,21 @@ fn is_of(host: &KvmHost, cmdline: &str) -> bool {
 }
 
 impl KvmHost {
+    /// Has the whole host stand still for this long, by its own clock no time at all.
+    ///
+    /// # Errors
+    /// Where the outside can't be asked, or can't do it.
+    pub fn suspend(&self, span: Duration) -> io::Result<()> {
+        let mut outside = UnixStream::connect(REQUESTS)?;
+        writeln!(outside, "{}", span.as_millis())?;
+        let mut answer = String::new();
+        BufReader::new(outside).read_line(&mut answer)?;
+        match answer.trim() {
+            "done" => Ok(()),
+            why => Err(io::Error::other(format!("the outside answered `{why}`"))),
+        }
+    }
+
     /// Whether `qemu` can emulate one on this machine, or what stands against it.
     ///
     /// # Errors

@@ -119,11 +119,11 @@ fn a_machine_goes_on_in_another_qemu_and_the_former_one_is_gone() {
     let mut machine = running.machine;
     let records = machine.subscribe();
     let first = machine.pid();
-    machine.migrate().unwrap();
+    machine.migrate(None::<fn()>).unwrap();
     let second = machine.pid();
     assert!(!process(first).exists() && process(second).exists());
     machine
-        .restore_after(Duration::ZERO, Kick::Withheld)
+        .restore_after(Duration::ZERO, Kick::Withheld, || {})
         .unwrap();
     assert!(!process(second).exists() && process(machine.pid()).exists());
     assert!(machine.qmp().query_status(soon()).unwrap().running);

@@ -7,7 +7,9 @@
 
 pub mod agent;
 mod frame;
+mod port;
 mod relay;
+mod requests;
 mod run;
 mod terminal;
 

@@ -156,6 +156,23 @@ pub fn adjtimex(adjust: Adjust) -> Result<(i64, i64), Errno> {
     Ok((timex.freq, timex.tick))
 }
 
+/// `adjtime`: has the kernel slew `CLOCK_REALTIME` by so many microseconds, at 500 ppm
+/// (`ADJ_OFFSET_SINGLESHOT`, kernel/time/ntp.c).
+///
+/// # Errors
+/// The caller has no CAP_SYS_TIME.
+pub fn adjtime(by_us: i64) -> Result<(), Errno> {
+    // SAFETY: `timex` is plain integers, for which zero is a valid value.
+    let mut timex: libc::timex = unsafe { mem::zeroed() };
+    timex.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    timex.offset = by_us;
+    // SAFETY: the kernel reads and writes one `timex`, which outlives the call.
+    if unsafe { libc::adjtimex(&mut timex) } < 0 {
+        return Err(last_errno());
+    }
+    Ok(())
+}
+
 /// The processor's counter, the TSC: what `VMCLOCK_COUNTER_X86_TSC` counts.
 #[must_use]
 pub fn counter() -> u64 {
@@ -167,6 +184,14 @@ pub fn counter() -> u64 {
 /// Brings the loopback interface up, whereupon the kernel gives it 127.0.0.1/8, and ::1/128 where it
 /// has IPv6. Needs CAP_NET_ADMIN. Errors: EAFNOSUPPORT where the kernel has no network.
 pub fn loopback_up() -> Result<(), Errno> {
+    interface_up("lo")
+}
+
+/// Brings an interface up. Needs CAP_NET_ADMIN.
+///
+/// # Errors
+/// ENODEV where there is none of this name; EAFNOSUPPORT where the kernel has no network.
+pub fn interface_up(interface: &str) -> Result<(), Errno> {
     let socket = rustix::net::socket_with(
         AddressFamily::INET,
         SocketType::DGRAM,
@@ -174,7 +199,11 @@ pub fn loopback_up() -> Result<(), Errno> {
         None,
     )?;
     let mut name = [0; libc::IFNAMSIZ];
-    name[..2].copy_from_slice(b"lo");
+    // The name ends with a zero.
+    if interface.len() >= name.len() {
+        return Err(Errno::NODEV);
+    }
+    name[..interface.len()].copy_from_slice(interface.as_bytes());
     let request = InterfaceFlags {
         name,
         flags: libc::IFF_UP as i16,

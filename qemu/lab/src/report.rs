@@ -185,6 +185,10 @@ pub struct Sample {
     /// that took long while this is of its size tells of the host, not of the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_ns: Option<Nanos>,
+    /// The clock's error against the host's over time, where it was recorded; a report has it in
+    /// [`Report::series`].
+    #[serde(skip)]
+    pub series: Option<Box<ErrorSeries>>,
 }
 
 /// Figures over one fault's samples, all by the nearest-rank method over the recovered ones.

@@ -2,6 +2,7 @@
 
 mod experiment;
 mod guest;
+mod host;
 mod machine;
 mod outcome;
 pub(crate) mod recorder;

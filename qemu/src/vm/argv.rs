@@ -11,7 +11,7 @@ use noonmark_contract::{channel, testport};
 
 use crate::accel::Accelerator;
 
-use super::config::{Boot, Config, Device, Forward, Rtc};
+use super::config::{Boot, CABLE_MACS, Config, Device, Forward, Rtc};
 use super::nic;
 
 /// The sockets that QEMU connects to, and the files that belong to one run.
@@ -173,6 +173,14 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
                 "-device",
                 format!("virtio-net-pci,netdev=net{index},romfile="),
             );
+        }
+        Device::Cable => {
+            for (end, mac) in CABLE_MACS.iter().enumerate() {
+                let id = format!("cable{index}-{end}");
+                argv.pair("-netdev", format!("hubport,id={id},hubid={index}"));
+                let device = format!("virtio-net-pci,netdev={id},mac={mac},romfile=");
+                argv.pair("-device", device);
+            }
         }
         Device::Disk { path, writable } => argv.disk(&format!("disk{index}"), path, *writable),
         Device::Cdrom { path } => {

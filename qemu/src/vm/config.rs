@@ -123,6 +123,8 @@ pub enum Device {
         /// Ports of the host's loopback that lead to the guest's.
         forwards: Vec<Forward>,
     },
+    /// Two virtio NICs with a cable from the one to the other, and nothing else on it.
+    Cable,
     /// A raw disk image for virtio-blk.
     Disk {
         /// The image.
@@ -144,6 +146,9 @@ pub enum Device {
         socket: PathBuf,
     },
 }
+
+/// The hardware addresses of the two ends of a [`Device::Cable`].
+pub const CABLE_MACS: [&str; 2] = ["52:54:00:ca:b1:0a", "52:54:00:ca:b1:0b"];
 
 /// A TCP port of the host's loopback that leads to one of the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

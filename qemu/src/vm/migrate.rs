@@ -34,16 +34,23 @@ const STALL_DEADLINE: Duration = Duration::from_secs(20);
 
 impl Machine {
     /// Stops the machine, saves its state to a file, ends its QEMU, and lets the machine run on in
-    /// a new one after `away`. Gives the instant at which that QEMU resumed it.
+    /// a new one after `away` and whatever is done `meanwhile`. Gives the instant at which that QEMU
+    /// resumed it.
     ///
     /// # Errors
     /// Where either QEMU refuses, or is too slow; the machine is of no more use then.
-    pub fn restore_after(&mut self, away: Duration, kick: Kick) -> Result<Utc, MachineError> {
+    pub fn restore_after(
+        &mut self,
+        away: Duration,
+        kick: Kick,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Utc, MachineError> {
         self.pause()?;
         let mut state = self.save()?;
         self.hub.hold();
         self.instance.process.kill();
         thread::sleep(away);
+        meanwhile();
         let next = self.spawn_next()?;
         self.instance = next.instance;
         self.ports = next.ports;
@@ -60,10 +67,11 @@ impl Machine {
     }
 
     /// Migrates the running machine to a new QEMU. Gives the instant at which that QEMU resumed it.
+    /// What is to be done `between` is done while neither of them runs the machine.
     ///
     /// # Errors
     /// As [`Machine::restore_after`].
-    pub fn migrate(&mut self) -> Result<Utc, MachineError> {
+    pub fn migrate(&mut self, between: Option<impl FnOnce()>) -> Result<Utc, MachineError> {
         self.hub.hold();
         let next = self.spawn_next()?;
         // Dropped last first: the source's QEMU goes before what serves its ports.
@@ -72,11 +80,19 @@ impl Machine {
         let deadline = Instant::now() + STATE_DEADLINE;
         let path = self.state_path();
         self.instance.qmp.forget("RESUME");
+        if between.is_some() {
+            // A QEMU that waits for a machine's state then leaves the machine stopped (qmp_stop).
+            self.instance.qmp.execute("stop", json!({}), deadline)?;
+        }
         self.listen_for_state(&path)?;
         send_state(&mut source.qmp, &path)?;
         wait_sent(&mut source.qmp, deadline)?;
         self.wait_received()?;
         self.hub.replace(next.status).map_err(MachineError::Host)?;
+        if let Some(between) = between {
+            between();
+            self.instance.qmp.cont(deadline)?;
+        }
         self.instance.wait_resumed(deadline)
     }
 

@@ -83,7 +83,7 @@ pub fn reads_no_wrong_time_once_noticed(platform: &Platform, _: &Images) -> Resu
     let mut guest = platform.boot_config(config)?;
     guest.check(|guest| {
         started(guest)?;
-        let resumed = guest.machine.restore_after(AWAY, Kick::Withheld)?;
+        let resumed = guest.machine.restore_after(AWAY, Kick::Withheld, || {})?;
         let repair = repaired(guest)?;
         let mut jumps = Vec::new();
         for (name, on_disruption) in READERS {

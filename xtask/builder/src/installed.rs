@@ -55,6 +55,13 @@ impl InstalledFiles {
         Ok(())
     }
 
+    /// Adds files of packages, unless this machine's own are there already.
+    pub fn add_loaded(&mut self, files: impl IntoIterator<Item = LoadedFile>) {
+        for file in files {
+            self.0.entry(PathBuf::from(&file.spec.path)).or_insert(file);
+        }
+    }
+
     fn insert(&mut self, path: &Path, bytes: Vec<u8>, mode: u32) {
         let file = LoadedFile {
             spec: FileSpec {

@@ -16,7 +16,9 @@ use noonmark_qemu::{Boot, Qemu, find_in_path};
 use crate::image::{self, BuildInputs};
 use crate::installed::InstalledFiles;
 use crate::kernel;
+use crate::packaged;
 use crate::packages::Pins;
+use crate::progress;
 use crate::workspace::Workspace;
 
 /// What the image is, but for the files.
@@ -31,6 +33,12 @@ const AGENT: &str = "/usr/bin/noonmark-kvm-host";
 
 /// What QEMU's x86 machines load from its data folders.
 const FIRMWARE: [&str; 3] = ["bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"];
+
+/// What keeps the host's clock in experiments, by package.
+const TIME_DAEMONS: [(&str, &str); 2] = [
+    ("chrony", "usr/sbin/chronyd"),
+    ("linuxptp", "usr/sbin/ptp4l"),
+];
 
 /// Builds it where it is stale, and gives what to boot.
 ///
@@ -59,6 +67,16 @@ pub fn build(workspace: &Workspace, qemu: &Qemu, suite: Option<&str>, pins: &Pin
     files.add_program(&launcher)?;
     let own = std::env::current_exe().context("cannot tell where this program is")?;
     files.add_program(&own)?;
+    for (package, path) in TIME_DAEMONS {
+        let loaded = packaged::fetch(workspace, package)
+            .and_then(|packages| packaged::program(workspace, &packages, path));
+        match loaded {
+            Ok(loaded) => files.add_loaded(loaded),
+            // An experiment that needs it says so again.
+            Err(error) => progress::note(format!("the host goes without {package}: {error:#}")),
+        }
+    }
+    files.add_loaded([packaged::text("/etc/passwd", packaged::PASSWD)]);
     let mut files = files.into_files();
     if let Some(agent) = files.iter_mut().find(|file| file.spec.source == own) {
         agent.spec.path = AGENT.to_owned();

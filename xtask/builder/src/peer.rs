@@ -2,18 +2,15 @@
 //! a setting, and how one becomes part of a guest. Nothing is installed on the host.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
 use noonmark_contract::config::{Capability, Service, Start};
-use noonmark_image::deb::{Deb, PackageId};
-use noonmark_image::lock::Role;
-use noonmark_image::program;
-use noonmark_image::spec::{Budget, FileSpec, LoadedFile, Spec};
+use noonmark_image::deb::PackageId;
+use noonmark_image::spec::{Budget, LoadedFile, Spec};
 
-use crate::packages::{self, Pins, Request};
+use crate::packaged;
 use crate::workspace::Workspace;
 
 /// The driver whose clock every peer follows, as /dev/ptp0: the only one in their guest.
@@ -151,17 +148,7 @@ impl Peer {
     ///
     /// There is no such package, or it can't be fetched.
     pub(crate) fn fetch(&self, workspace: &Workspace) -> Result<Vec<PackageId>> {
-        let request = Request {
-            role: Role::Peer,
-            name: self.package,
-            suite: None,
-            // Debian's names for shared libraries; what else a daemon depends on serves its
-            // installation.
-            follow: |name| name.starts_with("lib"),
-        };
-        let packages = packages::fetch(workspace, request, &Pins::none())
-            .with_context(|| format!("package {}", self.package))?;
-        Ok(packages.into_iter().map(|package| package.id).collect())
+        packaged::fetch(workspace, self.package)
     }
 
     /// The program with all that it needs, as files of a guest.
@@ -174,22 +161,11 @@ impl Peer {
         workspace: &Workspace,
         packages: &[PackageId],
     ) -> Result<Vec<LoadedFile>> {
-        let files = packages
-            .iter()
-            .map(|id| {
-                let path = packages::path(workspace, id).display().to_string();
-                Ok((path, packages::read(workspace, id)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let debs = files
-            .iter()
-            .map(|(path, bytes)| Deb::open(path, bytes))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut loaded = program::with_libraries(&debs, self.program)?;
+        let mut loaded = packaged::program(workspace, packages, self.program)?;
         // chronyd looks its own user up.
-        loaded.push(text("/etc/passwd", "root:x:0:0:root:/:/none\n"));
+        loaded.push(packaged::text("/etc/passwd", packaged::PASSWD));
         let config = self.config.as_ref();
-        loaded.extend(config.map(|config| text(CHRONY_CONF, &config.text())));
+        loaded.extend(config.map(|config| packaged::text(CHRONY_CONF, &config.text())));
         Ok(loaded)
     }
 
@@ -213,19 +189,6 @@ impl Peer {
             ..Service::new(self.service(), exec)
         }];
         spec.budget = Budget::default();
-    }
-}
-
-fn text(path: &str, content: &str) -> LoadedFile {
-    LoadedFile {
-        spec: FileSpec {
-            path: path.to_owned(),
-            source: PathBuf::new(),
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-        },
-        bytes: content.as_bytes().to_vec(),
     }
 }
 

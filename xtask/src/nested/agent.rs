@@ -2,11 +2,11 @@
 //! writes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
@@ -16,13 +16,11 @@ use rustix::mount::{MountFlags, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::frame::{self, Command, Order, Report};
-use super::{relay, terminal};
+use super::port::{Port, report};
+use super::{relay, requests, terminal};
 
 /// How often it is looked whether the command has written a file.
 const LOOK: Duration = Duration::from_millis(300);
-
-/// The port to the outside, which several threads write to.
-type Port = Arc<Mutex<File>>;
 
 /// Serves the outside until it is gone.
 ///
@@ -44,6 +42,7 @@ fn take_orders(mut orders: File, reports: &Port) -> Result<()> {
     // What is sent here lies where it lies outside, and PID 1 has made that read-only.
     mount_remount("/", MountFlags::empty(), c"").context("cannot make / writable")?;
     relay::start(port(STATUS_PORT)?)?;
+    let suspended = requests::serve(reports)?;
     report(reports, &Report::Ready(kvm()), &[])?;
     let mut running = None;
     loop {
@@ -57,6 +56,10 @@ fn take_orders(mut orders: File, reports: &Port) -> Result<()> {
                     report(reports, &ended, &[])?;
                 }
             },
+            Order::Suspended(outcome) => {
+                // Who asked may be gone by now.
+                let _ = suspended.send(outcome);
+            }
             Order::Interrupt => {
                 if let Some(child) = running {
                     // One that has ended already needs no signal.
@@ -100,11 +103,6 @@ fn kvm() -> Result<(), String> {
         )),
         Err(error) => Err(format!("{clocksource}: {error}")),
     }
-}
-
-fn report(port: &Port, report: &Report, body: &[u8]) -> io::Result<()> {
-    let mut port = port.lock().unwrap_or_else(PoisonError::into_inner);
-    frame::write(&mut *port, report, body)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

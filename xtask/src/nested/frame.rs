@@ -21,6 +21,8 @@ pub enum Order {
     Run(Box<Command>),
     /// Ctrl-C was pressed.
     Interrupt,
+    /// The host stood still, as it had asked for; or it could not be had, and why.
+    Suspended(Result<(), String>),
 }
 
 /// A command line with its surroundings.
@@ -51,6 +53,8 @@ pub enum Report {
     Error,
     /// The body is what this file has now.
     File { path: PathBuf },
+    /// It asks to stand still for so many milliseconds.
+    Suspend(u64),
     /// The command has ended with this status, or could not be run.
     Ended(Result<u8, String>),
 }

@@ -24,7 +24,7 @@ use noonmark_lab::report::host::Host as ThisMachine;
 use noonmark_qemu::accel::Accelerator;
 use noonmark_qemu::kvm_host::{KvmHost, LINK_PORT, PARAMETER, STATUS_PORT};
 use noonmark_qemu::runtime_dir::RuntimeDir;
-use noonmark_qemu::{Boot, Config, Device, Machine, signals};
+use noonmark_qemu::{Boot, Config, Device, Kick, Machine, MachineError, signals};
 
 use crate::options::Host;
 
@@ -180,10 +180,22 @@ fn show(link: &mut Link, machine: &mut Machine) -> Result<ExitCode> {
             ),
             Report::Error => drop(io::stderr().write_all(&body)),
             Report::File { path } => output::write_file(&path, &body)?,
+            Report::Suspend(millis) => {
+                let suspended = suspend(machine, Duration::from_millis(millis));
+                let suspended = suspended.map_err(|error| error.to_string());
+                link.send(&Order::Suspended(suspended), &[])?;
+            }
             Report::Ended(Ok(status)) => return Ok(ExitCode::from(status)),
             Report::Ended(Err(why)) => bail!("the command in the emulated host: {why}"),
         }
     }
+}
+
+/// Has the emulated host stand still.
+fn suspend(machine: &mut Machine, span: Duration) -> Result<(), MachineError> {
+    machine.pause()?;
+    thread::sleep(span);
+    machine.resume(Kick::Withheld).map(drop)
 }
 
 fn config(errand: &Errand<'_>, boot: Boot, socket: &Path) -> Config {
@@ -193,10 +205,14 @@ fn config(errand: &Errand<'_>, boot: Boot, socket: &Path) -> Config {
         memory_mib: KvmHost::memory_mib(errand.guest_memory_mib),
         status_port: STATUS_PORT,
         time_channel: false,
-        devices: vec![Device::Port {
-            name: LINK_PORT.to_owned(),
-            socket: socket.to_owned(),
-        }],
+        devices: vec![
+            Device::Port {
+                name: LINK_PORT.to_owned(),
+                socket: socket.to_owned(),
+            },
+            // For what keeps the host's clock by PTP.
+            Device::Cable,
+        ],
         ..Config::new(&errand.name, Accelerator::Tcg, boot)
     }
 }

@@ -31,7 +31,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The host.
     ("noonmark-image", &["noonmark-contract"]),
     ("noonmark-qemu", &["noonmark-contract"]),
-    ("noonmark-lab", &["noonmark-contract", "noonmark-qemu"]),
+    // `noonmark-linux`, because the emulated host whose clock the lab moves is a guest of ours.
+    (
+        "noonmark-lab",
+        &["noonmark-contract", "noonmark-linux", "noonmark-qemu"],
+    ),
     (
         "noonmark-builder",
         &["noonmark-contract", "noonmark-image", "noonmark-qemu"],

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use super::family::Family;
+use super::host::HostChange;
 use noonmark_contract::testport;
 use noonmark_contract::units::{Nanos, Ppb, Utc};
-use serde::{Deserialize, Serialize};
 
 /// A disturbance by name. Its [`Display`](std::fmt::Display) is a name that parses to the same
 /// fault.
@@ -42,9 +43,14 @@ pub enum Fault {
         devices: bool,
         /// Whether PID 1 is told by the host.
         kick: bool,
+        /// `restore:host-step:+3s`: what becomes of the host's clock in the meantime.
+        between: Option<HostChange>,
     },
     /// `migrate`: the machine moves to another QEMU while it runs.
-    Migrate,
+    Migrate {
+        /// `migrate:host-step:+3s`: what sets the next host's clock apart.
+        between: Option<HostChange>,
+    },
     /// `source-loss:channel`: the host closes its time channel, which the guest follows, and opens
     /// it again later.
     ChannelLoss,
@@ -60,6 +66,8 @@ pub enum Fault {
     },
     /// `combined`: each sample is a step, a skew or a pause, drawn from the seed.
     Combined,
+    /// `host-step:+3s`, `host-rate:+50ppm` and so on: something becomes of the host's clock.
+    Host(HostChange),
 }
 
 /// How the host's time server misbehaves.
@@ -75,34 +83,6 @@ pub enum Misbehaviour {
     Late,
     /// It does not answer.
     Silent,
-}
-
-/// What kind of disturbance a fault is: the part of its name before the colon.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Family {
-    /// The guest's clock is set, by a span or to a date.
-    #[default]
-    Step,
-    /// The guest's frequency or tick is changed.
-    Skew,
-    /// The host stops the machine for a while.
-    Pause,
-    /// The machine's state is saved, and restored in a new QEMU.
-    Restore,
-    /// The machine moves to another QEMU while it runs.
-    Migrate,
-    /// The source that the guest follows goes away.
-    SourceLoss,
-    /// The source that the guest follows is a falseticker.
-    #[serde(rename = "liar")]
-    Falseticker,
-    /// The clock is set again and again while the guest is under load.
-    Storm,
-    /// A mixture of the others.
-    Combined,
 }
 
 /// The machine that a fault needs.
@@ -136,6 +116,8 @@ pub(crate) enum Action {
     Source(SourceFault),
     /// One of the other faults, drawn from the seed.
     Drawn,
+    /// The host, which is an emulated one, has this become of it.
+    Host(HostChange),
 }
 
 /// What keeps a machine from running for a while.
@@ -144,9 +126,13 @@ pub(crate) enum Interruption {
     /// It is stopped.
     Pause { span: Duration, kick: bool },
     /// Its state is saved, and restored in a new QEMU.
-    Restore { away: Duration, kick: bool },
+    Restore {
+        away: Duration,
+        kick: bool,
+        between: Option<HostChange>,
+    },
     /// It moves to another QEMU while it runs.
-    Migrate,
+    Migrate { between: Option<HostChange> },
 }
 
 /// What becomes of the source that a guest follows.
@@ -171,37 +157,12 @@ pub(crate) struct Profile {
     pub(crate) action: Action,
 }
 
-impl Family {
-    /// All of them, in the order of the matrix.
-    pub const ALL: [Self; 9] = [
-        Self::Step,
-        Self::Skew,
-        Self::Pause,
-        Self::Restore,
-        Self::Migrate,
-        Self::SourceLoss,
-        Self::Falseticker,
-        Self::Storm,
-        Self::Combined,
-    ];
-
-    /// The longest time to recover that passes for this family where `asked` passes for faults in
-    /// general. A source's silence takes longer to notice than a clock that is wrong.
-    #[must_use]
-    pub fn max_recovery(self, asked: Nanos) -> Nanos {
-        match self {
-            Self::SourceLoss | Self::Falseticker => asked.max(LEAVE_MAX),
-            _ => asked,
-        }
-    }
-}
-
 /// The error that a skewed clock must never exceed: 20 ms, a watch tick, at 10 %, and half as much
 /// again for the wake.
 pub const SKEW_ERROR_MAX: Nanos = Nanos::from_millis(3);
 
-/// How soon a guest must have let go of a source that is lost or a falseticker.
-pub(crate) const LEAVE_MAX: Nanos = Nanos::from_secs(1);
+/// How long a restored machine was away where its fault says nothing else.
+pub(super) const AWAY: Duration = Duration::from_secs(10);
 
 /// 2023-03-01T12:30:00Z, what `date 030112302023` sets.
 const MARCH_2023: Utc = Utc(1_677_673_800_000_000_000);
@@ -241,13 +202,26 @@ impl Fault {
             all.extend([false, true].map(|kick| Self::Pause { span, kick }));
         }
         all.extend([false, true].map(|devices| Self::Restore {
-            away: Duration::from_secs(10),
+            away: AWAY,
             devices,
             kick: false,
+            between: None,
         }));
-        all.extend([Self::Migrate, Self::ChannelLoss, Self::PhcLoss]);
+        all.push(Self::Migrate { between: None });
+        for change in HostChange::between() {
+            let between = Some(change);
+            all.push(Self::Migrate { between });
+            all.push(Self::Restore {
+                away: AWAY,
+                devices: false,
+                kick: false,
+                between,
+            });
+        }
+        all.extend([Self::ChannelLoss, Self::PhcLoss]);
         all.extend(Misbehaviour::ALL.map(Self::Falseticker));
         all.extend([Self::Storm { scrambles: 1_000 }, Self::Combined]);
+        all.extend(HostChange::usual().into_iter().map(Self::Host));
         all
     }
 
@@ -289,13 +263,18 @@ impl Fault {
                 away,
                 devices,
                 kick,
+                between,
             } => {
                 let machine = if devices { Devices } else { Plain };
-                let restore = Interruption::Restore { away, kick };
+                let restore = Interruption::Restore {
+                    away,
+                    kick,
+                    between,
+                };
                 (Family::Restore, machine, Action::Machine(restore))
             }
-            Self::Migrate => {
-                let migrate = Interruption::Migrate;
+            Self::Migrate { between } => {
+                let migrate = Interruption::Migrate { between };
                 (Family::Migrate, Plain, Action::Machine(migrate))
             }
             Self::ChannelLoss => {
@@ -312,6 +291,16 @@ impl Fault {
             }
             Self::Storm { .. } => (Family::Storm, Plain, Action::Storm),
             Self::Combined => (Family::Combined, Plain, Action::Drawn),
+            Self::Host(change) => {
+                let family = match change {
+                    HostChange::Step(_) => Family::HostStep,
+                    HostChange::Rate { .. } => Family::HostRate,
+                    HostChange::Slew { .. } => Family::HostSlew,
+                    HostChange::Suspend(_) => Family::HostSuspend,
+                    HostChange::Daemon(_) => Family::HostDaemon,
+                };
+                (family, Plain, Action::Host(change))
+            }
         };
         Profile {
             family,
@@ -332,6 +321,7 @@ impl Fault {
     pub fn samples(self, count: u32) -> u32 {
         match self {
             Self::Storm { scrambles } => scrambles,
+            Self::Host(change) => change.samples(count),
             _ => count,
         }
     }
@@ -359,36 +349,20 @@ mod tests {
     }
 
     #[test]
-    fn a_family_has_one_name_in_reports_and_on_the_command_line() {
-        for family in Family::ALL {
-            let name = serde_json::to_value(family).unwrap();
-            assert_eq!(name, family.to_string());
-        }
-    }
-
-    #[test]
     fn a_skew_is_asked_for_in_the_kernel_s_own_units() {
         let tick = Fault::Tick { percent: -10 }.profile().action;
         assert_eq!(tick, Action::Guest(testport::Fault::Tick(9_000)));
         let frequency = Fault::Frequency { ppm: 500 }.profile().action;
         let asked = testport::Fault::Frequency(Ppb(500_000.0));
         assert_eq!(frequency, Action::Guest(asked));
-        let migrate = Fault::Migrate.profile().action;
-        assert_eq!(migrate, Action::Machine(Interruption::Migrate));
-    }
-
-    #[test]
-    fn only_a_source_s_loss_may_take_longer_than_what_is_asked_for() {
-        let asked = Nanos::from_millis(50);
-        assert_eq!(Family::Step.max_recovery(asked), asked);
-        assert_eq!(Family::Falseticker.max_recovery(asked), LEAVE_MAX);
-        let more = Nanos::from_secs(2);
-        assert_eq!(Family::SourceLoss.max_recovery(more), more);
+        let migrate = Fault::Migrate { between: None }.profile().action;
+        let moved = Interruption::Migrate { between: None };
+        assert_eq!(migrate, Action::Machine(moved));
     }
 
     #[test]
     fn a_storm_says_itself_how_many_samples_it_has() {
         assert_eq!(Fault::Storm { scrambles: 7 }.samples(10), 7);
-        assert_eq!(Fault::Migrate.samples(10), 10);
+        assert_eq!(Fault::Migrate { between: None }.samples(10), 10);
     }
 }

@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use noonmark_contract::units::{Nanos, Utc};
 
-use super::definition::{Family, Fault, Misbehaviour};
-
-/// The longest pause that can be asked for.
-const SPAN_MAX: Duration = Duration::from_secs(3600);
+use super::definition::{AWAY, Fault, Misbehaviour};
+use super::family::Family;
+use super::host::HostChange;
+use super::spans::{parse_duration, parse_span, span};
 
 /// The most scrambles that a storm can have.
 const SCRAMBLES_MAX: u32 = 1_000_000;
@@ -30,8 +29,11 @@ pub enum FaultError {
         "unknown fault `{0}`; expected date:YYYY-MM-DDTHH:MM[:SS] (set the guest's clock to that \
          UTC), step:±SPAN (such as step:-1h, step:+500ms), skew:±PPMppm, skew:tick±PERCENT%, \
          pause:SPAN[+kick], restore:SPAN[+devices][+kick], migrate, source-loss:channel|phc, \
-         liar:hour|drift|garbage|late|silent, storm:COUNT, combined; or a family of them: step, \
-         skew, pause, restore, migrate, source-loss, liar, storm, combined"
+         liar:hour|drift|garbage|late|silent, storm:COUNT, combined, host-step:±SPAN, \
+         host-rate:±PPMppm, host-slew:SPAN[+chronyd], host-suspend:SPAN, \
+         host-daemon:none|chronyd|ptp4l, migrate:HOST-FAULT, restore:HOST-FAULT; or a family of \
+         them: step, skew, pause, restore, migrate, source-loss, liar, storm, combined, host-step, \
+         host-rate, host-slew, host-suspend, host-daemon"
     )]
     Unknown(String),
     /// The date does not parse or is out of range.
@@ -112,9 +114,24 @@ impl FromStr for Fault {
             "pause" => {
                 parse_pause(detail).ok_or_else(|| wrong("pause:SPAN or pause:SPAN+kick, 1ms to 1h"))
             }
+            "restore" if detail.starts_with("host-") => match parse_host(detail) {
+                Some(between) => Ok(Self::Restore {
+                    away: AWAY,
+                    devices: false,
+                    kick: false,
+                    between: Some(between?),
+                }),
+                None => Err(FaultError::Unknown(name.to_owned())),
+            },
             "restore" => parse_restore(detail)
                 .ok_or_else(|| wrong("restore:SPAN[+devices][+kick], a span up to 1h")),
-            "migrate" if name == family => Ok(Self::Migrate),
+            "migrate" if name == family => Ok(Self::Migrate { between: None }),
+            "migrate" => match parse_host(detail) {
+                Some(between) => Ok(Self::Migrate {
+                    between: Some(between?),
+                }),
+                None => Err(FaultError::Unknown(name.to_owned())),
+            },
             "source-loss" if detail == "channel" => Ok(Self::ChannelLoss),
             "source-loss" if detail == "phc" => Ok(Self::PhcLoss),
             "source-loss" => Err(wrong("source-loss:channel or source-loss:phc")),
@@ -123,9 +140,22 @@ impl FromStr for Fault {
                 .ok_or_else(|| wrong("liar:hour, drift, garbage, late or silent")),
             "storm" => parse_storm(detail).ok_or_else(|| wrong("storm:COUNT, 1 to 1000000")),
             "combined" if name == family => Ok(Self::Combined),
-            _ => Err(FaultError::Unknown(name.to_owned())),
+            _ => match parse_host(name) {
+                Some(change) => change.map(Self::Host),
+                None => Err(FaultError::Unknown(name.to_owned())),
+            },
         }
     }
+}
+
+/// What a name says of the host; none where that is nothing.
+fn parse_host(name: &str) -> Option<Result<HostChange, FaultError>> {
+    let (family, detail) = name.split_once(':')?;
+    let parsed = HostChange::parse(family, detail)?;
+    Some(parsed.map_err(|expected| FaultError::Detail {
+        name: name.to_owned(),
+        expected,
+    }))
 }
 
 fn parse_date(date: &str) -> Result<Utc, String> {
@@ -143,17 +173,6 @@ fn parse_date(date: &str) -> Result<Utc, String> {
     Ok(Utc(ns))
 }
 
-fn parse_span(span: &str) -> Result<Nanos, String> {
-    let span: SignedDuration = span
-        .parse()
-        .map_err(|error: jiff::Error| error.to_string())?;
-    match i64::try_from(span.as_nanos()) {
-        Ok(0) => Err("a step of nothing disturbs nothing".to_owned()),
-        Ok(ns) => Ok(Nanos(ns)),
-        Err(_) => Err("too long".to_owned()),
-    }
-}
-
 fn parse_skew(detail: &str) -> Option<Fault> {
     let within = |text: &str, limit: i32| {
         let number: i32 = text.parse().ok()?;
@@ -169,7 +188,7 @@ fn parse_skew(detail: &str) -> Option<Fault> {
 fn parse_pause(detail: &str) -> Option<Fault> {
     let (span, kick) = split_flag(detail, "+kick");
     let span = parse_duration(span)?;
-    (span >= Duration::from_millis(1)).then_some(Fault::Pause { span, kick })
+    (span.as_millis() >= 1).then_some(Fault::Pause { span, kick })
 }
 
 fn parse_restore(detail: &str) -> Option<Fault> {
@@ -179,6 +198,7 @@ fn parse_restore(detail: &str) -> Option<Fault> {
         away: parse_duration(span)?,
         devices,
         kick,
+        between: None,
     })
 }
 
@@ -187,12 +207,6 @@ fn split_flag<'a>(detail: &'a str, flag: &str) -> (&'a str, bool) {
         Some(rest) => (rest, true),
         None => (detail, false),
     }
-}
-
-fn parse_duration(span: &str) -> Option<Duration> {
-    let span: SignedDuration = span.parse().ok()?;
-    let span = Duration::try_from(span).ok()?;
-    (span <= SPAN_MAX).then_some(span)
 }
 
 fn parse_misbehaviour(detail: &str) -> Option<Misbehaviour> {
@@ -229,22 +243,6 @@ impl Misbehaviour {
     }
 }
 
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Step => "step",
-            Self::Skew => "skew",
-            Self::Pause => "pause",
-            Self::Restore => "restore",
-            Self::Migrate => "migrate",
-            Self::SourceLoss => "source-loss",
-            Self::Falseticker => "liar",
-            Self::Storm => "storm",
-            Self::Combined => "combined",
-        })
-    }
-}
-
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flag = |set, flag| if set { flag } else { "" };
@@ -267,42 +265,31 @@ impl fmt::Display for Fault {
                 write!(f, "pause:{}{}", span(long.as_nanos()), flag(kick, "+kick"))
             }
             Self::Restore {
+                between: Some(between),
+                ..
+            } => write!(f, "restore:{between}"),
+            Self::Restore {
                 away,
                 devices,
                 kick,
+                between: None,
             } => {
                 let (devices, kick) = (flag(devices, "+devices"), flag(kick, "+kick"));
                 write!(f, "restore:{}{devices}{kick}", span(away.as_nanos()))
             }
-            Self::Migrate => f.write_str("migrate"),
+            Self::Migrate { between: None } => f.write_str("migrate"),
+            Self::Migrate {
+                between: Some(between),
+            } => write!(f, "migrate:{between}"),
             Self::ChannelLoss => f.write_str("source-loss:channel"),
             Self::PhcLoss => f.write_str("source-loss:phc"),
             Self::Falseticker(how) => write!(f, "liar:{}", how.word()),
             Self::Storm { scrambles } => write!(f, "storm:{scrambles}"),
             Self::Combined => f.write_str("combined"),
+            Self::Host(change) => write!(f, "{change}"),
         }
     }
 }
-
-/// A span in the longest unit that it is a whole number of.
-fn span(ns: u128) -> String {
-    let (divisor, unit) = UNITS
-        .into_iter()
-        .find(|(divisor, _)| ns.is_multiple_of(*divisor))
-        .unwrap_or((1, "ns"));
-    format!("{}{unit}", ns / divisor)
-}
-
-/// Units of a span, longest first.
-const UNITS: [(u128, &str); 7] = [
-    (86_400_000_000_000, "d"),
-    (3_600_000_000_000, "h"),
-    (60_000_000_000, "m"),
-    (1_000_000_000, "s"),
-    (1_000_000, "ms"),
-    (1_000, "us"),
-    (1, "ns"),
-];
 
 #[cfg(test)]
 mod tests {
@@ -341,6 +328,10 @@ mod tests {
                 "restore:10s",
                 "restore:10s+devices",
                 "migrate",
+                "migrate:host-step:+3s",
+                "restore:host-step:+3s",
+                "migrate:host-rate:+50ppm",
+                "restore:host-rate:+50ppm",
                 "source-loss:channel",
                 "source-loss:phc",
                 "liar:hour",
@@ -350,6 +341,26 @@ mod tests {
                 "liar:silent",
                 "storm:1000",
                 "combined",
+                "host-step:+3s",
+                "host-step:-3s",
+                "host-step:+80ms",
+                "host-step:-80ms",
+                "host-step:+2ms",
+                "host-step:-2ms",
+                "host-rate:+10ppm",
+                "host-rate:-10ppm",
+                "host-rate:+50ppm",
+                "host-rate:-50ppm",
+                "host-rate:+200ppm",
+                "host-rate:-200ppm",
+                "host-rate:+500ppm",
+                "host-rate:-500ppm",
+                "host-slew:50ms",
+                "host-slew:50ms+chronyd",
+                "host-suspend:30s",
+                "host-daemon:none",
+                "host-daemon:chronyd",
+                "host-daemon:ptp4l",
             ]
         );
         for fault in Fault::matrix() {
@@ -372,7 +383,7 @@ mod tests {
         let set: FaultSet = "pause:0.1s+kick".parse().unwrap();
         assert_eq!(set.0, ["pause:100ms+kick".parse().unwrap()]);
         let set: FaultSet = "migrate".parse().unwrap();
-        assert_eq!(set.0, [Fault::Migrate]);
+        assert_eq!(set.0, Fault::of_family(Family::Migrate));
     }
 
     #[test]

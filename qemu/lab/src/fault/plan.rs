@@ -6,7 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use noonmark_contract::units::Nanos;
 
-use super::definition::{Family, Fault};
+use super::definition::Fault;
+use super::family::Family;
 
 /// An experiment's plan. The same plan with the same seed does the same faults with the same
 /// pauses between them.
@@ -175,7 +176,8 @@ mod tests {
         let mut random = Rng::with_seed(1);
         let bounds = Duration::from_millis(50)..=Duration::from_millis(250);
         let steps: Vec<Nanos> = (0..1_000).map(|_| random_step(&mut random)).collect();
-        assert!((0..1_000).all(|_| bounds.contains(&pause(Fault::Migrate, &mut random))));
+        let migrate = Fault::Migrate { between: None };
+        assert!((0..1_000).all(|_| bounds.contains(&pause(migrate, &mut random))));
         assert!(steps.iter().all(|step| step.abs() >= Nanos(1_999_999)));
         assert!(
             steps

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use noonmark_contract::testport::Ask;
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_qemu::{Kick, Machine, MachineError};
+use noonmark_qemu::{Kick, Machine};
 
-use crate::fault::Interruption;
+use crate::fault::{HostChange, Interruption};
 use crate::report::Sample;
 
+use super::host::{self, RestoredRate};
 use super::outcome::SampleError;
 use super::recovery::{Timeline, evaluate};
 use super::repair::RepairRecord;
@@ -34,7 +35,8 @@ pub(crate) fn sample(
     session.order(Ask::Vigil)?;
     // The guest's first reads, and the host's first question, run cold code.
     session.exchange()?;
-    let resumed = interrupt(session.machine, interruption)?;
+    // A rate that was changed in between lasts until the guest has been followed.
+    let (resumed, _rate) = interrupt(session.machine, interruption)?;
     let (timeline, record) = follow(session)?;
     let vigil = session.end_vigil()?;
     let mut sample =
@@ -45,18 +47,43 @@ pub(crate) fn sample(
     Ok(sample)
 }
 
-/// Gives the instant from which the machine ran again.
-fn interrupt(machine: &mut Machine, interruption: Interruption) -> Result<Utc, MachineError> {
+/// Gives the instant from which the machine ran again, and what of the host's clock is to be restored.
+fn interrupt(
+    machine: &mut Machine,
+    interruption: Interruption,
+) -> Result<(Utc, Option<RestoredRate>), SampleError> {
     let kicked = |kick| if kick { Kick::Sent } else { Kick::Withheld };
-    match interruption {
+    let mut changed = Ok(None);
+    let mut change = |between| changed = host::change_between(between);
+    let resumed = match interruption {
         Interruption::Pause { span, kick } => {
             machine.pause()?;
             thread::sleep(span);
             machine.resume(kicked(kick))
         }
-        Interruption::Restore { away, kick } => machine.restore_after(away, kicked(kick)),
-        Interruption::Migrate => machine.migrate(),
-    }
+        Interruption::Restore {
+            away,
+            kick,
+            between,
+        } => {
+            check(between)?;
+            machine.restore_after(away, kicked(kick), || {
+                if let Some(between) = between {
+                    change(between);
+                }
+            })
+        }
+        Interruption::Migrate { between } => {
+            check(between)?;
+            machine.migrate(between.map(|between| move || change(between)))
+        }
+    }?;
+    Ok((resumed, changed?))
+}
+
+/// Before a machine is on its way, and can't be left there.
+fn check(between: Option<HostChange>) -> Result<(), SampleError> {
+    between.map_or(Ok(()), |_| host::emulated().map(drop))
 }
 
 /// Ties the guest's counter to the host's clock until the clock is repaired and has stayed right.

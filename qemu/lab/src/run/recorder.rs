@@ -7,6 +7,7 @@ use crate::fault::{Fault, Plan};
 use crate::report::evidence::Evidence;
 use crate::report::host::Host;
 use crate::report::limits::Limits;
+use crate::report::series::ErrorSeries;
 use crate::report::{Environment, FaultReport, NotRun, Report, Sample, Summary, VERSION};
 
 use super::outcome::{ExperimentError, Outcome, Progress};
@@ -68,8 +69,15 @@ impl<'a> Recorder<'a> {
     }
 
     /// Adds a sample of the fault that was begun last.
-    pub(crate) fn add(&mut self, fault: Fault, sample: Sample) {
+    pub(crate) fn add(&mut self, fault: Fault, mut sample: Sample) {
         self.tell(fault, &sample);
+        if let Some(series) = sample.series.take() {
+            self.report.series.push(ErrorSeries {
+                number: sample.number,
+                detail: sample.detail.clone(),
+                ..*series
+            });
+        }
         if let Some(entry) = self.report.faults.last_mut() {
             entry.samples.push(sample);
             entry.summary = Summary::of(&entry.samples);

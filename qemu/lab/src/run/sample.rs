@@ -8,7 +8,7 @@ use crate::report::Sample;
 
 use super::outcome::SampleError;
 use super::session::Session;
-use super::{guest, machine, source};
+use super::{guest, host, machine, source};
 
 /// Does a fault once, and measures what became of the clock.
 pub(crate) fn take(
@@ -36,6 +36,7 @@ fn disturb(
     match fault.profile().action {
         Action::Guest(request) => guest::sample(session, fault, request),
         Action::Storm => guest::storm(session, random),
+        Action::Host(change) => host::sample(session, change),
         Action::Machine(interruption) => machine::sample(session, interruption),
         Action::Source(change) => source::sample(session, change),
         Action::Drawn => {

@@ -9,7 +9,7 @@ use super::outcome::SampleError;
 use super::session::Session;
 
 /// The least time between two readings.
-const EVERY_MIN: Duration = Duration::from_millis(50);
+const EVERY_MIN: Duration = Duration::from_millis(10);
 
 /// What was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

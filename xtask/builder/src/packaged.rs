@@ -1,0 +1,73 @@
+//! A program of the distribution's as files of a guest, with the libraries that it needs: fetched and
+//! unpacked like the kernel, and installed nowhere.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use noonmark_image::deb::{Deb, PackageId};
+use noonmark_image::lock::Role;
+use noonmark_image::program;
+use noonmark_image::spec::{FileSpec, LoadedFile};
+
+use crate::packages::{self, Pins, Request};
+use crate::workspace::Workspace;
+
+/// An /etc/passwd for a program that looks its own user up.
+pub(crate) const PASSWD: &str = "root:x:0:0:root:/:/none\n";
+
+/// The package and those with its libraries, fetched where they are not in the cache.
+///
+/// # Errors
+///
+/// There is no such package, or it can't be fetched.
+pub(crate) fn fetch(workspace: &Workspace, package: &str) -> Result<Vec<PackageId>> {
+    let request = Request {
+        role: Role::Peer,
+        name: package,
+        suite: None,
+        // Debian's names for shared libraries; what else a daemon depends on serves its
+        // installation.
+        follow: |name| name.starts_with("lib"),
+    };
+    let packages = packages::fetch(workspace, request, &Pins::none())
+        .with_context(|| format!("package {package}"))?;
+    Ok(packages.into_iter().map(|package| package.id).collect())
+}
+
+/// The program at `path` in these packages, with its libraries.
+///
+/// # Errors
+///
+/// The packages are not what was fetched, or lack the program or a library.
+pub(crate) fn program(
+    workspace: &Workspace,
+    packages: &[PackageId],
+    path: &str,
+) -> Result<Vec<LoadedFile>> {
+    let files = packages
+        .iter()
+        .map(|id| {
+            let path = packages::path(workspace, id).display().to_string();
+            Ok((path, packages::read(workspace, id)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let debs = files
+        .iter()
+        .map(|(path, bytes)| Deb::open(path, bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(program::with_libraries(&debs, path)?)
+}
+
+/// A file of this text.
+pub(crate) fn text(path: &str, content: &str) -> LoadedFile {
+    LoadedFile {
+        spec: FileSpec {
+            path: path.to_owned(),
+            source: PathBuf::new(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+        },
+        bytes: content.as_bytes().to_vec(),
+    }
+}
