@@ -24,6 +24,8 @@ pub struct Inputs<'a> {
     pub net: &'a [u8],
     /// The NTP client; it goes in where the spec names time servers.
     pub ntp: &'a [u8],
+    /// The NTP client with NTS; it goes in instead where the spec wants servers authenticated.
+    pub nts: &'a [u8],
     /// The program that reads seeds; it goes in where the spec lets an image have one.
     pub seed: &'a [u8],
     /// The `[[file]]` contents, from [`Spec::load_files`].
@@ -65,11 +67,15 @@ impl<'a> Inputs<'a> {
     /// noonmark's own programs that this image has, by their paths in the guest.
     pub fn programs(&self) -> impl Iterator<Item = (&'static str, &'a [u8])> {
         let spec = self.spec;
+        let ntp = match spec.ntp.trusted_certs {
+            Some(_) => self.nts,
+            None => self.ntp,
+        };
         let programs = [
             Some((INIT_PROGRAM, self.init)),
             self.fault.map(|fault| (FAULT_PROGRAM, fault)),
             spec.wants_network().then_some((NET_PROGRAM, self.net)),
-            spec.wants_ntp().then_some((NTP_PROGRAM, self.ntp)),
+            spec.wants_ntp().then_some((NTP_PROGRAM, ntp)),
             spec.seed.enabled.then_some((SEED_PROGRAM, self.seed)),
         ];
         programs.into_iter().flatten()

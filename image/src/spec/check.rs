@@ -51,7 +51,7 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
             optional: modules(raw.modules.optional, "modules.optional", doc)?,
             lock: raw.modules.lock.unwrap_or(true),
         },
-        ntp: network::ntp(raw.ntp, &clock, &network, doc)?,
+        ntp: network::ntp(raw.ntp, &clock, &network, &files, doc)?,
         clock,
         network,
         status: StatusConfig {

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use crate::text::TomlDocument;
 
+use super::FileSpec;
 use super::raw::{Key, RawNetwork, RawNtp};
 use super::value::{Checked, number};
 
@@ -29,6 +30,7 @@ pub(super) fn ntp(
     raw: RawNtp,
     clock: &ClockConfig,
     network: &NetworkConfig,
+    files: &[FileSpec],
     doc: &TomlDocument<'_>,
 ) -> Checked<NtpConfig> {
     let default = NtpConfig::default();
@@ -66,6 +68,7 @@ pub(super) fn ntp(
             .map_or(default.max_distance, |ms| Nanos::from_millis(ms.into())),
         min_poll,
         max_poll,
+        trusted_certs: trusted_certs(raw.trusted_certs, files, doc)?,
         servers,
     })
 }
@@ -88,4 +91,24 @@ fn polls(min: Key<i64>, max: Key<i64>, doc: &TomlDocument<'_>) -> Checked<(u8, u
         (Some(min), max) => Ok((min, max.unwrap_or(most.max(min)))),
         (None, max) => Ok((least.min(max.unwrap_or(most)), max.unwrap_or(most))),
     }
+}
+
+/// The certificates have to be a file of the image.
+fn trusted_certs(
+    path: Key<String>,
+    files: &[FileSpec],
+    doc: &TomlDocument<'_>,
+) -> Checked<Option<String>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let span = path.span();
+    let path = path.into_inner();
+    if files.iter().any(|file| file.path == path) {
+        return Ok(Some(path));
+    }
+    let problem = format!(
+        "`{path}` is no file of the image; name the certificates by a [[file]] with this `path`"
+    );
+    Err(doc.error(Some(span), "ntp.trusted_certs", problem))
 }

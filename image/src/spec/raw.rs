@@ -116,6 +116,7 @@ pub(super) struct RawNtp {
     pub max_distance_ms: Key<i64>,
     pub min_poll: Key<i64>,
     pub max_poll: Key<i64>,
+    pub trusted_certs: Key<String>,
 }
 
 #[derive(Debug, Deserialize)]

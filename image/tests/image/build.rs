@@ -10,6 +10,7 @@ use noonmark_image::{disk, uki};
 
 use crate::support::{
     RELEASE, build, bzimage, dynamic_program, empty_spec, kernel, program, spec, try_build,
+    with_inputs,
 };
 
 fn initrd(outputs: &noonmark_image::build::Outputs) -> Tree {
@@ -75,6 +76,22 @@ fn a_base_image_has_neither_the_fault_program_nor_its_service() {
         test.contains_key("noonmark-fault"),
         "the test image has it, so the check can fail"
     );
+}
+
+#[test]
+fn the_ntp_client_is_the_one_with_nts_where_servers_are_authenticated() {
+    for (certificates, expected) in [("", &b"ntp"[..]), ("trusted_certs = \"/c\"\n", b"nts")] {
+        let spec = spec(&format!(
+            "[clock]\nsources = [\"ntp\"]\n[[network.interface]]\ndhcp4 = true\n\
+             [ntp]\nservers = [\"a\"]\n{certificates}\
+             [[file]]\npath = \"/c\"\nsource = \"c\"\n"
+        ));
+        let inside = with_inputs(&spec, &kernel(), &program(b"init"), |inputs| {
+            let ntp = inputs.programs().find(|(path, _)| *path == "/noonmark-ntp");
+            ntp.map(|(_, bytes)| bytes.to_vec())
+        });
+        assert_eq!(inside, Some(program(expected)));
+    }
 }
 
 #[test]

@@ -98,11 +98,29 @@ fn a_network_brings_its_driver_and_ntp_its_servers() {
     assert!(spec.wants_network() && spec.wants_ntp());
     assert_eq!((spec.ntp.min_poll, spec.ntp.max_poll), (5, 5));
     assert!(spec.wanted_modules().iter().any(|m| m.name == "virtio_net"));
-    assert_eq!(spec.ntp.servers[1].port, 1123);
+    assert_eq!(spec.ntp.servers[1].port, Some(1123));
     assert_eq!(spec.ntp.max_distance, Nanos::from_millis(100));
     let none = empty_spec();
     assert!(!none.wants_network() && !none.wants_ntp());
     assert!(!none.wanted_modules().iter().any(|m| m.name == "virtio_net"));
+}
+
+#[test]
+fn servers_are_authenticated_by_a_file_of_the_image() {
+    let text = |path: &str| {
+        format!(
+            "[clock]\nsources = [\"ntp\"]\n[[network.interface]]\ndhcp4 = true\n\
+             [ntp]\nservers = [\"a\"]\ntrusted_certs = \"{path}\"\n\
+             [[file]]\npath = \"/etc/nts.pem\"\nsource = \"nts.pem\"\n"
+        )
+    };
+    let spec = spec(&text("/etc/nts.pem"));
+    assert_eq!(spec.ntp.trusted_certs.as_deref(), Some("/etc/nts.pem"));
+    let message = error(&text("/etc/nt.pem"));
+    assert!(
+        message.contains("`/etc/nt.pem` is no file of the image"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -281,6 +281,7 @@ pub fn with_inputs<T>(
         fault: None,
         net: &program(b"net"),
         ntp: &program(b"ntp"),
+        nts: &program(b"nts"),
         seed: &program(b"seed"),
         files: &[],
         stub: Some(&stub()),

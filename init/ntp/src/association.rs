@@ -69,6 +69,9 @@ pub trait Setup: Send + Sync {
     fn set_up(&self, server: &Name, now: Option<Utc>) -> Result<Association, SetupError>;
 }
 
+/// NTP's UDP port, where the name has none.
+const PORT: u16 = 123;
+
 /// Unprotected NTP: all that is needed is the name's addresses.
 pub struct Unprotected;
 
@@ -76,14 +79,14 @@ impl Setup for Unprotected {
     fn at_once(&self, server: &Name) -> Option<Association> {
         let address: IpAddr = server.host.parse().ok()?;
         Some(Association {
-            addresses: vec![(address, server.port).into()],
+            addresses: vec![(address, server.port.unwrap_or(PORT)).into()],
             protection: None,
         })
     }
 
     fn set_up(&self, server: &Name, _: Option<Utc>) -> Result<Association, SetupError> {
         Ok(Association {
-            addresses: resolve(&server.host, server.port)?,
+            addresses: resolve(&server.host, server.port.unwrap_or(PORT))?,
             protection: None,
         })
     }

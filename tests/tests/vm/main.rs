@@ -14,6 +14,7 @@ mod freeze;
 mod hostile;
 mod lifetime;
 mod ntp;
+mod nts;
 mod platform;
 mod power;
 mod recovery;

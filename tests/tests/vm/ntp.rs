@@ -1,5 +1,5 @@
-//! A guest that has nothing but time servers on its network, which a seed sets up, and one of them
-//! lies.
+//! A guest that has nothing but time servers on its network: one of three lies, or the RTC is decades
+//! off.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -95,6 +95,47 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
         }
         ensure_right(status)
     })
+}
+
+/// 1970, 2001, the last day that fits half an NTP era after 1970, 2045 and 2099. A server's time is
+/// one of any century as far as its packet goes, and no RTC has a say in which.
+const RTCS: [(&str, Utc); 5] = [
+    ("1970-01-02", Utc(86_400_000_000_000)),
+    ("2001-09-09", LONG_AGO),
+    ("2037-12-31", Utc(2_145_830_400_000_000_000)),
+    ("2045-01-01", Utc(2_366_841_600_000_000_000)),
+    ("2099-01-01", Utc(4_070_908_800_000_000_000)),
+];
+
+/// Whatever the RTC says, the first round that is answered makes the clock right.
+pub fn is_right_from_any_rtc(platform: &Platform, _: &Images) -> Result<()> {
+    let server = TimeServer::start(Nanos::ZERO)?;
+    let port = server.port;
+    let image = build_spec(
+        "ntp-rtc",
+        &format!(
+            "[clock]\nsources = [\"ntp\"]\n[[network.interface]]\ndhcp4 = true\n\
+             [ntp]\nservers = [\"10.0.2.2:{port}\"]\n"
+        ),
+    )?;
+    for (date, rtc) in RTCS {
+        let mut config = platform.config(&image)?;
+        config.rtc = Rtc::From(rtc);
+        config.time_channel = false;
+        config.test_port = false;
+        config.devices = vec![Device::Net {
+            forwards: Vec::new(),
+        }];
+        let mut guest = platform
+            .boot_config(config)
+            .with_context(|| format!("with an RTC at {date}"))?;
+        guest.check(|guest| {
+            let status = &guest.status;
+            ensure!(status.source == Some(Source::Ntp), "{:?}", status.source);
+            ensure_right(status).with_context(|| format!("with an RTC at {date}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// A time server on a port of this host's loopback, which a guest reaches as 10.0.2.2.

@@ -9,7 +9,7 @@ use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
 use crate::{
-    appliance, bench, boot, disks, faults, firstread, freeze, hostile, lifetime, ntp, power,
+    appliance, bench, boot, disks, faults, firstread, freeze, hostile, lifetime, ntp, nts, power,
     recovery, seed, services,
 };
 
@@ -105,6 +105,16 @@ const TESTS: &[(&str, On, Body)] = &[
         "a_liar_among_three_time_servers_is_outvoted",
         On::First,
         ntp::a_liar_among_three_servers_is_outvoted,
+    ),
+    (
+        "is_right_by_time_servers_from_any_rtc",
+        On::First,
+        ntp::is_right_from_any_rtc,
+    ),
+    (
+        "takes_no_forged_answer_with_nts",
+        On::First,
+        nts::takes_no_forged_answer,
     ),
     (
         "an_appliance_answers_with_the_right_time",

@@ -308,6 +308,7 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         fault: faults.then_some(&programs.fault),
         net: &programs.net,
         ntp: &programs.ntp,
+        nts: &programs.nts,
         seed: &programs.seed,
         files: &files,
         stub: stub.as_ref(),
@@ -381,6 +382,7 @@ impl BuildInputs {
             &self.programs.fault,
             &self.programs.net,
             &self.programs.ntp,
+            &self.programs.nts,
             &self.programs.seed,
         ];
         let packages = self.peer.iter().flat_map(|(_, packages)| packages);

@@ -33,11 +33,12 @@ const JOBS: &str = "CARGO_BUILD_JOBS";
 
 /// The packages that those programs are in, each program of a package of its own but for the
 /// testbed's two.
-pub const GUEST_PACKAGES: [&str; 5] = [
+pub const GUEST_PACKAGES: [&str; 6] = [
     "noonmark-init",
     "noonmark-seed",
     "noonmark-net",
     "noonmark-ntp",
+    "noonmark-nts",
     "noonmark-testbed",
 ];
 
@@ -52,6 +53,8 @@ pub(crate) struct Programs {
     pub net: Vec<u8>,
     /// The NTP client, of images that name time servers.
     pub ntp: Vec<u8>,
+    /// The same with NTS, of images that authenticate their time servers.
+    pub nts: Vec<u8>,
     /// What reads seed disks.
     pub seed: Vec<u8>,
 }
@@ -68,6 +71,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
         fault: compiled.program("noonmark-fault")?,
         net: compiled.program("noonmark-net")?,
         ntp: compiled.program("noonmark-ntp")?,
+        nts: compiled.program("noonmark-nts")?,
         seed: compiled.program("noonmark-seed")?,
     })
 }

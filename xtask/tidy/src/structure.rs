@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "noonmark-ntp",
         &["noonmark-contract", "noonmark-linux", "noonmark-sync"],
     ),
+    ("noonmark-nts", &["noonmark-contract", "noonmark-ntp"]),
     ("noonmark-testbed", &["noonmark-contract", "noonmark-linux"]),
     // The example appliances: what a user of noonmark would write.
     ("clock-server", &[]),

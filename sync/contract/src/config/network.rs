@@ -85,6 +85,10 @@ pub struct NtpConfig {
     pub min_poll: u8,
     /// The most, likewise and not less; their `maxpoll`.
     pub max_poll: u8,
+    /// The file in the guest with the certificates that servers are authenticated by, in PEM;
+    /// chrony's `ntstrustedcerts`. With one, all servers are asked by NTS (RFC 8915) and by nothing
+    /// else.
+    pub trusted_certs: Option<String>,
 }
 
 /// What `noonmark-ntp` is told.
@@ -97,14 +101,15 @@ pub struct NtpTask {
     pub config: NtpConfig,
 }
 
-/// A server's name or address, and its UDP port: `pool.ntp.org`, `192.0.2.1:1123`, `[2001:db8::1]`.
+/// A server's name or address, and its port: `pool.ntp.org`, `192.0.2.1:1123`, `[2001:db8::1]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Server {
     /// A host name or an address, without brackets.
     pub host: String,
-    /// The port, 123 where the text names none.
-    pub port: u16,
+    /// The port, where the text names one: NTP's UDP port, else 123, or with NTS the key
+    /// establishment's TCP port, else 4460.
+    pub port: Option<u16>,
 }
 
 /// An interface's name as the kernel allows it.
@@ -173,6 +178,7 @@ impl Default for NtpConfig {
             max_distance: Nanos::from_millis(1_500),
             min_poll: Self::MIN_POLL,
             max_poll: Self::MAX_POLL,
+            trusted_certs: None,
         }
     }
 }

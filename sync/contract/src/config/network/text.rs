@@ -10,9 +10,6 @@ use super::{BadText, Cidr, InterfaceName, Mac, Server};
 /// The longest Ethernet interface name, in bytes (`IFNAMSIZ` less its zero).
 const NAME_MAX: usize = 15;
 
-/// The port that a server has where none is named.
-const NTP_PORT: u16 = 123;
-
 impl fmt::Display for BadText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -40,7 +37,7 @@ impl FromStr for Server {
         let no = || {
             bad(
                 text,
-                "a server's name or address, with `:PORT` if it isn't 123",
+                "a server's name or address, with `:PORT` if it isn't the usual one",
             )
         };
         let (host, port) = match text.strip_prefix('[') {
@@ -62,19 +59,23 @@ impl FromStr for Server {
         let good = (1..=253).contains(&host.len())
             && host.bytes().all(is_name)
             && !host.starts_with(['-', '.']);
-        let port = match port {
-            None => Some(NTP_PORT),
-            // `u16`'s own parser takes a plus sign.
-            Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse().ok(),
-            Some(_) => None,
+        // `u16`'s own parser takes a plus sign.
+        let number = |port: &str| match port.bytes().all(|b| b.is_ascii_digit()) {
+            true => port.parse().ok().filter(|port: &u16| *port > 0),
+            false => None,
         };
-        match port {
-            Some(port) if good && port > 0 => Ok(Self {
-                host: host.into(),
-                port,
-            }),
-            _ => Err(no()),
+        let port = match port.map(number) {
+            None => None,
+            Some(None) => return Err(no()),
+            Some(port) => port,
+        };
+        if !good {
+            return Err(no());
         }
+        Ok(Self {
+            host: host.into(),
+            port,
+        })
     }
 }
 
@@ -82,10 +83,10 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         match (host.contains(':'), *port) {
-            (false, NTP_PORT) => f.write_str(host),
-            (true, NTP_PORT) => write!(f, "[{host}]"),
-            (false, port) => write!(f, "{host}:{port}"),
-            (true, port) => write!(f, "[{host}]:{port}"),
+            (false, None) => f.write_str(host),
+            (true, None) => write!(f, "[{host}]"),
+            (false, Some(port)) => write!(f, "{host}:{port}"),
+            (true, Some(port)) => write!(f, "[{host}]:{port}"),
         }
     }
 }
@@ -206,7 +207,7 @@ mod tests {
         for (text, expected) in [
             ("pool.ntp.org", Some("pool.ntp.org")),
             ("10.0.2.2:1123", Some("10.0.2.2:1123")),
-            ("10.0.2.2:123", Some("10.0.2.2")),
+            ("10.0.2.2:123", Some("10.0.2.2:123")),
             ("[2001:db8::1]:99", Some("[2001:db8::1]:99")),
             ("2001:db8::1", Some("[2001:db8::1]")),
             ("", None),
