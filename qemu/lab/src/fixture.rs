@@ -41,9 +41,13 @@ pub fn sample(recovered_us: Option<i64>) -> Sample {
     }
 }
 
-/// A fault with samples of these times in microseconds.
+/// A fault with samples of these times in microseconds, each of a boot of its own.
 pub fn fault(name: &str, times_us: &[i64]) -> FaultReport {
-    let samples: Vec<Sample> = times_us.iter().map(|us| sample(Some(*us))).collect();
+    let in_boot = |(boot, us): (u32, &i64)| Sample {
+        boot,
+        ..sample(Some(*us))
+    };
+    let samples: Vec<Sample> = (1..).zip(times_us).map(in_boot).collect();
     FaultReport {
         fault: name.into(),
         family: Family::Step,

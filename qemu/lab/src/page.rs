@@ -79,10 +79,15 @@ fn verdict(report: &Report) -> maud::Markup {
             Verdict::Passed { samples } => p.verdict.passed {
                 strong { "passed: " }
                 (samples) " of " (samples) " recovered within " (report.max_recovery_ns)
+                @if let Some(limit) = report.held_to() {
+                    ", the error against the host within " (limit) " before and after"
+                }
                 @if report.limits != Default::default() { " and within the limits" }
             },
             Verdict::Failed { .. } => div.verdict.failed {
-                strong { "failed" }
+                @let (recovered, of) = report.recovered();
+                strong { "failed: " }
+                (recovered) " of " (of) " recovered"
                 ul {
                     @for failure in report.failures() {
                         li {

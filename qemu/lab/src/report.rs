@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod gate;
 pub mod host;
 pub mod limits;
+pub mod merge;
 pub mod series;
 pub mod soak;
 pub mod steady;
@@ -158,6 +159,10 @@ pub struct Sample {
     /// Counts the fault's samples from 1; 0 is the first fault after boot.
     #[serde(default)]
     pub number: u32,
+    /// In which of the run's boots it was taken, from 1; 0 in reports of earlier versions. Samples of
+    /// one boot are not independent of each other.
+    #[serde(default)]
+    pub boot: u32,
     /// What this sample's own random choices were drawn from.
     #[serde(default)]
     pub seed: u64,
@@ -191,7 +196,11 @@ pub struct Sample {
     pub series: Option<Box<ErrorSeries>>,
 }
 
-/// Figures over one fault's samples, all by the nearest-rank method over the recovered ones.
+/// So many samples it takes for a 99th percentile to be another than the longest of them.
+pub const P99_SAMPLES: u32 = 100;
+
+/// Figures over one fault's samples, all by the nearest-rank method. A clock that did not get right
+/// counts as one that takes for ever; a figure that is for ever is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Samples taken.
@@ -200,7 +209,7 @@ pub struct Summary {
     pub recovered: u32,
     /// Median time to recover.
     pub p50_ns: Option<Nanos>,
-    /// 99th percentile.
+    /// 99th percentile; none of fewer than [`P99_SAMPLES`] samples.
     pub p99_ns: Option<Nanos>,
     /// The longest.
     pub max_ns: Option<Nanos>,
@@ -229,15 +238,33 @@ impl Summary {
     /// The figures of these samples.
     #[must_use]
     pub fn of(samples: &[Sample]) -> Self {
-        let mut times: Vec<Nanos> = samples.iter().filter_map(|s| s.recovered_ns).collect();
+        let mut times: Vec<Nanos> = samples.iter().map(Sample::time).collect();
         times.sort_unstable();
+        let count = u32::try_from(samples.len()).unwrap_or(u32::MAX);
+        let recovered = samples.iter().filter(|s| s.recovered_ns.is_some()).count();
+        let finite = |time: Option<Nanos>| time.filter(|time| *time != Nanos::MAX);
+        let figure = |percent| finite(percentile(&times, percent));
         Self {
-            count: u32::try_from(samples.len()).unwrap_or(u32::MAX),
-            recovered: u32::try_from(times.len()).unwrap_or(u32::MAX),
-            p50_ns: percentile(&times, 50),
-            p99_ns: percentile(&times, 99),
-            max_ns: times.last().copied(),
+            count,
+            recovered: u32::try_from(recovered).unwrap_or(u32::MAX),
+            p50_ns: figure(50),
+            p99_ns: figure(99).filter(|_| count >= P99_SAMPLES),
+            max_ns: figure(100),
         }
+    }
+
+    /// Whether some samples took for ever, so that a figure that is none may be that.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.recovered < self.count
+    }
+}
+
+impl Sample {
+    /// The time to recover; [`Nanos::MAX`] where the clock did not.
+    #[must_use]
+    pub fn time(&self) -> Nanos {
+        self.recovered_ns.unwrap_or(Nanos::MAX)
     }
 }
 
@@ -248,12 +275,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_did_not_recover_counts_but_has_no_time() {
+    fn what_did_not_recover_took_for_ever_in_every_figure() {
         let summary = Summary::of(&[sample(Some(600)), sample(None), sample(Some(400))]);
         assert_eq!((summary.count, summary.recovered), (3, 2));
-        assert_eq!(summary.p50_ns, Some(Nanos::from_micros(400)));
-        assert_eq!(summary.max_ns, Some(Nanos::from_micros(600)));
+        assert_eq!(summary.p50_ns, Some(Nanos::from_micros(600)));
+        assert_eq!(summary.max_ns, None);
+        let most = Summary::of(&[sample(None), sample(None), sample(Some(400))]);
+        assert_eq!(most.p50_ns, None);
         assert_eq!(Summary::of(&[]).p50_ns, None);
+    }
+
+    #[test]
+    fn a_99th_percentile_takes_a_hundred_samples() {
+        let mut samples: Vec<Sample> = (1..=99).map(|us| sample(Some(us))).collect();
+        assert_eq!(Summary::of(&samples).p99_ns, None);
+        samples.push(sample(None));
+        let summary = Summary::of(&samples);
+        assert_eq!(summary.p99_ns, Some(Nanos::from_micros(99)));
+        assert_eq!(summary.max_ns, None);
     }
 
     #[test]
@@ -275,8 +314,8 @@ mod tests {
             r#""residual_bound_ns":100,"before":{"error_ns":5,"bound_ns":10},"#,
             r#""after":{"error_ns":-72,"bound_ns":10},"error_limit_ns":1000,"reads":5000,"worst_ns":3600000000000,"#,
             r#""repair_ns":400000,"measured_by":"observer","timing_bound_ns":null,"number":0,"#,
-            r#""seed":0,"replay":"","violations":[],"trace":[]}],"summary":{"count":1,"#,
-            r#""recovered":1,"p50_ns":600000,"p99_ns":600000,"max_ns":600000}}],"not_run":[],"#,
+            r#""boot":1,"seed":0,"replay":"","violations":[],"trace":[]}],"summary":{"count":1,"#,
+            r#""recovered":1,"p50_ns":600000,"p99_ns":null,"max_ns":600000}}],"not_run":[],"#,
             r#""first":null,"max_recovery_ns":50000000,"seed":1,"noonmark":"0.1.0","#,
             r#""sources":[{"source":"vmclock","good":0,"bad":1,"reach":0,"#,
             r#""last_failure":"no such device"}],"init":{"cpu_ppm":3100,"rss_kib":900},"#,

@@ -1,5 +1,6 @@
 //! Doing an experiment with PID 1 keeping the guest's clock.
 
+pub(crate) mod course;
 mod experiment;
 mod guest;
 mod host;

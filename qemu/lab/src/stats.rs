@@ -20,11 +20,11 @@ pub fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
-/// The median; of an even number of values the upper one of the two in the middle.
+/// The median, by the same method as every other percentile.
 pub(crate) fn median(values: impl Iterator<Item = Nanos>) -> Option<Nanos> {
     let mut sorted: Vec<Nanos> = values.collect();
     sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied()
+    percentile(&sorted, 50)
 }
 
 /// The probability that a sum of ranks at least as large as that of `after` comes about by chance

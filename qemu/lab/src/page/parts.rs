@@ -5,7 +5,7 @@ use noonmark_contract::testport::TracePoint;
 use noonmark_contract::units::Nanos;
 
 use crate::report::{FaultReport, Report, Sample, Summary};
-use crate::text::words::{error, p50, ratio, time};
+use crate::text::words::{P99, error, figure, p99, ratio, time};
 
 use super::plot::{self, COLOURS, PlotError, Series};
 use super::samples;
@@ -69,7 +69,7 @@ pub fn overview(runs: &[Run<'_>], deadline: Nanos) -> Markup {
                 thead { tr {
                     th { "fault" }
                     @if several { th { "kept by" } }
-                    th.n { "recovered" } th.n { "p50" } th.n { "p99" } th.n { "max" }
+                    th.n { "recovered" } th.n { "p50" } th.n { (P99) } th.n { "max" }
                     @if several { th.n { "times ours" } }
                     th.n { "error before" } th.n { "error after" }
                 } }
@@ -115,9 +115,9 @@ fn figures(summary: &Summary, requested: u32, deadline: Nanos) -> Markup {
     let all = summary.recovered >= requested;
     html! {
         td.n.bad[!all] { (summary.recovered) "/" (requested) }
-        td.n { (p50(summary, deadline)) }
-        td.n { (time(summary.p99_ns)) }
-        td.n { (time(summary.max_ns)) }
+        td.n { (figure(summary.p50_ns, summary, deadline)) }
+        td.n { (p99(summary, deadline)) }
+        td.n { (figure(summary.max_ns, summary, deadline)) }
     }
 }
 
@@ -207,8 +207,7 @@ fn drawn(samples: &[Sample]) -> Vec<&[TracePoint]> {
 }
 
 fn sorted_times(samples: &[Sample]) -> Vec<Nanos> {
-    let time = |sample: &Sample| sample.recovered_ns.unwrap_or(Nanos::MAX);
-    let mut times: Vec<Nanos> = samples.iter().map(time).collect();
+    let mut times: Vec<Nanos> = samples.iter().map(Sample::time).collect();
     times.sort_unstable();
     times
 }

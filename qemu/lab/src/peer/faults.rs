@@ -1,13 +1,15 @@
 //! A plan's faults in guests whose clock a peer keeps, over as many boots as they take.
 
+use noonmark_contract::units::Nanos;
 use noonmark_qemu::accel::Decision;
 
 use crate::fault::{Action, Fault, Plan};
 use crate::report::Sample;
+use crate::run::course::{self, Guests};
 use crate::run::recorder::Recorder;
-use crate::run::{ExperimentError, Outcome, Progress, SampleError};
+use crate::run::{Outcome, Progress, SampleError};
 
-use super::guest::{Boot, Guest, Keeper};
+use super::guest::{Boot, Guest, Keeper, RIGHT_SHARE};
 
 /// Does the plan's faults. A clock that did not get right is not disturbed again: the next sample
 /// is taken in a fresh boot.
@@ -27,9 +29,9 @@ pub fn run(
         plan,
         recorder: Recorder::new(plan, accelerator, progress),
         guest: None,
+        boots: 0,
     };
-    let mut faults = plan.faults.iter();
-    let error = faults.find_map(|&fault| experiment.fault(fault).err());
+    let error = course::run(&mut experiment).err();
     experiment.recorder.finish(error)
 }
 
@@ -41,44 +43,46 @@ struct Faults<'a, 'b> {
     recorder: Recorder<'a>,
     /// None before the first fault, and after one that the peer did not repair.
     guest: Option<Guest<'a>>,
+    /// How many guests have been booted.
+    boots: u32,
 }
 
-impl Faults<'_, '_> {
-    fn fault(&mut self, fault: Fault) -> Result<(), ExperimentError> {
-        match self.samples(fault) {
-            Ok(()) => Ok(()),
-            Err(SampleError::Fatal(error)) => Err(error),
-            Err(SampleError::Refused(reason)) => {
-                self.recorder.skip(fault, reason);
-                Ok(())
-            }
-        }
+impl<'a> Guests<'a> for Faults<'a, '_> {
+    fn recorder(&mut self) -> &mut Recorder<'a> {
+        &mut self.recorder
     }
 
-    fn samples(&mut self, fault: Fault) -> Result<(), SampleError> {
-        self.recorder.begin(fault);
-        for number in self.plan.numbers(fault) {
-            let sample = self.sample(fault, number)?;
-            self.recorder.add(fault, sample);
-        }
-        Ok(())
-    }
-
-    /// Does a fault once, in the guest that is there or in a new one.
-    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, SampleError> {
+    /// The guest that is there, or a new one.
+    fn enter(&mut self, fault: Fault) -> Result<(), SampleError> {
         if matches!(fault.profile().action, Action::Source(_)) {
             let why =
                 "it is done to a source that only noonmark follows; peers follow ptp_kvm alone";
             return Err(SampleError::Refused(why.to_owned()));
         }
-        self.guest = self.guest.take().filter(|guest| guest.suits(fault));
-        let guest = match &mut self.guest {
-            Some(guest) => guest,
-            empty => {
-                let new = Guest::boot(self.boot, self.keeper, fault.machine())?;
-                new.describe(&mut self.recorder.report);
-                empty.insert(new)
-            }
+        if self.guest.as_ref().is_some_and(|guest| guest.suits(fault)) {
+            return Ok(());
+        }
+        self.guest = None;
+        let mut new = Guest::boot(self.boot, self.keeper, fault.machine())?;
+        self.boots += 1;
+        let report = &mut self.recorder.report;
+        new.describe(report);
+        new.wait_right(Nanos(self.plan.tolerance.0 / RIGHT_SHARE))?;
+        if report.synced.is_none() {
+            let synced = new.ask(self.plan, |session| {
+                let error = session.host_error(session.wanted_bound())?;
+                Ok((error, session.error_limit))
+            });
+            let (error, limit) = synced?;
+            (report.synced, report.error_limit_ns) = (Some(error), Some(limit));
+        }
+        self.guest = Some(new);
+        Ok(())
+    }
+
+    fn sample(&mut self, fault: Fault, number: u32) -> Result<Sample, SampleError> {
+        let Some(guest) = &mut self.guest else {
+            return Err(SampleError::Refused("no guest was booted".to_owned()));
         };
         let sampled = guest.sample(fault, self.plan, number);
         // Of several boots the one that had to wait most is told.
@@ -90,6 +94,9 @@ impl Faults<'_, '_> {
         if !matches!(&sampled, Ok(sample) if sample.recovered_ns.is_some()) {
             self.guest = None;
         }
-        sampled
+        sampled.map(|sample| Sample {
+            boot: self.boots,
+            ..sample
+        })
     }
 }

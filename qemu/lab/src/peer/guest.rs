@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use noonmark_contract::record::{Event, Record, Status};
-use noonmark_contract::testport::{self, Ask, Outcome as Answered};
+use noonmark_contract::testport::{self, Outcome as Answered};
 use noonmark_contract::units::Nanos;
 use noonmark_qemu::{Machine, MachineError, Subscription};
 
@@ -14,8 +14,9 @@ use crate::fault::{Fault, MachineVariant};
 use crate::report::host::RunDelay;
 use crate::report::steady;
 use crate::report::{Report, Sample};
+use crate::run::course;
 use crate::run::sample;
-use crate::run::session::{LOAD_WARM_UP, Session};
+use crate::run::session::Session;
 use crate::run::variant::configured;
 use crate::run::{ExperimentError, SampleError};
 
@@ -24,7 +25,7 @@ pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
 /// How far the clock may be off before a fault, as a share of the tolerance: what is left over from
 /// before is not taken for the fault's doing.
-const RIGHT_SHARE: i64 = 10;
+pub(crate) const RIGHT_SHARE: i64 = 10;
 
 /// A pause before a fault is this many times the plan's: peers poll every few seconds, and a fault
 /// is to fall on no fixed phase of that.
@@ -225,7 +226,7 @@ impl<'a> Guest<'a> {
         plan: &Plan,
         number: u32,
     ) -> Result<Sample, SampleError> {
-        self.load(matches!(fault, Fault::Storm { .. }), plan)?;
+        self.load(course::is_loaded(fault), plan)?;
         let seed = plan.sample_seed(fault, number);
         let mut why = String::new();
         for _ in 0..TRIES {
@@ -272,10 +273,8 @@ impl<'a> Guest<'a> {
         if wanted == self.loaded {
             return Ok(());
         }
-        let order = if wanted { Ask::Load } else { Ask::EndLoad };
-        self.ask(plan, |session| session.order(order))?;
+        self.ask(plan, |session| course::load(session, wanted))?;
         self.loaded = wanted;
-        thread::sleep(LOAD_WARM_UP);
         Ok(())
     }
 

@@ -1,13 +1,19 @@
 //! What got slower between two files of measurements, with noise allowed for.
 //!
-//! A fault counts as slower where a rank test on all its samples finds its times longer, with a
-//! chance of error that allows for all the questions asked at once, and where the usual time has
-//! also grown by more than is worth a word. A fault that always recovered before and no longer
-//! does counts as worse without a test.
+//! Samples of one boot have much in common: where its code and data lie, what else the host did. So the
+//! boot is the unit: of each fault, each boot has one time, the median of its samples there, and more
+//! samples in a boot make that surer, but no more boots.
+//!
+//! A fault counts as slower where a rank test on its boots' times finds them longer, with a chance of
+//! error that allows for all the questions asked at once, and where the usual time has also grown by
+//! more than is worth a word. A fault that always recovered before and no longer does counts as worse
+//! without a test.
+
+use std::collections::BTreeMap;
 
 use noonmark_contract::units::Nanos;
 
-use crate::stats::{chance_of_longer, growth, holm, smallest_chance};
+use crate::stats::{chance_of_longer, growth, holm, median, smallest_chance};
 
 use super::document::Document;
 use super::{Report, Sample, Summary};
@@ -41,6 +47,9 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// Faults that are only in one of them.
     pub unmatched: Vec<String>,
+    /// What the second file should have and lacks: faults and peers of the first, samples that were
+    /// asked for, faults that were not run. Of these nobody can tell that they got no slower.
+    pub lacking: Vec<String>,
 }
 
 /// One fault in both files.
@@ -54,6 +63,8 @@ pub struct Row {
     pub before: Summary,
     /// The second file's.
     pub after: Summary,
+    /// In how many boots the samples of each were taken.
+    pub boots: [usize; 2],
     /// The usual ratio of a time after to a time before; none where there is no such ratio.
     pub growth: Option<f64>,
     /// The chance that noise alone looks like this, corrected for all questions asked at once.
@@ -73,7 +84,7 @@ pub enum Finding {
     Faster,
     /// It always recovered before and no longer does.
     Lost,
-    /// Even a clear difference would not be told from noise with so few samples.
+    /// Even a clear difference would not be told from noise with so few boots.
     TooFew {
         /// How many of each would do.
         needed: usize,
@@ -96,11 +107,14 @@ impl Comparison {
         let mut differences = Vec::new();
         let mut pairs = Vec::new();
         let mut unmatched = Vec::new();
+        let mut lacking = Vec::new();
         for (peer, report) in &old {
             let Some((_, later)) = new.iter().find(|(name, _)| name == peer) else {
                 unmatched.push(format!("{peer} is only in the first file"));
+                lacking.push(format!("{peer}: it is not in the second file"));
                 continue;
             };
+            lacking.extend(lacking_in(later, report).map(|gap| format!("{peer}, {gap}")));
             differences.extend(differences_between(report, later));
             unmatched.extend(only_in(report, later, "first"));
             unmatched.extend(only_in(later, report, "second"));
@@ -123,6 +137,7 @@ impl Comparison {
             differences,
             rows: judge(&pairs, criteria),
             unmatched,
+            lacking,
         }
     }
 
@@ -134,31 +149,40 @@ impl Comparison {
 }
 
 fn judge(pairs: &[Pair<'_>], criteria: Criteria) -> Vec<Row> {
-    // Of each fault it is asked whether it got slower and whether it got faster.
-    let chances: Vec<f64> = pairs
+    let times: Vec<[Vec<Nanos>; 2]> = pairs
         .iter()
-        .flat_map(|pair| {
-            let (before, after) = (times(pair.before), times(pair.after));
+        .map(|pair| [pair.before, pair.after].map(boot_times))
+        .collect();
+    // Of each fault it is asked whether it got slower and whether it got faster.
+    let chances: Vec<f64> = times
+        .iter()
+        .flat_map(|[before, after]| {
             [
-                chance_of_longer(&before, &after),
-                chance_of_longer(&after, &before),
+                chance_of_longer(before, after),
+                chance_of_longer(after, before),
             ]
         })
         .collect();
     let corrected = holm(&chances);
     let asked = corrected.len() as f64;
-    let rows = pairs.iter().zip(corrected.chunks(2));
-    rows.map(|(pair, chance)| row(pair, chance[0], chance[1], asked, criteria))
+    let rows = pairs.iter().zip(&times).zip(corrected.chunks(2));
+    rows.map(|((pair, times), chance)| row(pair, times, [chance[0], chance[1]], asked, criteria))
         .collect()
 }
 
-fn row(pair: &Pair<'_>, slower: f64, faster: f64, asked: f64, criteria: Criteria) -> Row {
+fn row(
+    pair: &Pair<'_>,
+    [old, new]: &[Vec<Nanos>; 2],
+    [slower, faster]: [f64; 2],
+    asked: f64,
+    criteria: Criteria,
+) -> Row {
     let (before, after) = (Summary::of(pair.before), Summary::of(pair.after));
-    let growth = growth(&times(pair.before), &times(pair.after));
+    let growth = growth(old, new);
     let grown = growth.is_none_or(|growth| growth >= criteria.growth);
     let shrunk = growth.is_some_and(|growth| growth <= 1.0 / criteria.growth);
-    let attainable = smallest_chance(pair.before.len(), pair.after.len());
-    let finding = if before.recovered == before.count && after.recovered < after.count {
+    let attainable = smallest_chance(old.len(), new.len());
+    let finding = if !before.has_lost() && after.has_lost() {
         Finding::Lost
     } else if slower <= criteria.level && grown {
         Finding::Slower
@@ -177,16 +201,41 @@ fn row(pair: &Pair<'_>, slower: f64, faster: f64, asked: f64, criteria: Criteria
         fault: pair.fault.to_owned(),
         before,
         after,
+        boots: [old.len(), new.len()],
         growth,
         chance: slower.min(faster),
         finding,
     }
 }
 
-/// The times of all samples; the longest there is for one that did not recover.
-fn times(samples: &[Sample]) -> Vec<Nanos> {
-    let time = |sample: &Sample| sample.recovered_ns.unwrap_or(Nanos::MAX);
-    samples.iter().map(time).collect()
+/// The median time of each boot's samples; a sample that did not recover took for ever.
+fn boot_times(samples: &[Sample]) -> Vec<Nanos> {
+    let mut boots: BTreeMap<u32, Vec<Nanos>> = BTreeMap::new();
+    for sample in samples {
+        boots.entry(sample.boot).or_default().push(sample.time());
+    }
+    let times = boots.into_values();
+    times
+        .filter_map(|times| median(times.into_iter()))
+        .collect()
+}
+
+/// What a report lacks that it was to have, or that an earlier one has.
+fn lacking_in<'a>(
+    report: &'a Report,
+    earlier: &'a Report,
+) -> impl Iterator<Item = String> + use<'a> {
+    let missing = earlier.faults.iter().filter(|fault| {
+        fault.summary.count > 0 && !report.faults.iter().any(|o| o.fault == fault.fault)
+    });
+    let missing = missing.map(|fault| format!("{}: it is not in the second file", fault.fault));
+    let short = report.faults.iter().filter_map(|fault| {
+        let (count, of) = (fault.summary.count, fault.requested);
+        (count < of).then(|| format!("{}: {count} of {of} samples were taken", fault.fault))
+    });
+    let gaps = report.not_run.iter();
+    let gaps = gaps.map(|gap| format!("{}: it was not run: {}", gap.fault, gap.reason));
+    missing.chain(short).chain(gaps)
 }
 
 fn only_in(one: &Report, other: &Report, which: &str) -> Vec<String> {
@@ -249,6 +298,7 @@ fn differences_between(before: &Report, after: &Report) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use crate::fixture;
+    use crate::report::NotRun;
 
     use super::*;
 
@@ -290,14 +340,56 @@ mod tests {
     }
 
     #[test]
-    fn one_late_sample_among_ten_is_noise() {
+    fn one_late_boot_among_ten_is_noise() {
         let mut after = USUAL;
         after[3] = 40_000;
         assert_eq!(compare(&USUAL, &after).finding, Finding::Same);
     }
 
     #[test]
-    fn three_samples_tell_nothing_and_it_is_said_how_many_would() {
+    fn many_samples_of_one_boot_are_one_boot() {
+        let document = |factor: i64, boots: u32| {
+            let mut report = fixture::report();
+            report.faults = vec![fixture::fault("step:-1h", &USUAL.map(|us| us * factor))];
+            for (index, sample) in (0..).zip(&mut report.faults[0].samples) {
+                sample.boot = index % boots;
+            }
+            Document::Report(Box::new(report))
+        };
+        let finding = |boots| {
+            let (before, after) = (document(1, boots), document(2, boots));
+            let comparison = Comparison::of(&before, &after, Criteria::default());
+            (comparison.rows[0].boots, comparison.rows[0].finding)
+        };
+        assert_eq!(finding(1), ([1, 1], Finding::TooFew { needed: 5 }));
+        assert_eq!(finding(5), ([5, 5], Finding::Slower));
+    }
+
+    #[test]
+    fn what_the_second_file_lacks_is_told() {
+        let mut before = fixture::report();
+        before.faults.push(fixture::fault("step:+1h", &[600]));
+        let mut after = before.clone();
+        after.faults.remove(0);
+        after.faults[0].requested = 3;
+        after.not_run.push(NotRun {
+            fault: "migrate".into(),
+            reason: "QEMU went down".into(),
+        });
+        let [before, after] = [before, after].map(|report| Document::Report(Box::new(report)));
+        let lacking = Comparison::of(&before, &after, Criteria::default()).lacking;
+        assert_eq!(
+            lacking,
+            [
+                "noonmark, step:-1h: it is not in the second file",
+                "noonmark, step:+1h: 1 of 3 samples were taken",
+                "noonmark, migrate: it was not run: QEMU went down",
+            ]
+        );
+    }
+
+    #[test]
+    fn three_boots_tell_nothing_and_it_is_said_how_many_would() {
         let row = compare(&[600, 610, 620], &[6000, 6100, 6200]);
         assert_eq!(row.finding, Finding::TooFew { needed: 5 });
     }

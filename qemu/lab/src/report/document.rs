@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Report;
 use super::bench::{self, Bench};
+use super::{Report, Summary};
 
 /// A file of measurements.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,9 +86,18 @@ impl Document {
         };
         let version = header.v.ok_or(DocumentError::Foreign("it has no `v`"))?;
         match header.kind.as_deref() {
-            Some("bench") => parse_as("bench", text, version, bench::VERSION).map(Self::Bench),
+            Some("bench") => {
+                let mut bench: Bench = parse_as("bench", text, version, bench::VERSION)?;
+                bench
+                    .runs
+                    .iter_mut()
+                    .for_each(|run| summarize(&mut run.report));
+                Ok(Self::Bench(bench))
+            }
             None if header.faults.is_some() => {
-                parse_as("report", text, version, super::VERSION).map(Self::Report)
+                let mut report: Box<Report> = parse_as("report", text, version, super::VERSION)?;
+                summarize(&mut report);
+                Ok(Self::Report(report))
             }
             None => Err(DocumentError::Foreign("it has no `faults`")),
             Some(_) => Err(DocumentError::Foreign("its `kind` is not `bench`")),
@@ -105,6 +114,14 @@ impl Document {
                 runs.map(|run| (&*run.peer, &run.report)).collect()
             }
         }
+    }
+}
+
+/// Makes the figures anew from the samples: earlier versions left out what did not recover, and gave a
+/// 99th percentile of any number of samples.
+fn summarize(report: &mut Report) {
+    for fault in &mut report.faults {
+        fault.summary = Summary::of(&fault.samples);
     }
 }
 
@@ -144,6 +161,17 @@ mod tests {
         let read = Document::parse(&text).unwrap();
         assert_eq!(read.runs()[0].0, "chronyd poll 1");
         assert_eq!(read, Document::Bench(bench));
+    }
+
+    #[test]
+    fn the_figures_are_those_of_the_samples_whatever_an_earlier_version_wrote() {
+        let mut report = fixture::report();
+        report.faults[0].summary.p99_ns = Some(report.tolerance_ns);
+        let text = serde_json::to_vec(&report).unwrap();
+        let Document::Report(read) = Document::parse(&text).unwrap() else {
+            panic!("it is a report");
+        };
+        assert_eq!(read.faults[0].summary.p99_ns, None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use noonmark_contract::units::Nanos;
 
 use super::error::Finding;
 use super::limits::Bounds;
-use super::{FaultReport, Report, Sample, Summary};
+use super::{FaultReport, P99_SAMPLES, Report, Sample, Summary};
 use errors::{When, errors};
 
 /// Whether a run passes.
@@ -125,6 +125,37 @@ impl Report {
         })
     }
 
+    /// How many samples recovered, and how many were asked for; the first after boot is one of them.
+    #[must_use]
+    pub fn recovered(&self) -> (u32, u32) {
+        let mut recovered = 0;
+        let mut of = 0;
+        for fault in &self.faults {
+            recovered += fault.summary.recovered;
+            of += fault.requested.max(fault.summary.count);
+        }
+        if let Some(first) = &self.first {
+            recovered += u32::from(first.sample.recovered_ns.is_some());
+            of += 1;
+        }
+        (recovered, of)
+    }
+
+    /// The loosest limit that the clock's error was held to around any fault; none where it was
+    /// measured of none.
+    #[must_use]
+    pub fn held_to(&self) -> Option<Nanos> {
+        let limit = |fault: &FaultReport| {
+            let asked = self
+                .limits
+                .bounds(&fault.fault, fault.family, Nanos::MAX)
+                .error;
+            let own = fault.samples.iter().filter_map(|s| s.error_limit_ns).max();
+            asked.or(own)
+        };
+        self.faults.iter().filter_map(limit).max()
+    }
+
     fn sample_count(&self) -> u32 {
         let taken: usize = self.faults.iter().map(|fault| fault.samples.len()).sum();
         u32::try_from(taken + usize::from(self.first.is_some())).unwrap_or(u32::MAX)
@@ -188,18 +219,40 @@ fn waits(late: &[&Sample]) -> String {
     told.unwrap_or_default()
 }
 
-/// What is wrong with the figures over a fault's samples.
+/// What is wrong with the figures over a fault's samples. Of too few for a 99th percentile the longest
+/// is held to its limit.
 fn figures(fault: &FaultReport, bounds: &Bounds) -> Vec<Failure> {
-    let Summary { p50_ns, p99_ns, .. } = fault.summary;
-    [("p50", p50_ns, bounds.p50), ("p99", p99_ns, bounds.p99)]
-        .into_iter()
-        .filter_map(|(what, figure, limit)| Some((what, figure?, limit?)))
-        .filter(|(_, figure, limit)| figure > limit)
-        .map(|(what, figure, limit)| Failure {
+    let Summary {
+        count,
+        p50_ns,
+        p99_ns,
+        max_ns,
+        ..
+    } = fault.summary;
+    if count == 0 {
+        return Vec::new();
+    }
+    let (p99, p99_ns) = if count < P99_SAMPLES {
+        ("max (of too few samples for a p99)", max_ns)
+    } else {
+        ("p99", p99_ns)
+    };
+    let failed = |(what, figure, limit): (&str, Option<Nanos>, Option<Nanos>)| {
+        let limit = limit?;
+        let figure = match figure {
+            Some(figure) if figure <= limit => return None,
+            Some(figure) => figure.to_string(),
+            None => "for ever".to_owned(),
+        };
+        Some(Failure {
             fault: Some(fault.fault.clone()),
             reason: format!("{}: {what} is {figure}, beyond {limit}", fault.fault),
             replays: Vec::new(),
         })
+    };
+    [("p50", p50_ns, bounds.p50), (p99, p99_ns, bounds.p99)]
+        .into_iter()
+        .filter_map(failed)
         .collect()
 }
 
@@ -274,6 +327,9 @@ mod tests {
                 "step:-1h: p50 is 700.000 us, beyond 650.000 us"
             ]
         );
+        report.limits = Limits::parse("[default]\np99 = \"800us\"\n").unwrap();
+        let why = "step:-1h: max (of too few samples for a p99) is 900.000 us, beyond 800.000 us";
+        assert_eq!(reasons(&report), [why]);
         report.limits = Limits::parse("[default]\nmax_recovery = \"800us\"\n").unwrap();
         assert_eq!(
             reasons(&report),

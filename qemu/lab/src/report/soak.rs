@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::fault::Plan;
 
-use super::{FaultReport, FirstSample, Report, Summary};
+use super::Report;
+use super::merge::merged;
 
 /// The format version of a soak's file.
 pub const VERSION: u32 = 1;
@@ -202,47 +203,10 @@ impl Soak {
     /// fault after a boot, and what was not run in any of them. None before the first round.
     #[must_use]
     pub fn total(&self) -> Option<Report> {
-        let mut rounds = self.rounds.iter().map(|round| &round.report);
-        let mut total = rounds.next()?.clone();
-        for report in rounds {
-            total.environment = report.environment.clone();
-            total.evidence = report.evidence.clone();
-            for fault in &report.faults {
-                merge(&mut total.faults, fault);
-            }
-            for gap in &report.not_run {
-                if !total.not_run.contains(gap) {
-                    total.not_run.push(gap.clone());
-                }
-            }
-            let slowness = |first: &Option<FirstSample>| {
-                let time = |first: &FirstSample| first.sample.recovered_ns.unwrap_or(Nanos::MAX);
-                first.as_ref().map(time)
-            };
-            if slowness(&report.first) > slowness(&total.first) {
-                total.first.clone_from(&report.first);
-            }
-            let shares = (
-                &mut total.host.qemu_waited_share,
-                report.host.qemu_waited_share,
-            );
-            if let (Some(worst), Some(share)) = shares {
-                *worst = worst.max(share);
-            }
-        }
+        let mut total = merged(self.rounds.iter().map(|round| &round.report))?;
         total.seed = self.settings.seed;
         Some(total)
     }
-}
-
-fn merge(all: &mut Vec<FaultReport>, fault: &FaultReport) {
-    let Some(known) = all.iter_mut().find(|known| known.fault == fault.fault) else {
-        all.push(fault.clone());
-        return;
-    };
-    known.requested = known.requested.saturating_add(fault.requested);
-    known.samples.extend(fault.samples.iter().cloned());
-    known.summary = Summary::of(&known.samples);
 }
 
 #[cfg(test)]

@@ -7,19 +7,19 @@ use std::thread;
 use fastrand::Rng;
 use noonmark_contract::record::Status;
 use noonmark_contract::sample::Source;
-use noonmark_contract::testport::Ask;
 use noonmark_qemu::accel::Decision;
 use noonmark_qemu::{Config, Machine};
 
 use crate::fault::plan::{self, Plan};
-use crate::fault::{Family, Fault, MachineVariant};
+use crate::fault::{Fault, MachineVariant};
+use crate::report::Sample;
 use crate::report::host::RunDelay;
-use crate::report::{FirstSample, Sample};
 
+use super::course::{self, Guests};
 use super::outcome::{ExperimentError, NicGuest, Outcome, Progress, SampleError};
 use super::recorder::Recorder;
 use super::sample;
-use super::session::{LOAD_WARM_UP, Session};
+use super::session::Session;
 
 /// Waits for the machine's first sync, does the plan's faults and measures. One more step, the
 /// first after boot, is done before them and reported on its own. Faults that need another machine
@@ -49,6 +49,8 @@ pub fn run(
         kernel: None,
         run_delay: None,
         moved: false,
+        boot: 1,
+        loaded: false,
     };
     let error = experiment.run().err();
     experiment.recorder.finish(error)
@@ -70,6 +72,10 @@ struct Experiment<'a> {
     run_delay: Option<RunDelay>,
     /// Whether the machine has run in another process before.
     moved: bool,
+    /// Which of the guest's boots this is.
+    boot: u32,
+    /// Whether the guest is under load.
+    loaded: bool,
 }
 
 impl Experiment<'_> {
@@ -82,22 +88,7 @@ impl Experiment<'_> {
         report.synced = Some(synced.map_err(SampleError::into_error)?);
         report.error_limit_ns = Some(self.session.error_limit);
         self.follow_process();
-        let plan = self.plan;
-        // The first fault after boot that a program in the guest does runs cold code.
-        let cold = |fault: &&Fault| fault.family() == Family::Step;
-        if let Some(&fault) = plan.faults.iter().find(cold) {
-            self.first(fault)?;
-        }
-        for variant in MachineVariant::ALL {
-            for &fault in plan.faults.iter().filter(|f| f.machine() == variant) {
-                match self.fault(fault) {
-                    Ok(()) => {}
-                    Err(SampleError::Refused(reason)) => self.recorder.skip(fault, reason),
-                    Err(SampleError::Fatal(error)) => return Err(error),
-                }
-            }
-        }
-        Ok(())
+        course::run(self)
     }
 
     fn describe(&mut self, status: Status) {
@@ -112,44 +103,36 @@ impl Experiment<'_> {
         environment.method = status.method;
     }
 
-    fn first(&mut self, fault: Fault) -> Result<(), ExperimentError> {
-        match self.sample(fault, 0) {
-            Ok(sample) => {
-                self.recorder.tell(fault, &sample);
-                self.recorder.report.first = Some(FirstSample {
-                    fault: fault.to_string(),
-                    sample,
-                });
-                Ok(())
-            }
-            // The samples proper will say so.
-            Err(SampleError::Refused(_)) => Ok(()),
-            Err(SampleError::Fatal(error)) => Err(error),
-        }
+    /// Writes down how long QEMU had to wait: the worst of the processes that it has run in.
+    fn note_run_delay(&mut self) {
+        let waited = self.run_delay.as_ref().and_then(RunDelay::share);
+        let share = &mut self.recorder.report.host.qemu_waited_share;
+        *share = match (*share, waited) {
+            (Some(before), Some(now)) if self.moved => Some(before.max(now)),
+            (before, now) => now.or(before),
+        };
     }
 
-    fn fault(&mut self, fault: Fault) -> Result<(), SampleError> {
-        if self.plan.wanted(fault) == 0 {
-            return Ok(());
+    fn follow_process(&mut self) {
+        let pid = self.session.machine.pid();
+        if self.run_delay.as_ref().is_none_or(|old| old.pid() != pid) {
+            self.moved = self.run_delay.is_some();
+            self.run_delay = Some(RunDelay::begin(pid));
         }
-        self.enter(fault.machine())?;
-        let storm = matches!(fault, Fault::Storm { .. });
-        if storm {
-            self.session.order(Ask::Load)?;
-            thread::sleep(LOAD_WARM_UP);
-        }
-        let done = self.samples(fault);
-        if storm {
-            self.session.order(Ask::EndLoad)?;
-        }
-        done
+    }
+}
+
+impl<'a> Guests<'a> for Experiment<'a> {
+    fn recorder(&mut self) -> &mut Recorder<'a> {
+        &mut self.recorder
     }
 
-    fn samples(&mut self, fault: Fault) -> Result<(), SampleError> {
-        self.recorder.begin(fault);
-        for number in self.plan.numbers(fault) {
-            let sample = self.sample(fault, number)?;
-            self.recorder.add(fault, sample);
+    fn enter(&mut self, fault: Fault) -> Result<(), SampleError> {
+        self.become_variant(fault.machine())?;
+        let wanted = course::is_loaded(fault);
+        if wanted != self.loaded {
+            course::load(&mut self.session, wanted)?;
+            self.loaded = wanted;
         }
         Ok(())
     }
@@ -169,28 +152,11 @@ impl Experiment<'_> {
         sample.number = number;
         sample.seed = seed;
         sample.replay = self.plan.replay(fault, number);
+        sample.boot = self.boot;
         sample.source.clone_from(&self.source);
         if let Some(kernel) = &self.kernel {
             sample.detail += &format!(", kernel {kernel}");
         }
         Ok(sample)
-    }
-
-    /// Writes down how long QEMU had to wait: the worst of the processes that it has run in.
-    fn note_run_delay(&mut self) {
-        let waited = self.run_delay.as_ref().and_then(RunDelay::share);
-        let share = &mut self.recorder.report.host.qemu_waited_share;
-        *share = match (*share, waited) {
-            (Some(before), Some(now)) if self.moved => Some(before.max(now)),
-            (before, now) => now.or(before),
-        };
-    }
-
-    fn follow_process(&mut self) {
-        let pid = self.session.machine.pid();
-        if self.run_delay.as_ref().is_none_or(|old| old.pid() != pid) {
-            self.moved = self.run_delay.is_some();
-            self.run_delay = Some(RunDelay::begin(pid));
-        }
     }
 }

@@ -8,7 +8,9 @@ use crate::report::{FaultReport, Report};
 
 use super::series::series;
 use super::table::{lines, table};
-use super::words::{NOTHING_TO_SAY, bound, cpu, fine, observer, p50, ratio, resident, time};
+use super::words::{
+    NOTHING_TO_SAY, P99, bound, cpu, error, figure, fine, observer, p99, ratio, resident, time,
+};
 
 /// The bench as text: where it was measured, one table for the faults, one for the steady state
 /// and one for the boots where these were asked for, and what was not run. Ends with a line's end.
@@ -91,11 +93,13 @@ fn faults(bench: &Bench) -> Option<Table> {
         "clock kept by",
         "recovered",
         "p50",
-        "p99",
+        P99,
         "max",
         "times ours",
+        "error before",
+        "error after",
     ];
-    let mut table = table(&header, 2..7);
+    let mut table = table(&header, 2..9);
     for name in names {
         let of = |run: &'_ PeerRun| -> Option<FaultReport> {
             let mut faults = run.report.faults.iter();
@@ -111,10 +115,12 @@ fn faults(bench: &Bench) -> Option<Table> {
                 name.to_owned(),
                 run.peer.clone(),
                 format!("{}/{}", fault.summary.recovered, fault.requested),
-                p50(&fault.summary, deadline),
-                time(fault.summary.p99_ns),
-                time(fault.summary.max_ns),
+                figure(fault.summary.p50_ns, &fault.summary, deadline),
+                p99(&fault.summary, deadline),
+                figure(fault.summary.max_ns, &fault.summary, deadline),
                 ratio(&fault.summary, reference, deadline),
+                error(fault.samples.iter().map(|s| s.before)),
+                error(fault.samples.iter().map(|s| s.after)),
             ]);
         }
     }
@@ -278,10 +284,10 @@ noonmark: 4.3-2
 chronyd: 4.3-2
 chronyd-debian: 4.3-2
 
-fault     clock kept by   recovered         p50         p99         max  times ours
-step:-1h  noonmark              2/2  600.000 us  800.000 us  800.000 us         1.0
-step:-1h  chronyd               1/2     6.000 s     6.000 s     6.000 s       10000
-step:-1h  chronyd-debian        0/2  > 15.000 s           -           -     > 25000
+fault     clock kept by   recovered         p50  p99 of 100 up         max  times ours  error before     error after
+step:-1h  noonmark              2/2  600.000 us              -  800.000 us         1.0  5 ns ± 10 ns  -72 ns ± 10 ns
+step:-1h  chronyd               1/2     6.000 s              -  > 15.000 s       10000  5 ns ± 10 ns  -72 ns ± 10 ns
+step:-1h  chronyd-debian        0/2  > 15.000 s              -  > 15.000 s     > 25000  5 ns ± 10 ns  -72 ns ± 10 ns
 
 clock kept by  undisturbed for  readings     RMS   max     within its bound  CPU of a vCPU  resident
 noonmark              60.000 s       600  2.2 ns  8 ns  600/600 of 1.250 us         0.30 %   900 KiB

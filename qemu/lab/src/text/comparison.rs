@@ -1,8 +1,11 @@
 //! A comparison as a person reads it.
 
+use noonmark_contract::units::Nanos;
+
 use crate::report::compare::{Comparison, Finding, Row};
 
 use super::table::{lines, table};
+use super::words::figure;
 
 /// The whole comparison: what was measured differently, a table, and what got slower. Ends with a
 /// line's end.
@@ -11,6 +14,9 @@ pub fn comparison(comparison: &Comparison) -> String {
     let mut text = String::new();
     for difference in &comparison.differences {
         text += &format!("measured differently: {difference}\n");
+    }
+    for gap in &comparison.lacking {
+        text += &format!("lacking: {gap}\n");
     }
     for name in &comparison.unmatched {
         text += &format!("not compared: {name}\n");
@@ -43,7 +49,7 @@ pub fn comparison(comparison: &Comparison) -> String {
 fn criteria(comparison: &Comparison) -> String {
     let criteria = comparison.criteria;
     format!(
-        "rank test at {} over all faults, from {:.0} % on",
+        "rank test of the boots at {} over all faults, from {:.0} % on",
         criteria.level,
         (criteria.growth - 1.0) * 100.0
     )
@@ -52,31 +58,32 @@ fn criteria(comparison: &Comparison) -> String {
 fn faults(comparison: &Comparison) -> String {
     let header = [
         "fault",
+        "boots",
+        "then",
         "recovered",
         "then",
         "p50",
         "then",
-        "p99",
+        "max",
         "then",
         "growth",
         "chance",
         "finding",
     ];
-    let mut table = table(&header, 1..9);
+    let mut table = table(&header, 1..11);
     for row in &comparison.rows {
-        let time = |time: Option<_>| match time {
-            Some(time) => format!("{time}"),
-            None => "-".to_owned(),
-        };
         let (before, after) = (&row.before, &row.after);
+        let time = |time, of| figure(time, of, Nanos::ZERO);
         table.add_row([
             name(row),
+            row.boots[0].to_string(),
+            row.boots[1].to_string(),
             format!("{}/{}", before.recovered, before.count),
             format!("{}/{}", after.recovered, after.count),
-            time(before.p50_ns),
-            time(after.p50_ns),
-            time(before.p99_ns),
-            time(after.p99_ns),
+            time(before.p50_ns, before),
+            time(after.p50_ns, after),
+            time(before.max_ns, before),
+            time(after.max_ns, after),
             row.growth
                 .map_or_else(|| "-".to_owned(), |growth| format!("{growth:.2}")),
             chance(row.chance),
@@ -108,7 +115,7 @@ fn finding(finding: Finding) -> String {
         Finding::Slower => "slower".to_owned(),
         Finding::Faster => "faster".to_owned(),
         Finding::Lost => "no longer recovers".to_owned(),
-        Finding::TooFew { needed } => format!("too few samples; take {needed} of each"),
+        Finding::TooFew { needed } => format!("too few boots; take {needed} of each"),
     }
 }
 
@@ -139,15 +146,15 @@ mod tests {
             Criteria::default(),
         );
         let expected = "\
-fault     recovered   then         p50       then         p99       then  growth  chance  finding
-step:-1h      10/10  10/10  604.000 us   1.204 ms  609.000 us   1.209 ms    1.99  <0.0001  slower
+fault     boots  then  recovered   then         p50       then         max       then  growth  chance  finding
+step:-1h     10    10      10/10  10/10  604.000 us   1.204 ms  609.000 us   1.209 ms    1.99  <0.0001  slower
 ";
         let text = super::comparison(&comparison);
         assert!(
             text.contains("step:-1h: got slower, 1.99 times as long"),
             "{text}"
         );
-        assert!(text.contains("too few samples; take 6 of each"), "{text}");
+        assert!(text.contains("too few boots; take 6 of each"), "{text}");
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         for (line, expected) in text.lines().zip(expected.lines()) {
             assert_eq!(words(line), words(expected));

@@ -10,7 +10,7 @@ use crate::report::{MeasuredBy, Report, Sample, Summary};
 
 use super::series::series;
 use super::table::{lines, table};
-use super::words::{error, word};
+use super::words::{P99, error, figure, p99, word};
 
 /// The whole report as text: where it was measured, a table of the faults, what was not run, and
 /// the verdict. Ends with a line's end.
@@ -24,9 +24,10 @@ pub fn report(report: &Report) -> String {
     match report.verdict() {
         Verdict::Passed { samples } => {
             text += &format!(
-                "passed: {samples} of {samples} recovered within {}{}{}\n",
+                "passed: {samples} of {samples} recovered within {}{}{}{}\n",
                 report.max_recovery_ns,
                 sources(report),
+                errors(report),
                 if report.limits == Limits::default() {
                     ""
                 } else {
@@ -35,6 +36,8 @@ pub fn report(report: &Report) -> String {
             )
         }
         Verdict::Failed { .. } => {
+            let (recovered, of) = report.recovered();
+            text += &format!("failed: {recovered} of {of} recovered\n");
             for failure in report.failures() {
                 text += &format!("failed: {}\n", failure.reason);
                 for replay in failure.replays {
@@ -44,6 +47,13 @@ pub fn report(report: &Report) -> String {
         }
     }
     text
+}
+
+/// What the clock was held to around the faults, where that was measured.
+fn errors(report: &Report) -> String {
+    report.held_to().map_or_else(String::new, |limit| {
+        format!(", the error against the host within {limit} before and after")
+    })
 }
 
 /// What passes for faults of a source, where there are any and that is another time.
@@ -120,7 +130,7 @@ fn faults(report: &Report) -> String {
         "fault",
         "recovered",
         "p50",
-        "p99",
+        P99,
         "max",
         "wrong reads",
         "error before",
@@ -146,14 +156,13 @@ fn faults(report: &Report) -> String {
 }
 
 fn row(name: String, requested: u32, summary: &Summary, samples: &[Sample]) -> [String; 10] {
-    let time = |time: Option<Nanos>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
     let of_all = |largest: Option<String>| largest.unwrap_or_else(|| "-".to_owned());
     [
         name,
         format!("{}/{requested}", summary.recovered),
-        time(summary.p50_ns),
-        time(summary.p99_ns),
-        time(summary.max_ns),
+        figure(summary.p50_ns, summary, Nanos::ZERO),
+        p99(summary, Nanos::ZERO),
+        figure(summary.max_ns, summary, Nanos::ZERO),
         of_all(
             samples
                 .iter()
@@ -217,11 +226,11 @@ kernel to PID 1 2.400 s, from there to the first sync 120.000 ms
 error against the host's clock before the first fault -3 ns ± 10 ns, by the observer's own readings of ptp_kvm; at most 1.000 us passes
 PID 1 uses 0.31 % of a vCPU and 900 KiB when idle
 
-fault                   recovered         p50        p99        max  wrong reads  error before     error after  detected by                      cause
-step:-1h (first, cold)        1/1   14.000 ms  14.000 ms  14.000 ms          210  5 ns ± 10 ns  -72 ns ± 10 ns  cancel_on_set                    guest_step
-step:-1h                      2/2  612.000 us  20.500 ms  20.500 ms          210  5 ns ± 10 ns  -72 ns ± 10 ns  cancel_on_set x1, watch_tick x1  guest_step
+fault                   recovered         p50  p99 of 100 up        max  wrong reads  error before     error after  detected by                      cause
+step:-1h (first, cold)        1/1   14.000 ms              -  14.000 ms          210  5 ns ± 10 ns  -72 ns ± 10 ns  cancel_on_set                    guest_step
+step:-1h                      2/2  612.000 us              -  20.500 ms          210  5 ns ± 10 ns  -72 ns ± 10 ns  cancel_on_set x1, watch_tick x1  guest_step
 
-passed: 3 of 3 recovered within 50.000 ms
+passed: 3 of 3 recovered within 50.000 ms, the error against the host within 1.000 us before and after
 ";
         assert_eq!(report(&fixture::report()), expected);
     }
@@ -231,8 +240,8 @@ passed: 3 of 3 recovered within 50.000 ms
         let mut failed = fixture::report();
         failed.faults[0].family = Family::SourceLoss;
         let text = report(&failed);
-        let verdict =
-            "passed: 3 of 3 recovered within 50.000 ms, or left a bad source within 1.000 s\n";
+        let verdict = "passed: 3 of 3 recovered within 50.000 ms, or left a bad source within 1.000 s, the error \
+             against the host within 1.000 us before and after\n";
         assert!(text.ends_with(verdict), "{text}");
     }
 

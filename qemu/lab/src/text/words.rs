@@ -3,20 +3,33 @@
 use noonmark_contract::units::Nanos;
 use serde::Serialize;
 
-use crate::report::Summary;
 use crate::report::error::ClockError;
 use crate::report::steady::{Cost, SteadyState, Truth};
+use crate::report::{P99_SAMPLES, Summary};
 
 /// What stands where there is no figure.
 pub(crate) const NOTHING_TO_SAY: &str = "-";
 
-/// The median; where most samples did not recover there is none within the deadline.
-pub(crate) fn p50(summary: &Summary, deadline: Nanos) -> String {
-    match summary.p50_ns {
-        Some(p50) => p50.to_string(),
+/// The head of the column for the 99th percentile, which fewer samples don't have.
+pub(crate) const P99: &str = "p99 of 100 up";
+
+/// A figure over samples; where they don't recover often enough, it is beyond the time for which they
+/// were watched.
+pub(crate) fn figure(figure: Option<Nanos>, summary: &Summary, deadline: Nanos) -> String {
+    match figure {
+        Some(figure) => figure.to_string(),
+        None if !summary.has_lost() => NOTHING_TO_SAY.to_owned(),
         None if deadline > Nanos::ZERO => format!("> {deadline}"),
-        None => NOTHING_TO_SAY.to_owned(),
+        None => "never".to_owned(),
     }
+}
+
+/// The 99th percentile, where there are enough samples for one.
+pub(crate) fn p99(summary: &Summary, deadline: Nanos) -> String {
+    if summary.count < P99_SAMPLES {
+        return NOTHING_TO_SAY.to_owned();
+    }
+    figure(summary.p99_ns, summary, deadline)
 }
 
 /// How many times as long as our own median another one is.

@@ -15,7 +15,7 @@ use super::Experiment;
 
 impl Experiment<'_> {
     /// Brings the machine into the variant that a fault needs.
-    pub(crate) fn enter(&mut self, variant: MachineVariant) -> Result<(), SampleError> {
+    pub(crate) fn become_variant(&mut self, variant: MachineVariant) -> Result<(), SampleError> {
         let follows = self.recorder.report.environment.source.as_ref();
         let same = variant == MachineVariant::HostSource && follows == Some(&Source::Host);
         let variant = if same { MachineVariant::Plain } else { variant };
@@ -33,6 +33,8 @@ impl Experiment<'_> {
             other => other?,
         }
         self.session.start_over();
+        self.boot += 1;
+        self.loaded = false;
         let mut status = self.session.wait_ready(self.recorder.progress)?;
         if let Some(wanted) = wanted_source(variant) {
             if variant == MachineVariant::Nic {
