@@ -158,6 +158,38 @@ impl MachineOptions {
     }
 }
 
+/// The options that have another `cargo xtask` use the same image and machine, as one would type them.
+pub fn same_machine(
+    spec: &SpecFile,
+    options: &MachineOptions,
+    host: &Host,
+    size: &VmSpec,
+) -> String {
+    let mut words = spec.arguments();
+    words.extend(["--accel".to_owned(), host.decision.accelerator.to_string()]);
+    words.extend(["--vcpus".to_owned(), size.vcpus.to_string()]);
+    words.extend(["--memory".to_owned(), size.memory_mib.to_string()]);
+    let suite = options
+        .host_suite
+        .iter()
+        .flat_map(|suite| ["--host-suite", suite]);
+    words.extend(suite.map(str::to_owned));
+    if let Some(qemu) = &options.qemu {
+        words.extend(["--qemu".to_owned(), qemu.display().to_string()]);
+    }
+    let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    quoted.join(" ")
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+=%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// A span of time on the command line: `50ms`, `1.5s`.
 pub fn span(text: &str) -> Result<Nanos, String> {
     let parsed: SignedDuration = text
@@ -178,6 +210,16 @@ pub fn duration(span: Nanos) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_stays_one_word_in_a_shell() {
+        assert_eq!(
+            quoted("/usr/bin/qemu-system-x86_64"),
+            "/usr/bin/qemu-system-x86_64"
+        );
+        assert_eq!(quoted("my guest's.toml"), r"'my guest'\''s.toml'");
+        assert_eq!(quoted(""), "''");
+    }
 
     #[test]
     fn a_span_needs_a_unit_and_must_be_positive() {

@@ -3,6 +3,7 @@
 mod measure;
 mod results;
 
+use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -18,7 +19,7 @@ use noonmark_lab::report::bench::{Bench, Package};
 
 use crate::guest;
 use crate::nested::{self, Errand, Stop};
-use crate::options::{MachineOptions, SpecFile, duration, span};
+use crate::options::{MachineOptions, SpecFile, duration, same_machine, span};
 use crate::outputs::Outputs;
 
 use self::measure::{BenchPlan, Guest};
@@ -61,6 +62,11 @@ pub struct BenchCommand {
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(..=100_000))]
     count: u32,
+    /// Do the faults so often, each time in a guest booted for it, and one keeper of the clock after
+    /// the other each time: what the machine is like meanwhile then concerns all of them alike.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
     /// How long a clock is watched after a fault; one that is not right by then has not recovered.
     #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = deadline)]
     deadline: Nanos,
@@ -97,9 +103,7 @@ impl BenchCommand {
             drop(results);
             return nested::run(&self.errand(workspace, &bench_plan, &guests));
         }
-        for guest in &guests {
-            bench_plan.run(guest, &results)?;
-        }
+        bench_plan.run(&guests, &results)?;
         let whole = results.close()?;
         Ok(if whole {
             ExitCode::SUCCESS
@@ -141,21 +145,26 @@ impl BenchCommand {
             title: OURS,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot: guest::direct_boot(&ours)?,
-            evidence: guest::evidence(&host.qemu, &ours)?,
+            evidence: guest::evidence(&ours)?,
             peer: None,
             packages: Vec::new(),
         }];
+        let size = self.machine.size(&ours.spec.vm);
+        let options = same_machine(&self.spec, &self.machine, &host, &size);
         let bench_plan = BenchPlan {
-            size: self.machine.size(&ours.spec.vm),
+            size,
             host,
             plan: Plan {
                 count: self.count,
                 seed: self.random_seed,
+                options,
                 ..Plan::new(self.chosen_faults()?)
             },
             recovery: duration(self.deadline),
             steady: self.steady.map(duration),
             boots: self.boots,
+            rounds: self.rounds,
+            qemu_hash: OnceCell::new(),
         };
         for peer in self.chosen_peers() {
             match build(Variant::Peer(peer)) {
@@ -163,7 +172,7 @@ impl BenchCommand {
                     title: peer.title,
                     version: version(peer, &image.packages),
                     boot: guest::direct_boot(&image)?,
-                    evidence: guest::evidence(&bench_plan.host.qemu, &image)?,
+                    evidence: guest::evidence(&image)?,
                     peer: Some(peer),
                     packages: image.packages.into_iter().map(package).collect(),
                 }),

@@ -4,6 +4,7 @@ mod experiment;
 mod reporter;
 mod soak;
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use noonmark_lab::text;
 
 use crate::guest;
 use crate::nested::{self, Errand};
-use crate::options::{MachineOptions, SpecFile, duration, span};
+use crate::options::{MachineOptions, SpecFile, duration, same_machine, span};
 use crate::outputs::{self, Outputs};
 
 use self::experiment::Experiment;
@@ -63,6 +64,11 @@ pub struct RecoverCommand {
     /// Samples of each fault [default: 10; in each round of a soak 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: Option<u32>,
+    /// Do all of it in so many guests, booted one after the other, as one report. Two reports are
+    /// compared boot by boot, because samples of one boot are not independent of each other.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    boots: u32,
     /// The gate: the longest time to recover that passes.
     #[arg(long, value_name = "SPAN", default_value = "50ms", value_parser = span)]
     max_recovery: Nanos,
@@ -97,6 +103,9 @@ impl RecoverCommand {
         if !soak && (self.duration.is_some() || self.resume.is_some()) {
             bail!("--duration and --resume are for --preset soak");
         }
+        if soak && self.boots != 1 {
+            bail!("--boots is for other presets: each round of a soak has a guest of its own");
+        }
         if soak && self.only.is_some() {
             bail!("--only takes one sample again; leave --preset soak out of the command");
         }
@@ -123,15 +132,21 @@ impl RecoverCommand {
             drop(begun);
             return nested::run(&self.errand(workspace, &experiment));
         }
+        let plan = Plan {
+            options: same_machine(
+                &self.spec,
+                &self.machine,
+                &experiment.host,
+                &experiment.size,
+            ),
+            ..plan
+        };
         let (report, error) = match begun {
             Some((log, soak)) => {
                 let duration = self.duration.map_or(SOAK, duration);
-                (
-                    soak::run(&experiment, soak, log, duration, plan.error_limit)?,
-                    None,
-                )
+                (soak::run(&experiment, soak, log, duration, &plan)?, None)
             }
-            None => experiment.run(&plan)?,
+            None => experiment.run_in(self.boots, &plan)?,
         };
         let report = Report { limits, ..report };
         let verdict = report.verdict();
@@ -201,7 +216,8 @@ impl RecoverCommand {
             nic_guest,
             size: self.machine.size(&image.spec.vm),
             boot: guest::direct_boot(&image)?,
-            evidence: guest::evidence(&host.qemu, &image)?,
+            evidence: guest::evidence(&image)?,
+            qemu_hash: OnceCell::new(),
             host,
         })
     }

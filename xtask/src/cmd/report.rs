@@ -15,9 +15,10 @@ use crate::outputs::{self, Rendered};
 /// Shows what `recover --json` or `bench --json` wrote, or compares two such files.
 ///
 /// One file: prints its table, and makes its page or JUnit XML anew; exit status 1 where a limit of
-/// --limits is missed. Two files: says what got slower from the first to the second. Each fault's
-/// samples are compared by a rank test (Mann-Whitney, corrected by Holm for asking about every
-/// fault), so that noise is not taken for a change.
+/// --limits is missed. Two files: says what got slower from the first to the second. Of each fault the
+/// boots' medians are compared by a rank test (Mann-Whitney, corrected by Holm for asking about every
+/// fault), so that noise is not taken for a change, nor what one boot happened to be like: take
+/// several (`recover --boots`, `bench --rounds`).
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask report report.json --html report.html\n  \
@@ -32,7 +33,8 @@ pub struct ReportCommand {
     /// Hold the run to the limits of this TOML file instead of those that it was measured with.
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
-    /// Exit with status 1 where a fault got slower, or no longer recovers.
+    /// Exit with status 1 where a fault got slower or no longer recovers, or where the second file
+    /// lacks a fault, a peer or samples, so that nobody can tell.
     #[arg(long)]
     fail_on_slower: bool,
     /// The growth of the usual time, in per cent, from which it counts as slower.
@@ -72,7 +74,8 @@ impl ReportCommand {
         };
         let comparison = Comparison::of(before, after, criteria);
         print!("{}", text::comparison(&comparison));
-        if self.fail_on_slower && comparison.slower().next().is_some() {
+        let worse = comparison.slower().next().is_some() || !comparison.lacking.is_empty();
+        if self.fail_on_slower && worse {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS

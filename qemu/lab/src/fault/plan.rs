@@ -31,6 +31,8 @@ pub struct Plan {
     /// The strictest limit of the clock's error that any sample will be held to, where one was asked
     /// for: the error is measured as well as that takes.
     pub error_limit: Option<Nanos>,
+    /// What a command line needs beside the fault to do the same on the same machine: `--accel kvm`.
+    pub options: String,
 }
 
 impl Plan {
@@ -46,6 +48,7 @@ impl Plan {
             settle: Nanos::from_millis(100),
             max_recovery: Nanos::from_millis(50),
             error_limit: None,
+            options: String::new(),
         }
     }
 
@@ -78,7 +81,13 @@ impl Plan {
     /// The command that takes one sample again.
     pub(crate) fn replay(&self, fault: Fault, number: u32) -> String {
         let seed = self.seed;
-        format!("cargo xtask recover --fault '{fault}' --seed {seed} --only {number}")
+        let mut command =
+            format!("cargo xtask recover --fault '{fault}' --seed {seed} --only {number}");
+        if !self.options.is_empty() {
+            command += " ";
+            command += &self.options;
+        }
+        command
     }
 }
 
@@ -195,5 +204,11 @@ mod tests {
             plan.replay("skew:tick-10%".parse().unwrap(), 3),
             "cargo xtask recover --fault 'skew:tick-10%' --seed 5 --only 3"
         );
+        let elsewhere = Plan {
+            options: "--accel tcg --vcpus 1".into(),
+            ..plan
+        };
+        let told = elsewhere.replay("step:-1h".parse().unwrap(), 0);
+        assert!(told.ends_with("--only 0 --accel tcg --vcpus 1"), "{told}");
     }
 }

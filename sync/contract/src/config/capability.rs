@@ -64,6 +64,8 @@ impl Capability {
     pub const NET_ADMIN: Self = Self(12);
     /// `CAP_NET_RAW`: packet sockets.
     pub const NET_RAW: Self = Self(13);
+    /// `CAP_IPC_LOCK`: keeping memory from being paged out.
+    pub const IPC_LOCK: Self = Self(14);
     /// `CAP_SYS_MODULE`: loading kernel modules.
     pub const SYS_MODULE: Self = Self(16);
     /// `CAP_SYS_BOOT`: ending the machine.
@@ -134,6 +136,7 @@ mod tests {
     fn numbers_are_the_kernels() {
         for (name, number) in [
             ("CAP_CHOWN", 0),
+            ("CAP_IPC_LOCK", 14),
             ("CAP_SYS_MODULE", 16),
             ("CAP_SYS_ADMIN", 21),
             ("CAP_SYS_BOOT", 22),

@@ -1,5 +1,6 @@
 //! Boots a guest as often as a bench needs it, and measures what was asked for.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,10 +12,12 @@ use noonmark_lab::fault::Plan;
 use noonmark_lab::peer;
 use noonmark_lab::report::bench::{Package, PeerRun};
 use noonmark_lab::report::evidence::Evidence;
+use noonmark_lab::report::merge::merged;
 use noonmark_lab::report::steady::SteadyState;
 use noonmark_lab::run::{self, Outcome, Progress};
 use noonmark_qemu::{Boot, Config, Machine, MachineError, Rtc};
 
+use crate::guest;
 use crate::options::Host;
 use crate::status::text;
 
@@ -58,32 +61,72 @@ pub struct BenchPlan {
     pub steady: Option<Duration>,
     /// Boots with a wrong RTC.
     pub boots: u32,
+    /// How often the faults are done.
+    pub rounds: u32,
+    /// The hash of the QEMU that runs, once one has.
+    pub qemu_hash: OnceCell<Option<String>>,
 }
 
 impl BenchPlan {
-    /// Measures one guest, and hands what was measured to the results part by part.
+    /// Measures all guests, in turn for each round of faults, and hands what was measured to the
+    /// results part by part.
     ///
     /// # Errors
     ///
     /// Our own guest does not even start: then no other would.
-    pub fn run(&self, guest: &Guest, results: &Results) -> Result<()> {
-        let step = progress::step(format!("{}: the guest boots", guest.title));
-        let outcome = self.faults(guest, &step)?;
-        if let Some(error) = outcome.error {
-            results.not_measured(guest.title, &format!("faults: {error}"));
+    pub fn run(&self, guests: &[Guest], results: &Results) -> Result<()> {
+        let mut runs: Vec<Option<PeerRun>> = vec![None; guests.len()];
+        for round in 0..self.rounds {
+            for (guest, run) in guests.iter().zip(&mut runs) {
+                self.round(guest, round, run, results)?;
+            }
         }
-        let mut run = PeerRun {
+        for (guest, run) in guests.iter().zip(runs) {
+            let Some(mut run) = run else { continue };
+            let step = progress::step(format!("{}: the guest boots", guest.title));
+            if let Some(span) = self.steady {
+                self.watch(guest, span, &mut run, results, &step);
+            }
+            self.first_reads(guest, &mut run, results, &step);
+            step.vanish();
+        }
+        Ok(())
+    }
+
+    /// One round of faults in one guest.
+    fn round(
+        &self,
+        guest: &Guest,
+        round: u32,
+        run: &mut Option<PeerRun>,
+        results: &Results,
+    ) -> Result<()> {
+        let title = guest.title;
+        let step = progress::step(format!("{title}: the guest boots"));
+        let plan = Plan {
+            seed: self.plan.seed.wrapping_add(u64::from(round)),
+            ..self.plan.clone()
+        };
+        let outcome = self.faults(guest, &plan, &step)?;
+        step.vanish();
+        if let Some(error) = outcome.error {
+            results.not_measured(title, &format!("faults: {error}"));
+        }
+        let mut report = outcome.report;
+        report.evidence = guest.evidence.clone();
+        report.evidence.qemu_sha256 = self.qemu_hash.get().cloned().flatten();
+        let total = match &run {
+            Some(before) => merged([&before.report, &report]).unwrap_or(report),
+            None => report,
+        };
+        let run = run.get_or_insert_with(|| PeerRun {
             packages: guest.packages.clone(),
             settings: guest.peer.map(Peer::settings).unwrap_or_default(),
-            ..PeerRun::new(guest.title, &guest.version, outcome.report)
-        };
-        run.report.evidence = guest.evidence.clone();
-        results.put(&run);
-        if let Some(span) = self.steady {
-            self.watch(guest, span, &mut run, results, &step);
-        }
-        self.first_reads(guest, &mut run, results, &step);
-        step.vanish();
+            ..PeerRun::new(title, &guest.version, total.clone())
+        });
+        run.report = total;
+        run.report.seed = self.plan.seed;
+        results.put(run);
         Ok(())
     }
 
@@ -137,35 +180,37 @@ impl BenchPlan {
         }
     }
 
-    fn faults(&self, guest: &Guest, step: &Step) -> Result<Outcome> {
+    fn faults(&self, guest: &Guest, plan: &Plan, step: &Step) -> Result<Outcome> {
         let decision = &self.host.decision;
         let mut show = |progress: Progress<'_>| show(step, guest.title, &progress);
         let mut boot = || self.boot(guest, Rtc::HostUtc);
-        if guest.peer.is_none() && !self.plan.faults.is_empty() {
+        if guest.peer.is_none() && !plan.faults.is_empty() {
             let mut machine = boot()?;
             return Ok(run::run(
                 &mut machine,
-                &self.plan,
+                plan,
                 &Err("a bench does nothing that needs it".to_owned()),
                 decision,
                 &mut show,
             ));
         }
         let keeper = keeper(guest, self.recovery);
-        Ok(peer::run(
-            &mut boot, &keeper, &self.plan, decision, &mut show,
-        ))
+        Ok(peer::run(&mut boot, &keeper, plan, decision, &mut show))
     }
 
     fn boot(&self, guest: &Guest, rtc: Rtc) -> Result<Machine, MachineError> {
-        Machine::start(
+        let machine = Machine::start(
             &self.host.qemu,
             Config {
                 rtc,
                 test_port: true,
                 ..self.host.machine("bench", &self.size, guest.boot.clone())
             },
-        )
+        )?;
+        // Once, while the first guest boots, when nothing is measured yet.
+        self.qemu_hash
+            .get_or_init(|| guest::program_hash(guest::program_of(machine.pid()).as_deref()));
+        Ok(machine)
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::SignedDuration;
 use noonmark_builder::progress;
-use noonmark_contract::units::Nanos;
 use noonmark_lab::fault::Plan;
 use noonmark_lab::report::soak::{Round, Soak};
 use noonmark_lab::report::{FaultReport, Report};
@@ -73,7 +72,8 @@ impl Log {
     }
 }
 
-/// Does rounds until they took `duration` together, and returns all of them as one report.
+/// Does rounds until they took `duration` together, and returns all of them as one report. What the
+/// soak's file does not say, such as how well errors are measured, is as `asked`.
 ///
 /// # Errors
 ///
@@ -83,13 +83,14 @@ pub fn run(
     mut soak: Soak,
     mut log: Option<Log>,
     duration: Duration,
-    error_limit: Option<Nanos>,
+    asked: &Plan,
 ) -> Result<Report> {
     let mut broken = 0;
     while took(&soak) < duration {
         let (number, plan) = soak.next();
         let plan = Plan {
-            error_limit,
+            error_limit: asked.error_limit,
+            options: asked.options.clone(),
             ..plan
         };
         let began = Instant::now();
