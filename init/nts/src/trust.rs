@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use noonmark_contract::units::Utc;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -43,9 +43,41 @@ pub enum TrustError {
 /// Who is trusted, and since when.
 #[derive(Debug)]
 pub struct Trust {
-    verifier: Arc<WebPkiServerVerifier>,
+    anchors: Arc<Anchors>,
     provider: Arc<CryptoProvider>,
     built: Utc,
+}
+
+/// The certificates that are trusted.
+#[derive(Debug)]
+struct Anchors {
+    verifier: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Anchors {
+    /// Whether a server of this name is who it says at this time.
+    fn check(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        at: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let checked = self.verifier.verify_server_cert(own, others, name, &[], at);
+        match checked {
+            // A server that shows a trusted certificate itself, made as `openssl req -x509` does: to
+            // webpki it is an authority's, which no server may show. Its time was checked before that
+            // (webpki's `check_issuer_independent_properties`), its name was not.
+            Err(Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.certificates.iter().any(|trusted| trusted == own) =>
+            {
+                verify_server_name(&own.try_into()?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            checked => checked,
+        }
+    }
 }
 
 impl Trust {
@@ -66,9 +98,11 @@ impl Trust {
     /// [`TrustError`].
     pub fn of(pem: &[u8], name: &str, built: Utc) -> Result<Self, TrustError> {
         let mut roots = RootCertStore::empty();
+        let mut certificates = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate =
                 certificate.map_err(|error| TrustError::File(name.into(), error.to_string()))?;
+            certificates.push(certificate.clone());
             roots
                 .add(certificate)
                 .map_err(|error| TrustError::Certificates(name.into(), error.to_string()))?;
@@ -79,7 +113,10 @@ impl Trust {
                 .build()
                 .map_err(|error| TrustError::Certificates(name.into(), error.to_string()))?;
         Ok(Self {
-            verifier,
+            anchors: Arc::new(Anchors {
+                verifier,
+                certificates,
+            }),
             provider,
             built,
         })
@@ -95,7 +132,7 @@ impl Trust {
     #[must_use]
     pub fn verifier(&self, now: Option<Utc>) -> Arc<dyn ServerCertVerifier> {
         Arc::new(Verifier {
-            inner: Arc::clone(&self.verifier),
+            anchors: Arc::clone(&self.anchors),
             built: self.built,
             now,
         })
@@ -105,7 +142,7 @@ impl Trust {
     #[must_use]
     pub fn chain(&self, shown: &[CertificateDer<'_>], name: ServerName<'static>) -> Chain {
         Chain {
-            verifier: Arc::clone(&self.verifier),
+            anchors: Arc::clone(&self.anchors),
             shown: shown
                 .iter()
                 .cloned()
@@ -120,7 +157,7 @@ impl Trust {
 /// The certificates that one server has shown, its own first.
 #[derive(Debug)]
 pub struct Chain {
-    verifier: Arc<WebPkiServerVerifier>,
+    anchors: Arc<Anchors>,
     shown: Vec<CertificateDer<'static>>,
     name: ServerName<'static>,
     /// Two instants between which they are known to be valid.
@@ -141,9 +178,7 @@ impl Chain {
         let Some((own, others)) = self.shown.split_first() else {
             return false;
         };
-        let checked = self
-            .verifier
-            .verify_server_cert(own, others, &self.name, &[], unix(time));
+        let checked = self.anchors.check(own, others, &self.name, unix(time));
         if checked.is_err() {
             return false;
         }
@@ -156,7 +191,7 @@ impl Chain {
 /// rustls's own verifier, with another clock.
 #[derive(Debug)]
 struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
+    anchors: Arc<Anchors>,
     built: Utc,
     now: Option<Utc>,
 }
@@ -167,13 +202,10 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let check = |at| {
-            self.inner
-                .verify_server_cert(end_entity, intermediates, name, ocsp, at)
-        };
+        let check = |at| self.anchors.check(end_entity, intermediates, name, at);
         if let Some(now) = self.now {
             return check(unix(now));
         }
@@ -198,7 +230,8 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
+        self.anchors
+            .verifier
             .verify_tls12_signature(message, certificate, signature)
     }
 
@@ -208,12 +241,13 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
+        self.anchors
+            .verifier
             .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.anchors.verifier.supported_verify_schemes()
     }
 }
 

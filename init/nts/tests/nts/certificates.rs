@@ -19,7 +19,7 @@ pub struct Identity {
 
 impl Authority {
     pub fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params
@@ -32,6 +32,14 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         Self {
             issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+        }
+    }
+
+    /// The authority as a server of its own, as one has it who has but one certificate.
+    pub fn itself(&self) -> Identity {
+        Identity {
+            chain: vec![self.issuer.der().clone()],
+            key: self.issuer.key().serialize_der(),
         }
     }
 

@@ -214,6 +214,19 @@ fn whoever_is_not_trusted_or_of_another_name_gets_nothing() {
     );
 }
 
+#[test]
+fn a_server_may_show_a_trusted_certificate_itself_in_its_name_and_time() {
+    let authority = Authority::new();
+    let server = Server::start(&authority.itself(), year(TRUTH));
+    assert_right(client(&authority, &server).measure());
+    let late = associate(&authority, &server, Some(year(2210)));
+    assert!(late.is_err(), "after its end");
+    let other: Name = format!("localhost:{}", server.address.port())
+        .parse()
+        .unwrap();
+    assert!(establish(&other, &trust(&authority), None).is_err());
+}
+
 /// A protection, and the UDP port where it is good.
 type Made = (Box<dyn Protection>, u16);
 
