@@ -106,6 +106,7 @@ pub fn report() -> Report {
             samples,
         }],
         not_run: vec![],
+        boot_exits: None,
         first: Some(FirstSample {
             fault: "step:-1h".into(),
             sample: sample(Some(14_000)),

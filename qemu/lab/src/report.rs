@@ -6,6 +6,7 @@ pub mod compare;
 pub mod document;
 pub mod error;
 pub mod evidence;
+pub mod exits;
 pub mod gate;
 pub mod host;
 pub mod limits;
@@ -24,6 +25,7 @@ use crate::fault::Family;
 use crate::report::error::ClockError;
 pub use crate::report::error::MeasuredBy;
 use crate::report::evidence::Evidence;
+use crate::report::exits::Exits;
 use crate::report::host::Host;
 use crate::report::limits::Limits;
 use crate::report::series::ErrorSeries;
@@ -61,6 +63,10 @@ pub struct Report {
     pub init: Option<record::Usage>,
     /// The host.
     pub host: Host,
+    /// VM exits from QEMU's start to the first sync; none where KVM does not count them for this
+    /// program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_exits: Option<Exits>,
     /// When it was measured and what exactly ran; empty in reports of earlier versions.
     #[serde(default)]
     pub evidence: Evidence,
@@ -190,6 +196,10 @@ pub struct Sample {
     /// that took long while this is of its size tells of the host, not of the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_ns: Option<Nanos>,
+    /// VM exits from before the fault until after the last read; none where KVM does not count them for
+    /// this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exits: Option<Exits>,
     /// The clock's error against the host's over time, where it was recorded; a report has it in
     /// [`Report::series`].
     #[serde(skip)]

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use noonmark_qemu::kvm_host::{DESCRIPTION, LINK_PORT, STATUS_PORT};
-use rustix::mount::{MountFlags, mount_remount};
+use rustix::mount::{MountFlags, mount, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::frame::{self, Command, Order, Report};
@@ -41,6 +41,10 @@ pub fn serve() -> Result<()> {
 fn take_orders(mut orders: File, reports: &Port) -> Result<()> {
     // What is sent here lies where it lies outside, and PID 1 has made that read-only.
     mount_remount("/", MountFlags::empty(), c"").context("cannot make / writable")?;
+    // Where KVM counts VM exits.
+    let debugfs = "/sys/kernel/debug";
+    mount("debugfs", debugfs, "debugfs", MountFlags::empty(), None)
+        .with_context(|| format!("cannot mount {debugfs}"))?;
     relay::start(port(STATUS_PORT)?)?;
     let suspended = requests::serve(reports)?;
     report(reports, &Report::Ready(kvm()), &[])?;

@@ -267,6 +267,14 @@ pub fn environment(runs: &[Run<'_>]) -> Markup {
                         (host.cpu.clone().unwrap_or_else(unknown))
                         @if let Some(cpus) = host.cpus { ", " (cpus) " processors" }
                         ", Linux " (host.kernel.clone().unwrap_or_else(unknown))
+                        @if let Some(by) = &host.emulated {
+                            br; "KVM (" (by.kvm) ") under emulation, by QEMU " (by.qemu)
+                            " on Linux " (by.kernel.clone().unwrap_or_else(unknown))
+                            ", " (by.cpu.clone().unwrap_or_else(unknown))
+                        }
+                        @if let Some(exits) = report.boot_exits {
+                            br; (exits.all) " VM exits from QEMU's start to the first sync"
+                        }
                         @if let Some(share) = host.qemu_waited_share {
                             br; "QEMU waited for a processor during "
                             (format!("{:.1}", share * 100.0)) " % of the time"

@@ -2,9 +2,11 @@
 //! every figure includes that.
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use noonmark_contract::units::Nanos;
+use noonmark_qemu::kvm_host;
 use serde::{Deserialize, Serialize};
 
 /// From this share of the time on a report warns of the host's load.
@@ -19,10 +21,42 @@ pub struct Host {
     pub cpu: Option<String>,
     /// Processors that this program may run on.
     pub cpus: Option<usize>,
+    /// What it is emulated by, where it is an emulated KVM host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulated: Option<Emulated>,
     /// Time that QEMU's threads were ready to run and had no processor, over the experiment's
     /// duration (`run_delay` in `/proc/PID/task/*/schedstat`, Documentation/scheduler/
     /// sched-stats.rst). With several threads it can exceed 1.
     pub qemu_waited_share: Option<f64>,
+}
+
+/// What emulates a KVM host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emulated {
+    /// The host's KVM, as its kernel calls the module: `kvm_amd`.
+    pub kvm: String,
+    /// The QEMU's version.
+    pub qemu: String,
+    /// The release of the kernel that this QEMU runs on.
+    pub kernel: Option<String>,
+    /// The processor that it runs on.
+    pub cpu: Option<String>,
+}
+
+impl Emulated {
+    fn here() -> Option<Self> {
+        let host = kvm_host::inside()?;
+        let loaded = |module: &&str| Path::new("/sys/module").join(module).exists();
+        Some(Self {
+            kvm: ["kvm_amd", "kvm_intel"]
+                .into_iter()
+                .find(loaded)?
+                .to_owned(),
+            qemu: host.qemu.clone(),
+            kernel: host.kernel.clone(),
+            cpu: host.cpu.clone(),
+        })
+    }
 }
 
 impl Host {
@@ -36,6 +70,7 @@ impl Host {
             cpus: std::thread::available_parallelism()
                 .ok()
                 .map(std::num::NonZero::get),
+            emulated: Emulated::here(),
             qemu_waited_share: None,
         }
     }

@@ -94,6 +94,7 @@ impl Experiment<'_> {
     fn describe(&mut self, status: Status) {
         let report = &mut self.recorder.report;
         report.boot = Some(status.boot);
+        report.boot_exits = self.session.boot_exits;
         report.init = Some(status.init);
         report.sources = status.sources;
         let environment = &mut report.environment;

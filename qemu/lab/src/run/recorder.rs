@@ -44,6 +44,7 @@ impl<'a> Recorder<'a> {
             sources: Vec::new(),
             init: None,
             host: Host::here(),
+            boot_exits: None,
             evidence: Evidence::default(),
             limits: Limits::default(),
             synced: None,

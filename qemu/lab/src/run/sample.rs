@@ -5,6 +5,7 @@ use fastrand::Rng;
 
 use crate::fault::{Action, Fault, plan};
 use crate::report::Sample;
+use crate::report::exits::Exits;
 
 use super::outcome::SampleError;
 use super::session::Session;
@@ -18,7 +19,13 @@ pub(crate) fn take(
 ) -> Result<Sample, SampleError> {
     let bound = session.wanted_bound();
     let before = session.host_error(bound)?;
+    let (pid, exits) = (session.machine.pid(), Exits::of(session.machine.pid()));
     let mut sample = disturb(session, fault, random)?;
+    if session.machine.pid() == pid {
+        // A QEMU that took the machine over counts from its own start.
+        let after = exits.and_then(|_| Exits::of(pid));
+        sample.exits = after.zip(exits).map(|(after, before)| after - before);
+    }
     // What the observer has read itself is nearer to the fault and to the recovery.
     sample.before.get_or_insert(before);
     if sample.after.is_none_or(|after| after.bound_ns > bound) {

@@ -14,6 +14,7 @@ use noonmark_qemu::{Machine, MachineError, Subscription};
 
 use crate::fault::Plan;
 use crate::report::error::{ClockError, MeasuredBy, PRECISE_LIMIT, bound_wanted, default_limit};
+use crate::report::exits::Exits;
 
 use super::outcome::{ExperimentError, Progress, SampleError};
 use super::repair::RepairRecord;
@@ -99,6 +100,8 @@ pub(crate) struct Session<'a> {
     pub(crate) recovery: Duration,
     /// What the clock's error is held to where the plan's limits say nothing.
     pub(crate) error_limit: Nanos,
+    /// VM exits until the first sync, where KVM counts them.
+    pub(crate) boot_exits: Option<Exits>,
     /// Whether PID 1 keeps the clock, and so tells of each repair.
     kept_by_init: bool,
     records: Subscription,
@@ -113,6 +116,7 @@ impl<'a> Session<'a> {
             machine,
             error_limit: plan.tolerance,
             plan,
+            boot_exits: None,
             kept_by_init: true,
             requests: 0,
         }
@@ -165,6 +169,7 @@ impl<'a> Session<'a> {
         let mut status = self
             .machine
             .wait_synced(&self.records, |record| progress(Progress::Booting(record)))?;
+        self.boot_exits = Exits::of(self.machine.pid());
         progress(Progress::Synced(&status));
         let deadline = Instant::now() + self.machine.timeouts().sync();
         let awaited = "the fault program's greeting";

@@ -4,6 +4,7 @@ use noonmark_contract::record::{Cause, DetectedBy};
 use noonmark_contract::units::Nanos;
 use serde::Serialize;
 
+use crate::report::exits::Exits;
 use crate::report::gate::Verdict;
 use crate::report::limits::Limits;
 use crate::report::{MeasuredBy, Report, Sample, Summary};
@@ -82,6 +83,16 @@ pub(crate) fn environment(report: &Report) -> String {
         at.source.as_ref().map_or_else(unknown, ToString::to_string),
         at.method.as_ref().map_or_else(unknown, word),
     );
+    if let Some(by) = &report.host.emulated {
+        text += &format!(
+            "host: KVM ({}) of Linux {} under emulation, by QEMU {} on Linux {}, {}\n",
+            by.kvm,
+            report.host.kernel.clone().unwrap_or_else(unknown),
+            by.qemu,
+            by.kernel.clone().unwrap_or_else(unknown),
+            by.cpu.clone().unwrap_or_else(unknown),
+        );
+    }
     if let Some(share) = report.host.qemu_waited_share
         && report.host.was_busy()
     {
@@ -105,6 +116,20 @@ pub(crate) fn environment(report: &Report) -> String {
             boot.kernel_to_init_ns
         );
     }
+    if let Some(exits) = report.boot_exits {
+        text += &format!(
+            "VM exits from QEMU's start to the first sync: {}\n",
+            exits_in_words(exits)
+        );
+    }
+    let recoveries = report.faults.iter().flat_map(|fault| &fault.samples);
+    let mut exits: Vec<u64> = recoveries
+        .filter_map(|sample| Some(sample.exits?.all))
+        .collect();
+    exits.sort_unstable();
+    if let Some(median) = exits.get(exits.len() / 2) {
+        text += &format!("VM exits from before a fault to after its recovery: {median} (median)\n");
+    }
     if let (Some(error), Some(limit)) = (report.synced, report.error_limit_ns) {
         let how = match error.measured_by {
             MeasuredBy::Observer => "by the observer's own readings of ptp_kvm",
@@ -123,6 +148,21 @@ pub(crate) fn environment(report: &Report) -> String {
         );
     }
     text
+}
+
+fn exits_in_words(exits: Exits) -> String {
+    let Exits {
+        all,
+        port_io,
+        mmio,
+        interrupts,
+        halts,
+        hypercalls,
+    } = exits;
+    format!(
+        "{all} ({port_io} for port I/O, {mmio} for MMIO, {interrupts} for interrupts, {halts} halts, \
+         {hypercalls} hypercalls)"
+    )
 }
 
 fn faults(report: &Report) -> String {
