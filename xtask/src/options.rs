@@ -1,9 +1,10 @@
 //! Options that several commands have.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
 use noonmark_builder::image::{self, BuildRequest, Image, Variant};
@@ -14,7 +15,7 @@ use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::Nanos;
 use noonmark_image::spec::VmSpec;
 use noonmark_qemu::accel::{self, Accelerator, Choice, Decision};
-use noonmark_qemu::{Boot, Config, Qemu, kvm_host};
+use noonmark_qemu::{Boot, Config, Device, Forward, Qemu, kvm_host};
 
 /// The image's description.
 #[derive(Clone, Debug, Args)]
@@ -58,6 +59,9 @@ pub struct MachineOptions {
     /// With nested, the suite of the emulated host's kernel [default: the machine's own].
     #[arg(long, value_name = "SUITE")]
     host_suite: Option<String>,
+    /// Why an emulated host can't be taken.
+    #[arg(skip)]
+    no_nested: Option<String>,
     /// Virtual processors [default: `vm.vcpus` of guest.toml].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     vcpus: Option<u32>,
@@ -81,6 +85,15 @@ impl Host {
         self.decision.accelerator == Accelerator::Nested && kvm_host::inside().is_none()
     }
 
+    /// A NIC whose ports are reached from where the command was called.
+    pub fn network(forwards: Vec<Forward>) -> Device {
+        let on = match kvm_host::inside() {
+            Some(_) => Ipv4Addr::UNSPECIFIED,
+            None => Ipv4Addr::LOCALHOST,
+        };
+        Device::Net { forwards, on }
+    }
+
     /// A machine with the time channel and no further device, whose RTC is right.
     pub fn machine(&self, name: &str, size: &VmSpec, boot: Boot) -> Config {
         Config {
@@ -92,6 +105,22 @@ impl Host {
 }
 
 impl MachineOptions {
+    /// The same where a guest can't run in an emulated host: what is chosen automatically is then one of
+    /// the others.
+    ///
+    /// # Errors
+    ///
+    /// It was asked for.
+    pub fn without_nested(self, why: &str) -> Result<Self> {
+        if self.accel == Choice::Nested {
+            bail!("--accel nested: {why}; use --accel tcg");
+        }
+        Ok(Self {
+            no_nested: Some(why.to_owned()),
+            ..self
+        })
+    }
+
     /// Finds QEMU, installing it where it is missing, and decides on the accelerator.
     ///
     /// # Errors
@@ -100,7 +129,13 @@ impl MachineOptions {
     pub fn host(&self, workspace: &Workspace) -> Result<Host> {
         prerequisites::ensure(workspace, &[Prerequisite::Qemu(self.qemu.clone())])?;
         let qemu = Qemu::find(self.qemu.as_deref())?;
-        let decision = accel::choose(self.accel, &qemu)?;
+        let mut decision = accel::choose(self.accel, &qemu)?;
+        if let Some(why) = &self.no_nested
+            && decision.accelerator == Accelerator::Nested
+        {
+            decision = accel::choose(Choice::Tcg, &qemu)?;
+            decision.reason.clone_from(why);
+        }
         progress::note(format!(
             "QEMU {} with {}: {}",
             qemu.version(),

@@ -11,7 +11,7 @@ use noonmark_contract::{channel, testport};
 
 use crate::accel::Accelerator;
 
-use super::config::{Boot, CABLE_MACS, Config, Device, Forward, Rtc};
+use super::config::{Boot, CABLE_MACS, Config, Device, Forward, NET_MAC, Rtc};
 use super::nic;
 
 /// The sockets that QEMU connects to, and the files that belong to one run.
@@ -162,16 +162,16 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
             "-device",
             format!("pcie-root-port,id={},chassis={}", nic::SLOT, index + 1),
         ),
-        Device::Net { forwards } => {
+        Device::Net { forwards, on } => {
             let mut network = format!("user,id=net{index},ipv6=off");
             for Forward { host, guest } in forwards {
-                network += &format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+                network += &format!(",hostfwd=tcp:{on}:{host}-:{guest}");
             }
             argv.pair("-netdev", network);
             // No boot by network, so no option ROM, which not every distribution has beside QEMU.
             argv.pair(
                 "-device",
-                format!("virtio-net-pci,netdev=net{index},romfile="),
+                format!("virtio-net-pci,netdev=net{index},mac={NET_MAC},romfile="),
             );
         }
         Device::Cable => {
@@ -355,6 +355,7 @@ mod tests {
                         host: 8080,
                         guest: 80,
                     }],
+                    on: std::net::Ipv4Addr::LOCALHOST,
                 },
                 Device::Disk {
                     path: "/i/seed.img".into(),

@@ -1,6 +1,7 @@
 //! What a machine is made of.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -120,8 +121,11 @@ pub enum Device {
     /// A virtio NIC in a network of QEMU's own, in which the host is 10.0.2.2 and hands out
     /// addresses; nothing outside reaches the guest but what is forwarded.
     Net {
-        /// Ports of the host's loopback that lead to the guest's.
+        /// Ports of the host's that lead to the guest's.
         forwards: Vec<Forward>,
+        /// The host's address that they are on: its loopback, or in an emulated host any, which only
+        /// its own outside reaches.
+        on: Ipv4Addr,
     },
     /// Two virtio NICs with a cable from the one to the other, and nothing else on it.
     Cable,
@@ -147,13 +151,16 @@ pub enum Device {
     },
 }
 
+/// The hardware address of a [`Device::Net`].
+pub const NET_MAC: &str = "52:54:00:12:34:56";
+
 /// The hardware addresses of the two ends of a [`Device::Cable`].
 pub const CABLE_MACS: [&str; 2] = ["52:54:00:ca:b1:0a", "52:54:00:ca:b1:0b"];
 
-/// A TCP port of the host's loopback that leads to one of the guest's.
+/// A TCP port of the host's that leads to one of the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// On 127.0.0.1.
+    /// The host's.
     pub host: u16,
     /// On whatever address the guest has.
     pub guest: u16,

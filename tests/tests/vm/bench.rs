@@ -9,6 +9,7 @@ use noonmark_lab::report::document::Document;
 use noonmark_lab::report::steady::SteadyState;
 use noonmark_tests::{not_run, xtask};
 
+use crate::nested;
 use crate::platform::{Images, Platform};
 
 /// The peer of the shortest experiment, and its package.
@@ -16,6 +17,10 @@ const PEER: &str = "phc2sys";
 const PACKAGE: &str = "linuxptp";
 
 pub fn a_peer_is_measured_beside_pid_1(platform: &Platform, _: &Images) -> Result<()> {
+    let accelerator = match nested::with_ptp_kvm(platform) {
+        Ok(accelerator) => accelerator,
+        Err(why) => return not_run("a_peer_is_measured_beside_pid_1", &why),
+    };
     let folder = tempfile::tempdir()?;
     let json = folder.path().join("bench.json");
     let mut command = xtask();
@@ -24,17 +29,13 @@ pub fn a_peer_is_measured_beside_pid_1(platform: &Platform, _: &Images) -> Resul
         .args(["--fault", "step:+500ms", "--fault", "pause:1s"])
         .args(["--steady", "2s", "--qemu"])
         .arg(platform.qemu.path())
-        .args(["--accel", &platform.decision.accelerator.to_string()])
+        .args(["--accel", &accelerator.to_string()])
         .arg("--json")
         .arg(&json);
     let output = command
         .output()
         .with_context(|| format!("cannot run {command:?}"))?;
-    let told = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let told = nested::told(&output);
     let text = fs::read(&json).with_context(|| format!("no report: {told}"))?;
     let Document::Bench(bench) = Document::parse(&text)? else {
         bail!("bench wrote something else than a bench");

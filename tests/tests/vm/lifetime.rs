@@ -7,10 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use noonmark_contract::record::{self, Command, Event, Record, Shutdown};
+use noonmark_contract::record::{Command, Event, Record, Shutdown};
 use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL};
+use noonmark_qemu::accel::{self, Accelerator, Choice};
 use noonmark_qemu::{Machine, runtime_dir};
-use noonmark_tests::xtask;
+use noonmark_tests::{not_run, xtask};
 
 use crate::platform::{Images, Platform};
 
@@ -60,7 +61,7 @@ pub fn interrupted_leaves_nothing(platform: &Platform, _: &Images) -> Result<()>
     // From before the image is looked at to well into the experiment.
     for after in [0.05, 0.6, 1.5, 4.0, 8.0] {
         let before = (runtime_dir::live(), machines()?);
-        let mut child = recover(platform)?;
+        let mut child = recover(platform, platform.decision.accelerator)?;
         thread::sleep(Duration::from_secs_f64(after));
         signal(&child, "INT")?;
         let status = wait(&mut child)?;
@@ -77,9 +78,38 @@ pub fn interrupted_leaves_nothing(platform: &Platform, _: &Images) -> Result<()>
     Ok(())
 }
 
+pub fn an_emulated_host_leaves_nothing(platform: &Platform, _: &Images) -> Result<()> {
+    if let Err(error) = accel::choose(Choice::Nested, &platform.qemu) {
+        let test = "an_emulated_host_that_is_interrupted_leaves_nothing";
+        return not_run(test, &error.to_string());
+    }
+    let before = (runtime_dir::live(), machines()?);
+    for (word, after) in [("INT", 1.0), ("INT", 20.0), ("KILL", 6.0)] {
+        let mut child = recover(platform, Accelerator::Nested)?;
+        let deadline = Instant::now() + STARTED;
+        while machines()? == before.1 {
+            ensure!(Instant::now() < deadline, "recover started no machine");
+            thread::sleep(Duration::from_millis(50));
+        }
+        // From the host's boot to well into its guest's.
+        thread::sleep(Duration::from_secs_f64(after));
+        signal(&child, word)?;
+        wait(&mut child)?;
+        let deadline = Instant::now() + GONE;
+        while (runtime_dir::live(), machines()?) != before {
+            ensure!(
+                Instant::now() < deadline,
+                "SIG{word} {after} s after the emulated host's start left something"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
 pub fn killed_leaves_no_qemu(platform: &Platform, _: &Images) -> Result<()> {
     let before = machines()?;
-    let mut child = recover(platform)?;
+    let mut child = recover(platform, platform.decision.accelerator)?;
     let deadline = Instant::now() + STARTED;
     while machines()? == before {
         ensure!(Instant::now() < deadline, "recover started no machine");
@@ -105,7 +135,7 @@ fn machines() -> Result<Vec<u32>> {
         };
         // A process that has ended meanwhile has no arguments any more.
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&arguments).contains(record::PORT) {
+        if String::from_utf8_lossy(&arguments).contains("name=noonmark.") {
             found.push(pid);
         }
     }
@@ -114,12 +144,12 @@ fn machines() -> Result<Vec<u32>> {
 }
 
 /// `cargo xtask recover` in a process group of its own, as a shell starts it.
-fn recover(platform: &Platform) -> Result<Child> {
+fn recover(platform: &Platform, accelerator: Accelerator) -> Result<Child> {
     let mut command = xtask();
     command
         .args(["recover", "--count", "50", "--qemu"])
         .arg(platform.qemu.path())
-        .args(["--accel", &platform.decision.accelerator.to_string()])
+        .args(["--accel", &accelerator.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -13,6 +13,7 @@ mod firstread;
 mod freeze;
 mod hostile;
 mod lifetime;
+mod nested;
 mod ntp;
 mod nts;
 mod platform;

@@ -62,6 +62,7 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
     config.devices = vec![
         Device::Net {
             forwards: Vec::new(),
+            on: std::net::Ipv4Addr::LOCALHOST,
         },
         Device::Disk {
             path: disk,

@@ -79,7 +79,11 @@ impl Platform {
     pub fn all(images: &Images) -> Result<Vec<Self>> {
         let named = std::env::var_os("NOONMARK_QEMU").map(PathBuf::from);
         let first = Qemu::find(named.as_deref())?;
-        let decision = accel::choose(Choice::Auto, &first)?;
+        let mut decision = accel::choose(Choice::Auto, &first)?;
+        if decision.accelerator == accel::Accelerator::Nested {
+            // Guests run there by commands alone, as in the tests of `nested`.
+            decision = accel::choose(Choice::Tcg, &first)?;
+        }
         let plain = Qemu::find(Some(Path::new(DEFAULT_PROGRAM)));
         let tcg = decision.accelerator == accel::Accelerator::Tcg;
         let mut platforms = Vec::new();

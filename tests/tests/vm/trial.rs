@@ -9,8 +9,8 @@ use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
 use crate::{
-    appliance, bench, boot, disks, faults, firstread, freeze, hostile, lifetime, ntp, nts, power,
-    recovery, seed, services,
+    appliance, bench, boot, disks, faults, firstread, freeze, hostile, lifetime, nested, ntp, nts,
+    power, recovery, seed, services,
 };
 
 /// What a test does on a platform.
@@ -39,6 +39,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "recovers_by_ptp_kvm",
         On::Following(Follows::Kvm),
         recovery::by_ptp_kvm,
+    ),
+    (
+        "recovers_by_ptp_kvm_in_an_emulated_host",
+        On::First,
+        nested::recovers_by_ptp_kvm_in_an_emulated_host,
     ),
     (
         "recovers_by_the_host_channel",
@@ -128,7 +133,7 @@ const TESTS: &[(&str, On, Body)] = &[
     ),
     (
         "a_peer_is_measured_beside_pid_1",
-        On::Following(Follows::Kvm),
+        On::First,
         bench::a_peer_is_measured_beside_pid_1,
     ),
     (
@@ -187,6 +192,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "interrupted_leaves_nothing",
         On::First,
         lifetime::interrupted_leaves_nothing,
+    ),
+    (
+        "an_emulated_host_that_is_interrupted_leaves_nothing",
+        On::First,
+        lifetime::an_emulated_host_leaves_nothing,
     ),
     (
         "killed_leaves_no_qemu",

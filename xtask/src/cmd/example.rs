@@ -20,10 +20,11 @@ use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_image::artifact::DISK;
-use noonmark_qemu::{Config, Device, Forward, Machine};
+use noonmark_qemu::{Config, Forward, Machine, kvm_host};
 
 use crate::guest;
-use crate::options::MachineOptions;
+use crate::nested::{self, Errand, Stop};
+use crate::options::{Host, MachineOptions};
 
 use appliance::{Answer, Appliance};
 
@@ -48,7 +49,7 @@ pub struct ExampleCommand {
     #[command(flatten)]
     machine: MachineOptions,
     /// The TCP port of this host's loopback that leads to the server; 0 takes a free one.
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, default_value_t = 8080, overrides_with = "port")]
     port: u16,
     /// Power the guest off after the check instead of leaving it to be looked at.
     #[arg(long)]
@@ -86,17 +87,24 @@ impl ExampleCommand {
             return Ok(ExitCode::SUCCESS);
         }
         let size = self.machine.size(&image.spec.vm);
-        let step = progress::step("the appliance boots");
         let forward = Forward {
             host: port,
             guest: appliance.port(),
         };
+        if host.is_elsewhere() {
+            let errand = Errand::new(workspace, &host, "example", size.memory_mib)
+                .input(spec_file)
+                .input(&image.folder)
+                .forwards(vec![forward])
+                .arguments(["--port".to_owned(), port.to_string()])
+                .stop(Stop::Asked);
+            return nested::run(&errand);
+        }
+        let step = progress::step("the appliance boots");
         let mut machine = Machine::start(
             &host.qemu,
             Config {
-                devices: vec![Device::Net {
-                    forwards: vec![forward],
-                }],
+                devices: vec![Host::network(vec![forward])],
                 ..host.machine("example", &size, guest::direct_boot(&image)?)
             },
         )?;
@@ -117,6 +125,10 @@ impl ExampleCommand {
 
 /// Puts the appliance's description and its compiled program beside each other; gives the former.
 fn stage(workspace: &Workspace, appliance: Appliance, folder: &Path) -> Result<PathBuf> {
+    if kvm_host::inside().is_some() {
+        // It has been staged outside, and sent here.
+        return Ok(folder.join("guest.toml"));
+    }
     prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
     let name = appliance.name();
     let program = programs::build_example(workspace, name)?;

@@ -16,7 +16,7 @@ use noonmark_qemu::{Boot, Config, Device, Forward, Machine, firmware};
 
 use crate::guest;
 use crate::nested::{self, Errand, Stop};
-use crate::options::{MachineOptions, SpecFile};
+use crate::options::{Host, MachineOptions, SpecFile};
 
 /// Boots the guest image and shows how its clock is, until Ctrl-C powers it off.
 #[derive(Debug, Args)]
@@ -63,8 +63,15 @@ enum BootBy {
 
 impl RunCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let (host, image) = self.machine.prepare(workspace, &self.spec, Variant::Base)?;
-        let size = self.machine.size(&image.spec.vm);
+        let machine = if self.disk.is_empty() {
+            self.machine
+        } else {
+            let why =
+                "--disk is written to, and an emulated host can write nothing of this machine";
+            self.machine.without_nested(why)?
+        };
+        let (host, image) = machine.prepare(workspace, &self.spec, Variant::Base)?;
+        let size = machine.size(&image.spec.vm);
         let boot = match self.boot {
             BootBy::Direct => guest::direct_boot(&image)?,
             BootBy::Uefi => {
@@ -77,6 +84,7 @@ impl RunCommand {
                 }
             }
         };
+        let forwards = self.forward.clone();
         let mut devices = network(&image.spec, self.forward)?;
         if let Some(seed) = &self.seed_disk {
             fs::metadata(seed).with_context(|| format!("cannot read {}", seed.display()))?;
@@ -96,12 +104,9 @@ impl RunCommand {
             let errand = Errand::new(workspace, &host, &self.name, size.memory_mib)
                 .input(self.spec.path(workspace))
                 .input(&image.folder)
+                .forwards(forwards)
                 .stop(Stop::Asked);
-            let files = self
-                .seed_disk
-                .iter()
-                .chain(&self.disk)
-                .chain(&self.firmware);
+            let files = self.seed_disk.iter().chain(&self.firmware);
             return nested::run(&files.fold(errand, Errand::input));
         }
         let step = progress::step("the guest boots");
@@ -138,7 +143,7 @@ impl RunCommand {
 /// The NIC of an image that has a network.
 fn network(spec: &Spec, forwards: Vec<Forward>) -> Result<Vec<Device>> {
     match (spec.wants_network(), forwards.is_empty()) {
-        (true, _) => Ok(vec![Device::Net { forwards }]),
+        (true, _) => Ok(vec![Host::network(forwards)]),
         (false, true) => Ok(Vec::new()),
         (false, false) => bail!(
             "--forward leads nowhere: the image has no network; add [[network.interface]] with \

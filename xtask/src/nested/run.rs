@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use noonmark_lab::report::host::Host as ThisMachine;
 use noonmark_qemu::accel::Accelerator;
 use noonmark_qemu::kvm_host::{KvmHost, LINK_PORT, PARAMETER, STATUS_PORT};
 use noonmark_qemu::runtime_dir::RuntimeDir;
-use noonmark_qemu::{Boot, Config, Device, Kick, Machine, MachineError, signals};
+use noonmark_qemu::{Boot, Config, Device, Forward, Kick, Machine, MachineError, signals};
 
 use crate::options::Host;
 
@@ -73,6 +74,9 @@ pub struct Errand<'a> {
     stop: Stop,
     inputs: Vec<PathBuf>,
     outputs: Vec<PathBuf>,
+    forwards: Vec<Forward>,
+    /// What follows this program's own arguments.
+    arguments: Vec<String>,
 }
 
 impl<'a> Errand<'a> {
@@ -92,6 +96,8 @@ impl<'a> Errand<'a> {
             // By this file the workspace is found.
             inputs: vec![workspace.root().join("Cargo.lock")],
             outputs: Vec::new(),
+            forwards: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -111,6 +117,18 @@ impl<'a> Errand<'a> {
     /// Brings back what the command writes to these files.
     pub fn outputs<'b>(mut self, paths: impl IntoIterator<Item = &'b PathBuf>) -> Self {
         self.outputs.extend(paths.into_iter().cloned());
+        self
+    }
+
+    /// Lets the ports of this machine that lead to the guest's lead there.
+    pub fn forwards(mut self, forwards: Vec<Forward>) -> Self {
+        self.forwards.extend(forwards);
+        self
+    }
+
+    /// Adds arguments that settle what this program's own leave open.
+    pub fn arguments(mut self, words: impl IntoIterator<Item = String>) -> Self {
+        self.arguments.extend(words);
         self
     }
 
@@ -200,19 +218,28 @@ fn suspend(machine: &mut Machine, span: Duration) -> Result<(), MachineError> {
 
 fn config(errand: &Errand<'_>, boot: Boot, socket: &Path) -> Config {
     let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Each port of this machine leads to the same one of the emulated host, where its own QEMU has it
+    // lead to the guest's.
+    let ports = errand.forwards.iter().map(|forward| Forward {
+        guest: forward.host,
+        ..*forward
+    });
+    let network = (!errand.forwards.is_empty()).then(|| Device::Net {
+        forwards: ports.collect(),
+        on: Ipv4Addr::LOCALHOST,
+    });
+    let link = Device::Port {
+        name: LINK_PORT.to_owned(),
+        socket: socket.to_owned(),
+    };
+    // The cable is for what keeps the host's clock by PTP.
+    let devices = [link, Device::Cable].into_iter().chain(network);
     Config {
         vcpus: u32::try_from(cpus.clamp(2, VCPUS_MAX)).unwrap_or(2),
         memory_mib: KvmHost::memory_mib(errand.guest_memory_mib),
         status_port: STATUS_PORT,
         time_channel: false,
-        devices: vec![
-            Device::Port {
-                name: LINK_PORT.to_owned(),
-                socket: socket.to_owned(),
-            },
-            // For what keeps the host's clock by PTP.
-            Device::Cable,
-        ],
+        devices: devices.collect(),
         ..Config::new(&errand.name, Accelerator::Tcg, boot)
     }
 }
@@ -240,7 +267,9 @@ fn command(errand: &Errand<'_>, machine: &Machine, token: String) -> Result<Comm
     let folder = env::current_dir().context("cannot tell the current folder")?;
     let outputs = errand.outputs.iter().map(|path| folder.join(path));
     Ok(Command {
-        arguments: words.collect::<Result<_>>()?,
+        arguments: words
+            .chain(errand.arguments.iter().cloned().map(Ok))
+            .collect::<Result<_>>()?,
         environment: ENVIRONMENT
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)))

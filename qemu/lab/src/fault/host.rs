@@ -70,8 +70,9 @@ pub(crate) struct Bars {
 /// How long a changed rate lasts, and is then watched.
 pub(crate) const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// How long a program that keeps the host's clock is watched.
+/// How long a program that keeps the host's clock is watched, once it has found its clock's rate.
 pub(crate) const DAEMON_SPAN: Duration = Duration::from_secs(60);
+pub(crate) const DAEMON_SETTLES: Duration = Duration::from_secs(30);
 
 /// How long chronyd may take to learn how far its clock is off, and to slew it.
 pub(crate) const CHRONYD_SPAN: Duration = Duration::from_secs(20);
@@ -119,7 +120,7 @@ impl HostChange {
                     ..
                 } => CHRONYD_SPAN,
                 Self::Suspend(span) => span,
-                Self::Daemon(_) => DAEMON_SPAN,
+                Self::Daemon(_) => DAEMON_SETTLES + DAEMON_SPAN,
             }
     }
 
@@ -153,7 +154,7 @@ impl HostChange {
                 (Some(Nanos::from_millis(5)), ends, false)
             }
             Self::Suspend(_) => (Some(Nanos::from_micros(20)), Duration::ZERO, false),
-            Self::Daemon(_) => (Some(Nanos::from_micros(20)), Duration::ZERO, false),
+            Self::Daemon(_) => (Some(Nanos::from_micros(20)), DAEMON_SETTLES, false),
         };
         Bars {
             always,

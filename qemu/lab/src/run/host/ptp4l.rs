@@ -38,7 +38,7 @@ fn start(role: &str, mac: &str, options: &str) -> Result<Program, String> {
     let file = format!("/run/ptp4l-{role}.conf");
     let text = format!(
         "[global]\nnetwork_transport L2\ntime_stamping software\n{options}\
-         uds_address /run/ptp4l-{role}\nuds_ro_address /run/ptp4l-{role}.ro\n[{end}]\n"
+         uds_address /run/ptp4l-{role}\n[{end}]\n"
     );
     Program::start(PTP4L, &["-f", &file, "-m", "-q"], (&file, &text))
 }
