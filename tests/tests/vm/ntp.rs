@@ -126,6 +126,7 @@ pub fn is_right_from_any_rtc(platform: &Platform, _: &Images) -> Result<()> {
         config.test_port = false;
         config.devices = vec![Device::Net {
             forwards: Vec::new(),
+            on: std::net::Ipv4Addr::LOCALHOST,
         }];
         let mut guest = platform
             .boot_config(config)

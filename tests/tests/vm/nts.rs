@@ -59,6 +59,7 @@ pub fn takes_no_forged_answer(platform: &Platform, _: &Images) -> Result<()> {
     config.test_port = false;
     config.devices = vec![Device::Net {
         forwards: Vec::new(),
+        on: std::net::Ipv4Addr::LOCALHOST,
     }];
     let mut machine = Machine::start(&platform.qemu, config)?;
     let records = machine.subscribe();
