@@ -46,6 +46,8 @@ pub enum Role {
     Kernel,
     /// The EFI stub.
     Stub,
+    /// The kernel of an emulated KVM host; no image of a guest has it.
+    Host,
     /// A program to compare with, and its libraries; no image but a peer's has them.
     Peer,
 }
@@ -216,6 +218,7 @@ impl Lock {
             let role = match package.role {
                 Role::Kernel => "kernel",
                 Role::Stub => "stub",
+                Role::Host => "host",
                 Role::Peer => "peer",
             };
             let mut line = |key: &str, value: String| {

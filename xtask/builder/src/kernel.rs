@@ -50,18 +50,7 @@ pub(crate) fn fetch(
         }
         KernelSource::Package { name, suite } => {
             let request = request(workspace, name, suite.as_deref())?;
-            let packages = packages::fetch(workspace, request, pins).with_context(|| {
-                format!(
-                    "no kernel: package {name}, {}",
-                    suite.as_deref().map_or_else(
-                        || "the machine's own suite".to_owned(),
-                        |suite| format!("suite {suite}")
-                    )
-                )
-            })?;
-            Ok(FetchedKernel::Packages(
-                packages.into_iter().map(|package| package.id).collect(),
-            ))
+            FetchedKernel::packages(workspace, request, pins)
         }
     }
 }
@@ -101,7 +90,7 @@ pub(crate) fn is_ubuntu() -> bool {
 
 /// Debian up to 6.12 has all in `linux-image-*`; later kernels and Ubuntu's are split. What else a
 /// kernel depends on (`kmod`, `initramfs-tools`, ...) serves its installation only.
-fn carries_kernel(package: &str) -> bool {
+pub(crate) fn carries_kernel(package: &str) -> bool {
     [
         "linux-image-",
         "linux-binary-",
@@ -113,6 +102,26 @@ fn carries_kernel(package: &str) -> bool {
 }
 
 impl FetchedKernel {
+    /// One of the distribution's; its packages are downloaded where they are not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// There is no such package, or it can't be fetched.
+    pub fn packages(workspace: &Workspace, request: Request<'_>, pins: &Pins) -> Result<Self> {
+        let packages = packages::fetch(workspace, request, pins).with_context(|| {
+            format!(
+                "no kernel: package {}, {}",
+                request.name,
+                request.suite.map_or_else(
+                    || "the machine's own suite".to_owned(),
+                    |suite| format!("suite {suite}")
+                )
+            )
+        })?;
+        let ids = packages.into_iter().map(|package| package.id);
+        Ok(Self::Packages(ids.collect()))
+    }
+
     /// What tells this kernel from any other, with the modules taken from it.
     pub fn fingerprint(&self, spec: &Spec) -> Sha256Hex {
         let modules = format!("{:?}", spec.wanted_modules());

@@ -9,15 +9,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL};
-use noonmark_image::spec::{KernelSource, Spec};
+use noonmark_image::lock::Role;
+use noonmark_image::spec::Spec;
 use noonmark_qemu::process::LAUNCHER;
 use noonmark_qemu::{Boot, Qemu, find_in_path};
 
 use crate::image::{self, BuildInputs};
 use crate::installed::InstalledFiles;
-use crate::kernel;
+use crate::kernel::{self, FetchedKernel};
 use crate::packaged;
-use crate::packages::Pins;
+use crate::packages::{Pins, Request};
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -40,6 +41,20 @@ const TIME_DAEMONS: [(&str, &str); 2] = [
     ("linuxptp", "usr/sbin/ptp4l"),
 ];
 
+/// The request for its kernel, from a suite or the machine's own.
+pub fn request(suite: Option<&str>) -> Request<'_> {
+    Request {
+        role: Role::Host,
+        name: if kernel::is_ubuntu() {
+            UBUNTU_KERNEL
+        } else {
+            DEBIAN_KERNEL
+        },
+        suite,
+        follow: kernel::carries_kernel,
+    }
+}
+
 /// Builds it where it is stale, and gives what to boot.
 ///
 /// # Errors
@@ -47,16 +62,7 @@ const TIME_DAEMONS: [(&str, &str); 2] = [
 /// Its kernel can't be fetched, or QEMU can't be taken apart from its libraries.
 pub fn build(workspace: &Workspace, qemu: &Qemu, suite: Option<&str>, pins: &Pins) -> Result<Boot> {
     let file = Path::new("kvm_host.toml");
-    let mut spec = Spec::parse(SPEC, file)?;
-    let package = if kernel::is_ubuntu() {
-        UBUNTU_KERNEL
-    } else {
-        DEBIAN_KERNEL
-    };
-    spec.kernel.source = KernelSource::Package {
-        name: package.to_owned(),
-        suite: suite.map(str::to_owned),
-    };
+    let spec = Spec::parse(SPEC, file)?;
     let mut files = InstalledFiles::default();
     files.add_program(qemu.path())?;
     for path in firmware(qemu)? {
@@ -81,7 +87,7 @@ pub fn build(workspace: &Workspace, qemu: &Qemu, suite: Option<&str>, pins: &Pin
     if let Some(agent) = files.iter_mut().find(|file| file.spec.source == own) {
         agent.spec.path = AGENT.to_owned();
     }
-    let kernel = kernel::fetch(workspace, &spec, Path::new("."), pins)?;
+    let kernel = FetchedKernel::packages(workspace, request(suite), pins)?;
     let folder = workspace.state().join("image").join("kvm-host");
     let inputs = BuildInputs::plain(workspace, spec, (file, SPEC), files, kernel)?;
     let image = image::make(workspace, inputs, "emulated KVM host's", &folder)?;

@@ -56,7 +56,7 @@ pub struct Pins {
 
 impl Pins {
     /// None at all: what the cache has is taken, else the newest.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             file: PathBuf::new(),
             lock: Lock::default(),
@@ -322,7 +322,7 @@ fn resolve(apt: &Apt, request: Request<'_>) -> Result<Vec<Package>> {
                     "; name another with `kernel.package` and `kernel.suite` in guest.toml, or \
                      files of your own with `kernel.image` and `kernel.modules`"
                 }
-                Role::Stub | Role::Peer => "",
+                Role::Stub | Role::Host | Role::Peer => "",
             };
             bail!("{} has no package {name}{way_out}", apt.what());
         };

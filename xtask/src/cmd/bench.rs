@@ -119,9 +119,9 @@ impl BenchCommand {
         bench_plan: &'a BenchPlan,
         guests: &[Guest],
     ) -> Errand<'a> {
+        let spec_file = self.spec.path(workspace);
         let memory_mib = bench_plan.size.memory_mib;
-        let errand = Errand::new(workspace, &bench_plan.host, "bench", memory_mib)
-            .input(self.spec.path(workspace))
+        let errand = Errand::new(workspace, &bench_plan.host, "bench", memory_mib, spec_file)
             .outputs(self.outputs.files())
             .stop(Stop::Asked);
         let boots = guests.iter().map(|guest| &guest.boot);

@@ -92,8 +92,7 @@ impl ExampleCommand {
             guest: appliance.port(),
         };
         if host.is_elsewhere() {
-            let errand = Errand::new(workspace, &host, "example", size.memory_mib)
-                .input(spec_file)
+            let errand = Errand::new(workspace, &host, "example", size.memory_mib, spec_file)
                 .input(&image.folder)
                 .forwards(vec![forward])
                 .arguments(["--port".to_owned(), port.to_string()])

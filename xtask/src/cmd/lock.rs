@@ -11,14 +11,15 @@ use noonmark_builder::kernel::UBUNTU_KERNEL_PACKAGE;
 use noonmark_builder::packages::Request;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
-use noonmark_builder::{kernel, packages, stub};
+use noonmark_builder::{kernel, kvm_host, packages, stub};
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
 use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
 
 use crate::options::SpecFile;
 
-/// Writes guest.lock: the newest kernel and EFI stub of the archive, with their hashes.
+/// Writes guest.lock: the newest kernel and EFI stub of the archive, and the newest kernel for an emulated
+/// KVM host, with their hashes.
 ///
 /// A build takes the packages of the lock as long as the archive has them; `image --locked` takes
 /// no others. A lock can hold the packages of several releases; a machine goes by those of its own,
@@ -98,6 +99,7 @@ fn of_release(
         ..stub::REQUEST
     };
     let mut newest = packages::update(workspace, stub)?;
+    newest.extend(packages::update(workspace, kvm_host::request(release))?);
     if let KernelSource::Package { name, suite } = &spec.kernel.source {
         let request = kernel::request(workspace, name, suite.as_deref().or(release))?;
         newest.extend(packages::update(workspace, request)?);
@@ -109,7 +111,7 @@ fn of_release(
 /// asks for.
 fn merged(before: &Lock, newest: Vec<LockedPackage>, kernel: &KernelSource) -> Vec<LockedPackage> {
     let still_wanted = |package: &LockedPackage| match (package.role, kernel) {
-        (Role::Stub, _) => true,
+        (Role::Stub | Role::Host, _) => true,
         // A kernel whose suite guest.toml names is the same on every release.
         (Role::Kernel, KernelSource::Package { name, suite: None }) => {
             package.requested == *name

@@ -190,11 +190,17 @@ impl RecoverCommand {
 
     /// The same in an emulated host.
     fn errand<'a>(&self, workspace: &'a Workspace, experiment: &'a Experiment) -> Errand<'a> {
+        let spec_file = self.spec.path(workspace);
         let memory_mib = experiment.size.memory_mib;
-        let mut errand = Errand::new(workspace, &experiment.host, "recover", memory_mib)
-            .input(self.spec.path(workspace))
-            .outputs(self.outputs.files())
-            .outputs(&self.resume);
+        let mut errand = Errand::new(
+            workspace,
+            &experiment.host,
+            "recover",
+            memory_mib,
+            spec_file,
+        )
+        .outputs(self.outputs.files())
+        .outputs(&self.resume);
         let guests = [Some(&experiment.boot), experiment.nic_guest.as_ref().ok()];
         for boot in guests.into_iter().flatten() {
             errand = errand.guest(boot);

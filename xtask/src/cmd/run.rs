@@ -101,8 +101,8 @@ impl RunCommand {
             });
         }
         if host.is_elsewhere() {
-            let errand = Errand::new(workspace, &host, &self.name, size.memory_mib)
-                .input(self.spec.path(workspace))
+            let spec_file = self.spec.path(workspace);
+            let errand = Errand::new(workspace, &host, &self.name, size.memory_mib, spec_file)
                 .input(&image.folder)
                 .forwards(forwards)
                 .stop(Stop::Asked);

@@ -71,6 +71,8 @@ pub struct Errand<'a> {
     /// What `status` calls its guest.
     name: String,
     guest_memory_mib: u32,
+    /// The guest's description, beside which its lock is.
+    spec_file: PathBuf,
     stop: Stop,
     inputs: Vec<PathBuf>,
     outputs: Vec<PathBuf>,
@@ -80,12 +82,14 @@ pub struct Errand<'a> {
 }
 
 impl<'a> Errand<'a> {
-    /// This program's own command line, whose guests are called `name` and have so much memory.
+    /// This program's own command line, whose guests are called `name`, have so much memory, and are of
+    /// this description.
     pub fn new(
         workspace: &'a Workspace,
         host: &'a Host,
         name: impl Into<String>,
         guest_memory_mib: u32,
+        spec_file: PathBuf,
     ) -> Self {
         Self {
             workspace,
@@ -93,8 +97,9 @@ impl<'a> Errand<'a> {
             name: name.into(),
             guest_memory_mib,
             stop: Stop::AtOnce,
-            // By this file the workspace is found.
-            inputs: vec![workspace.root().join("Cargo.lock")],
+            // By the first the workspace is found.
+            inputs: vec![workspace.root().join("Cargo.lock"), spec_file.clone()],
+            spec_file,
             outputs: Vec::new(),
             forwards: Vec::new(),
             arguments: Vec::new(),
@@ -147,7 +152,8 @@ pub fn run(errand: &Errand<'_>) -> Result<ExitCode> {
     let built = {
         let _lock = StateLock::acquire(errand.workspace)?;
         let suite = errand.host.kernel_suite.as_deref();
-        kvm_host::build(errand.workspace, &errand.host.qemu, suite, &Pins::none())
+        let pins = Pins::beside(&errand.spec_file, false)?;
+        kvm_host::build(errand.workspace, &errand.host.qemu, suite, &pins)
             .context("no emulated KVM host; --accel tcg does without one")?
     };
     let step = progress::step("the emulated KVM host boots");
