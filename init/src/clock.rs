@@ -6,4 +6,5 @@ pub mod kernel;
 pub mod ntp_socket;
 pub mod rtc;
 pub mod timechannel;
+pub mod utc;
 pub mod vmclock;

@@ -1,5 +1,5 @@
 //! The host's end of the time channel, port `noonmark.time`: it answers each request with the
-//! host's UTC at receipt and at sending.
+//! host's UTC at receipt and at sending, and adds what the host's kernel says of its clock.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use noonmark_contract::channel::{self, Decoder, Request};
+use noonmark_contract::channel::{self, Decoder, FRAME_LEN, Frame as _, Request, Told};
+use noonmark_contract::host_clock::HostClock;
 use noonmark_contract::units::Utc;
 
 use crate::port::{self, PortError};
@@ -17,6 +18,7 @@ use crate::port::{self, PortError};
 pub use behaviour::Behaviour;
 
 mod behaviour;
+mod host_clock;
 
 /// How often a server looks whether it is to stop.
 const STOP_CHECK: Duration = Duration::from_millis(200);
@@ -62,8 +64,16 @@ pub fn host_utc() -> Utc {
 pub struct TimeServer {
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
-    behaviour: Arc<Mutex<Behaviour>>,
+    conduct: Arc<Mutex<Conduct>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a server is told to do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Conduct {
+    behaviour: Behaviour,
+    /// What it says of the host's clock, if not what the kernel does.
+    told: Option<HostClock>,
 }
 
 impl TimeServer {
@@ -82,26 +92,32 @@ impl TimeServer {
         prepare(&stream)?;
         let counts = Arc::new(Counts::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let behaviour = Arc::new(Mutex::new(Behaviour::Truechimer));
+        let conduct = Arc::new(Mutex::new(Conduct::default()));
         let (counted, stopped) = (Arc::clone(&counts), Arc::clone(&stop));
-        let chosen = Arc::clone(&behaviour);
+        let chosen = Arc::clone(&conduct);
         let thread = thread::Builder::new()
             .name("time-server".to_owned())
             .spawn(move || answer_all(&stream, &mut clock, &chosen, &stopped, &counted))?;
         Ok(Self {
             counts,
             stop,
-            behaviour,
+            conduct,
             thread: Some(thread),
         })
     }
 
     /// Answers in this way from the next request on.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
-        *self
-            .behaviour
+        self.conduct
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = behaviour;
+            .unwrap_or_else(PoisonError::into_inner)
+            .behaviour = behaviour;
+    }
+
+    /// Says this of the host's clock from the next answer on, whatever the kernel says.
+    pub fn set_host_clock(&self, told: HostClock) {
+        let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+        conduct.told = Some(told);
     }
 
     /// What it has done so far.
@@ -134,11 +150,11 @@ pub fn serve(
     progress: &mut dyn FnMut(Connection),
 ) -> Result<(), PortError> {
     let mut stream = port::connect(path)?;
-    let behaviour = Mutex::new(Behaviour::Truechimer);
+    let conduct = Mutex::new(Conduct::default());
     loop {
         prepare(&stream).map_err(PortError::Write)?;
         progress(Connection::Made);
-        answer_all(&stream, &mut clock, &behaviour, stop, counts);
+        answer_all(&stream, &mut clock, &conduct, stop, counts);
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -175,7 +191,7 @@ fn prepare(stream: &UnixStream) -> io::Result<()> {
 fn answer_all(
     mut stream: &UnixStream,
     clock: &mut impl FnMut() -> Utc,
-    behaviour: &Mutex<Behaviour>,
+    conduct: &Mutex<Conduct>,
     stop: &AtomicBool,
     counts: &Counts,
 ) {
@@ -202,9 +218,13 @@ fn answer_all(
             let Some(request) = request else {
                 break;
             };
-            let behaviour = *behaviour.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(frame) = behaviour.answer(&request, t2, clock)
-                && stream.write_all(&frame).is_err()
+            let conduct = *conduct.lock().unwrap_or_else(PoisonError::into_inner);
+            // Before the answer is made, so that it lies within t2 and t3.
+            let told = conduct.told.or_else(host_clock::read);
+            if let Some(frame) = conduct.behaviour.answer(&request, t2, clock)
+                && stream
+                    .write_all(&with_clock(frame, &request, told))
+                    .is_err()
             {
                 return;
             }
@@ -213,13 +233,23 @@ fn answer_all(
     }
 }
 
+/// An answer, and what is known of the host's clock, in one piece.
+fn with_clock(frame: [u8; FRAME_LEN], request: &Request, told: Option<HostClock>) -> Vec<u8> {
+    let mut bytes = frame.to_vec();
+    if let Some(clock) = told {
+        let sequence = request.sequence;
+        bytes.extend(Told { sequence, clock }.encode());
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
     use std::sync::mpsc;
 
-    use noonmark_contract::channel::{Answer, FRAME_LEN, Frame};
-    use noonmark_contract::units::Raw;
+    use noonmark_contract::channel::Answer;
+    use noonmark_contract::units::{Nanos, Raw};
 
     use super::*;
 
@@ -240,11 +270,30 @@ mod tests {
 
     fn ask(mut stream: &UnixStream, sequence: u32) -> Answer {
         stream.write_all(&request(sequence).encode()).unwrap();
-        let mut frame = [0; FRAME_LEN];
-        stream.read_exact(&mut frame).unwrap();
+        let mut frames = [0; 2 * FRAME_LEN];
+        stream.read_exact(&mut frames).unwrap();
         let mut decoder = Decoder::<Answer>::default();
-        decoder.push(&frame);
+        decoder.push(&frames);
         decoder.next_frame().unwrap()
+    }
+
+    #[test]
+    fn what_is_said_of_the_hosts_clock_follows_each_answer() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let server = TimeServer::start_with(host, ticking()).unwrap();
+        let told = HostClock {
+            maxerror_ns: Nanos(7_000),
+            tai_offset_s: 37,
+            ..host_clock::read().unwrap()
+        };
+        server.set_host_clock(told);
+        guest.write_all(&request(3).encode()).unwrap();
+        let mut frames = [0; 2 * FRAME_LEN];
+        guest.read_exact(&mut frames).unwrap();
+        let mut decoder = Decoder::<Told>::default();
+        decoder.push(&frames);
+        let clock = told;
+        assert_eq!(decoder.next_frame(), Some(Told { sequence: 3, clock }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The checks that make a [`Spec`] of what `guest.toml` says.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use noonmark_contract::config::values::{IntervalMs, StepUs, WatchMs, check_hostname};
@@ -25,6 +26,9 @@ const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
 
 /// 2100-01-01T00:00:00Z: within what FAT (2107), newc (2106) and PE (2106) can say.
 const LATEST_SOURCE_DATE_S: i64 = 4_102_444_800;
+
+/// TAI has been ahead of UTC by 10 s at least since there are leap seconds; 0 is none at all.
+const TAI_OFFSETS_S: RangeInclusive<u32> = 0..=999;
 
 impl Spec {
     /// Parses `guest.toml`. `file` is only for messages.
@@ -274,7 +278,15 @@ fn clock(raw: RawClock, doc: &TomlDocument<'_>) -> Checked<ClockConfig> {
             sources
         }
     };
+    let tai_offset = number(
+        raw.phc_tai_offset_s,
+        "clock.phc_tai_offset_s",
+        TAI_OFFSETS_S,
+        doc,
+    )?;
     Ok(ClockConfig {
+        rtcsync: raw.rtcsync.unwrap_or(!sources.contains(&Source::Rtc)),
+        phc_tai_offset_s: tai_offset.unwrap_or(0).cast_signed(),
         sources,
         step: number(raw.step_us, "clock.step_us", StepUs::RANGE, doc)?
             .map_or(default.step, |us| Nanos::from_micros(us.into())),

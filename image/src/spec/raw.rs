@@ -71,6 +71,8 @@ pub(super) struct RawClock {
     pub sources: Key<Vec<Spanned<String>>>,
     pub step_us: Key<i64>,
     pub watch_ms: Key<i64>,
+    pub rtcsync: Option<bool>,
+    pub phc_tai_offset_s: Key<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

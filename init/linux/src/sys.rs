@@ -125,8 +125,12 @@ pub struct Adjust {
     pub set_offset: Option<(i64, i64)>,
     /// `freq`: ppm with 16 fractional bits, and `tick`: microseconds.
     pub frequency: Option<(i64, i64)>,
-    /// `maxerror` and `esterror` in microseconds; also keeps STA_UNSYNC set.
+    /// `maxerror` and `esterror` in microseconds.
     pub error_us: Option<(i64, i64)>,
+    /// `status`: STA_UNSYNC set, or none of its flags. Goes with [`Adjust::error_us`].
+    pub unsync: bool,
+    /// TAI minus UTC in seconds, above 0.
+    pub tai_offset_s: Option<i32>,
 }
 
 /// `adjtimex` on `CLOCK_REALTIME`; gives back `freq` and `tick` as they are afterwards.
@@ -145,9 +149,13 @@ pub fn adjtimex(adjust: Adjust) -> Result<(i64, i64), Errno> {
     }
     if let Some((max, estimate)) = adjust.error_us {
         timex.modes |= libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR;
-        timex.status = libc::STA_UNSYNC;
+        timex.status = if adjust.unsync { libc::STA_UNSYNC } else { 0 };
         timex.maxerror = max;
         timex.esterror = estimate;
+    }
+    if let Some(offset) = adjust.tai_offset_s {
+        timex.modes |= libc::ADJ_TAI;
+        timex.constant = offset.into();
     }
     // SAFETY: the kernel reads and writes one `timex`, which outlives the call.
     if unsafe { libc::adjtimex(&mut timex) } < 0 {
@@ -171,6 +179,22 @@ pub fn adjtime(by_us: i64) -> Result<(), Errno> {
         return Err(last_errno());
     }
     Ok(())
+}
+
+/// What the kernel says of its clock's error: `maxerror` in microseconds, whether STA_UNSYNC is set, and
+/// TAI minus UTC in seconds.
+pub fn clock_error() -> Result<(i64, bool, i32), Errno> {
+    // SAFETY: as in `adjtimex`, of which this is the call that changes nothing.
+    let (timex, result) = unsafe {
+        let mut timex: libc::timex = mem::zeroed();
+        let result = libc::adjtimex(&raw mut timex);
+        (timex, result)
+    };
+    if result < 0 {
+        return Err(last_errno());
+    }
+    let unsync = timex.status & libc::STA_UNSYNC != 0;
+    Ok((timex.maxerror, unsync, timex.tai))
 }
 
 /// The processor's counter, the TSC: what `VMCLOCK_COUNTER_X86_TSC` counts.

@@ -1,5 +1,7 @@
 //! Carries out what the engine wants done to the clock: readings, steps, frequency.
 
+mod outside;
+
 use std::mem;
 use std::path::Path;
 
@@ -41,6 +43,10 @@ const LOCAL_READS: usize = 3;
 pub struct Discipline {
     engine: Engine,
     ladder: Vec<Source>,
+    /// The source followed last.
+    followed: Option<Source>,
+    rtcsync: bool,
+    phc_tai_offset_s: i32,
     phcs: Vec<Phc>,
     /// PHCs that are not to be read yet.
     probing: Probing,
@@ -66,6 +72,9 @@ impl Discipline {
     pub fn new(config: ClockConfig, built: Utc, now: Raw) -> Self {
         Self {
             ladder: config.sources.clone(),
+            followed: None,
+            rtcsync: config.rtcsync,
+            phc_tai_offset_s: config.phc_tai_offset_s,
             engine: Engine::new(config, built, now),
             phcs: Vec::new(),
             probing: Probing::default(),
@@ -79,18 +88,6 @@ impl Discipline {
             emitted: Vec::with_capacity(ACTIONS),
             wake_at: Raw(i64::MAX),
             synced_at: None,
-        }
-    }
-
-    /// Tells programs of the guest the time's bound from here on.
-    pub fn share_bound(&mut self, clockbound: ClockBound) {
-        self.clockbound = Some(clockbound);
-    }
-
-    /// Tells them that the clock may be wrong, until the engine has had a look at it.
-    pub fn distrust(&mut self) {
-        if let Some(clockbound) = &mut self.clockbound {
-            clockbound.distrust();
         }
     }
 
@@ -222,10 +219,9 @@ impl Discipline {
             return;
         }
         self.run_engine(input);
-        if let Some(clockbound) = &mut self.clockbound {
-            let marker = self.vmclock.as_ref().and_then(VmClock::shared_marker);
-            clockbound.publish(&self.engine, marker);
-        }
+        let now = clocks::raw();
+        self.channel.ask_clock(now, false);
+        self.publish_bound(now);
     }
 
     fn run_engine(&mut self, input: Input) {
@@ -310,8 +306,15 @@ impl Discipline {
                 None
             }
             Action::Emit(event) => {
-                if let Event::Synced { .. } = event {
-                    self.synced_at.get_or_insert_with(clocks::raw);
+                match &event {
+                    Event::Synced { source, .. } => {
+                        self.synced_at.get_or_insert_with(clocks::raw);
+                        self.followed = Some(source.clone());
+                    }
+                    Event::Source { to, .. } => self.followed = to.clone().or(self.followed.take()),
+                    // A host that has set its clock, or another host, has something new to say.
+                    Event::Recovered { .. } => self.channel.ask_clock(clocks::raw(), true),
+                    _ => {}
                 }
                 self.emitted.push(event);
                 None
@@ -344,6 +347,13 @@ impl Discipline {
         let reading = phc.ok_or(ReadFailure::Absent)?.read(now)?;
         if *source == Source::Vmclock {
             return self.put_on_utc(reading);
+        }
+        if matches!(source, Source::Phc(_)) {
+            let ahead = Nanos::from_secs(self.phc_tai_offset_s.into());
+            return Ok(Reading {
+                reference: reading.reference - ahead,
+                ..reading
+            });
         }
         Ok(reading)
     }

@@ -9,19 +9,38 @@ use rustix::io::Errno;
 /// `freq` of `adjtimex` counts ppm with 16 fractional bits: this many of it are one ppb.
 const FREQ_PER_PPB: f64 = 65.536;
 
-/// Tells the kernel how far its clock may be off, for programs that ask `adjtimex`; without this it
-/// claims 16 s after every step.
+/// What the kernel is told of its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// The largest error against UTC.
+    pub maxerror: Nanos,
+    /// The error that is to be expected.
+    pub esterror: Nanos,
+    /// Whether the clock is to count as not synchronized: STA_UNSYNC. Where it is clear, the kernel copies
+    /// the clock into the RTC (kernel/time/ntp.c, `sync_hw_clock`), which then contradicts no falseticker
+    /// any more; nothing but the flag keeps the kernel from it. See `[clock] rtcsync`.
+    pub unsync: bool,
+    /// TAI minus UTC in seconds, where it is known.
+    pub tai_offset_s: Option<i32>,
+}
+
+/// Tells the kernel, for programs that ask `adjtimex`; without this it claims 16 s after every step.
 ///
-/// The flag STA_UNSYNC stays set, as chronyd keeps it without `rtcsync`: where it is clear, the
-/// kernel copies the clock into the RTC (kernel/time/ntp.c, `sync_hw_clock`), also while somebody has
-/// set it wrong, and a source is checked against the RTC to tell a falseticker from a truechimer.
+/// A leap second that the host announces is not passed on: the guest's kernel and its host's would both
+/// step at midnight, and to PID 1 one of the two would be somebody's step of the guest's clock. The guest
+/// follows its host's clock there as at any other step, or smear, of it.
 ///
 /// # Errors
 /// As `adjtimex`.
-pub fn declare_error(bound: Nanos, jitter: Nanos) -> Result<(), Errno> {
+pub fn declare(declared: &Declared) -> Result<(), Errno> {
     let microseconds = |span: Nanos| span.0 / 1_000 + 1;
     sys::adjtimex(Adjust {
-        error_us: Some((microseconds(bound), microseconds(jitter))),
+        error_us: Some((
+            microseconds(declared.maxerror),
+            microseconds(declared.esterror),
+        )),
+        unsync: declared.unsync,
+        tai_offset_s: declared.tai_offset_s,
         ..Adjust::default()
     })
     .map(|_| ())

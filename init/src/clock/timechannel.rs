@@ -1,7 +1,8 @@
 //! The guest's end of the host's time channel: carries out [`Burst`]s on the port without ever
 //! waiting for it.
 
-use noonmark_contract::channel::{self, Answer, Decoder, FRAME_LEN};
+use noonmark_contract::channel::{self, Answer, Decoder, FRAME_LEN, Frame as _, Request, Told};
+use noonmark_contract::host_clock::HostClock;
 use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
 use noonmark_contract::units::{Nanos, Raw, Utc};
 use noonmark_linux::clocks::{self, Sandwich};
@@ -13,6 +14,9 @@ use crate::token_bucket::TokenBucket;
 /// What the host may send at once, and how long until it may do so again. A burst needs 320 bytes.
 const ALLOWED_BYTES: usize = 8 * 1024;
 const ALLOWED_EVERY: Nanos = Nanos::from_millis(100);
+
+/// How often the host is asked for its clock's figures where its time is not needed.
+const TOLD_EVERY: Nanos = Nanos::from_secs(10);
 
 /// How many bytes one read takes.
 const READ_BYTES: usize = 8 * FRAME_LEN;
@@ -29,6 +33,11 @@ pub struct TimeChannel {
     burst: Option<Burst>,
     last_sequence: u32,
     decoder: Decoder<Answer>,
+    /// Finds in the same bytes what the host adds to its answers.
+    told_decoder: Decoder<Told>,
+    /// What it said last of its clock, and when.
+    told: Option<(HostClock, Raw)>,
+    asked: Option<Raw>,
     bucket: TokenBucket,
     unread: bool,
     /// When the burst wants to be asked again.
@@ -46,6 +55,9 @@ impl TimeChannel {
             burst: None,
             last_sequence: 0,
             decoder: Decoder::default(),
+            told_decoder: Decoder::default(),
+            told: None,
+            asked: None,
             bucket: TokenBucket::new(ALLOWED_BYTES, ALLOWED_EVERY, now),
             unread: false,
             deadline: None,
@@ -79,10 +91,38 @@ impl TimeChannel {
         let changed = connected != self.connected;
         if changed {
             self.decoder.clear();
+            self.told_decoder.clear();
+            // Another host may be there, or another server.
+            (self.told, self.asked) = (None, None);
         }
         self.connected = connected;
         self.unread = connected;
         changed
+    }
+
+    /// What the host said last of its clock, and how long ago that is.
+    #[must_use]
+    pub fn told(&self, now: Raw) -> Option<(HostClock, Nanos)> {
+        self.told.map(|(clock, at)| (clock, now - at))
+    }
+
+    /// Asks for that, where it was not asked lately; `renew` asks in any case. The answer is no
+    /// reading of the time.
+    pub fn ask_clock(&mut self, now: Raw, renew: bool) {
+        let is_due = |at: Raw| renew || now - at >= TOLD_EVERY;
+        if self.burst.is_some() || !self.connected || !self.asked.is_none_or(is_due) {
+            return;
+        }
+        if let Some(port) = &self.port {
+            self.last_sequence = self.last_sequence.wrapping_add(1);
+            self.asked = Some(now);
+            let request = Request {
+                sequence: self.last_sequence,
+                t1: now,
+            };
+            // A host that reads nothing has nothing to say either.
+            let _ = port.write(&request.encode());
+        }
     }
 
     /// When [`TimeChannel::proceed`] must be called at the latest.
@@ -149,6 +189,11 @@ impl TimeChannel {
                     let t4 = clocks::raw();
                     self.bucket.take(count);
                     self.decoder.push(&buffer[..count]);
+                    self.told_decoder.push(&buffer[..count]);
+                    while let Some(told) = self.told_decoder.next_frame() {
+                        self.told = Some((told.clock, t4));
+                        self.asked = Some(t4);
+                    }
                     while let Some(answer) = self.decoder.next_frame() {
                         if let Some(burst) = &mut self.burst {
                             burst.on_answer(&answer, t4);

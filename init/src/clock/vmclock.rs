@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use noonmark_contract::host_clock::HostClock;
 use noonmark_contract::units::{Nanos, Utc};
 use rustix::io::Errno;
 
@@ -111,6 +112,12 @@ impl VmClock {
     pub fn acknowledge(&self) -> Result<(), Errno> {
         let mut start = [0; 16];
         rustix::io::pread(&self.device, &mut start, 0).map(drop)
+    }
+
+    /// What it says of the host's clock; none where it says nothing.
+    #[must_use]
+    pub fn host_clock(&self) -> Option<HostClock> {
+        Page::read(&self.page)?.host_clock()
     }
 
     /// UTC of what this device's PHC has just given.

@@ -10,6 +10,10 @@
 //! between now and [`AHEAD`] is below the line between its values there. Readers count time by a clock
 //! that is behind by up to a tick and is slewed by up to 10 %; both are added here.
 //!
+//! It is the bound to UTC where that is known, with the host's own error in it. Where the host says
+//! nothing of its clock, that is taken for UTC; where it says that nobody keeps it, the status is
+//! `Unknown`.
+//!
 //! **The status** is `Disrupted` from the first sign that the clock may be wrong to its verified repair.
 //! What is read between a disturbance and its first sign says `Synchronized` and can be wrong: nothing
 //! that PID 1 writes can be sooner than its own wake. Where the machine has a VMClock, readers compare its
@@ -21,7 +25,7 @@ use std::io;
 use std::sync::atomic::{Ordering, fence};
 
 use noonmark_contract::clockbound::{self, ClockStatus, FOLDER, PATH, Segment};
-use noonmark_contract::record::State;
+use noonmark_contract::record::{State, UtcUnknown};
 use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks;
 use noonmark_linux::sys::SharedPage;
@@ -68,6 +72,8 @@ struct View {
     bound: Nanos,
     /// The bound [`AHEAD`] of it, if nothing is done until then.
     later: Nanos,
+    /// The bound to UTC.
+    utc: Result<Nanos, UtcUnknown>,
     marker: Option<u64>,
 }
 
@@ -117,8 +123,14 @@ impl ClockBound {
         });
     }
 
-    /// Says how the clock stands by the engine. `marker` is the VMClock's that the engine has heard of.
-    pub fn publish(&mut self, engine: &Engine, marker: Option<u64>) {
+    /// Says how the clock stands by the engine, and how far it may be from UTC now. `marker` is the
+    /// VMClock's that the engine has heard of.
+    pub fn publish(
+        &mut self,
+        engine: &Engine,
+        utc: Result<Nanos, UtcUnknown>,
+        marker: Option<u64>,
+    ) {
         // Before the bound is asked for: so much the longer a reader lets it grow.
         let coarse = clocks::monotonic_coarse();
         let now = clocks::raw();
@@ -129,6 +141,7 @@ impl ClockBound {
             suspect: engine.suspects_clock(now),
             bound: engine.bound(now),
             later: engine.bound(now + AHEAD),
+            utc,
             marker,
         }));
     }
@@ -155,18 +168,25 @@ fn segment(view: &View) -> Segment {
     let known = view.bound < BOUND_MAX;
     let status = match view.state {
         State::Unsynced => ClockStatus::Unknown,
-        _ if !known => ClockStatus::Unknown,
+        _ if !known || view.utc == Err(UtcUnknown::HostUnsynced) => ClockStatus::Unknown,
         State::Disrupted => ClockStatus::Disrupted,
         State::Synced | State::Holdover if view.suspect => ClockStatus::Disrupted,
         State::Synced => ClockStatus::Synchronized,
         State::Holdover => ClockStatus::FreeRunning,
     };
-    let growth = growth_ppb(view.bound, view.later);
+    // The host's own error grows by 500 ppm in the kernel's eyes, until it says something new.
+    let host = view.utc.map_or(Nanos::ZERO, |utc| utc - view.bound);
+    let later = if host > Nanos::ZERO {
+        AHEAD.raw_skew()
+    } else {
+        Nanos::ZERO
+    };
+    let growth = growth_ppb(view.bound, view.later + later);
     let unseen = Nanos(i64::from(growth) * view.tick.0 / 1_000_000_000 + 1);
     Segment {
         as_of: view.coarse,
         void_after: view.coarse + VALID,
-        bound: (view.bound + unseen).min(BOUND_MAX),
+        bound: (view.bound + host + unseen).min(BOUND_MAX),
         growth_ppb: growth,
         status,
         marker: view.marker,
@@ -198,6 +218,7 @@ mod tests {
         suspect: false,
         bound: Nanos(700),
         later: Nanos(16_700),
+        utc: Err(UtcUnknown::HostSilent),
         marker: None,
     };
 
@@ -217,6 +238,21 @@ mod tests {
         assert_eq!(status(State::Holdover, false), ClockStatus::FreeRunning);
         assert_eq!(status(State::Holdover, true), ClockStatus::Disrupted);
         assert_eq!(status(State::Disrupted, false), ClockStatus::Disrupted);
+    }
+
+    #[test]
+    fn the_hosts_error_is_in_the_bound_and_a_host_that_nobody_keeps_makes_it_unknown() {
+        let of = |utc| segment(&View { utc, ..VIEW });
+        let silent = of(Err(UtcUnknown::HostSilent));
+        let kept = of(Ok(Nanos(5_700)));
+        let more = kept.bound - silent.bound;
+        assert!(more >= Nanos(5_000) && more < Nanos(8_000), "{more}");
+        assert!(kept.growth_ppb >= silent.growth_ppb + 500_000);
+        assert_eq!(kept.status, ClockStatus::Synchronized);
+        assert_eq!(
+            of(Err(UtcUnknown::HostUnsynced)).status,
+            ClockStatus::Unknown
+        );
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::mem;
 
+use noonmark_contract::host_clock::NOT_KEPT;
 use noonmark_contract::record::{
     self, Alert, Boot, DiskState, DiskStatus, Effective, Event, EventRecord, Record, Seed,
-    ServiceStatus, State, Status, Usage,
+    ServiceStatus, State, Status, Usage, UtcUnknown,
 };
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
@@ -15,7 +16,7 @@ use noonmark_linux::log;
 
 use crate::boot::early::Started;
 use crate::clock::discipline::Discipline;
-use crate::clock::kernel;
+use crate::clock::kernel::{self, Declared};
 
 use super::port::StatusPort;
 
@@ -70,13 +71,30 @@ impl Reporter {
         self.disks = disks.to_vec();
     }
 
-    /// Tells the kernel what the engine knows of the clock's error, while it is synced.
+    /// Tells the kernel what is known of the clock's error, while it is synced.
+    ///
+    /// Where the host says that nobody keeps its clock, nor does anybody know how far this one is from
+    /// UTC, and the kernel hears what it claims by itself then. Where the host says nothing, its clock
+    /// is taken for UTC.
     pub fn declare(&mut self, discipline: &Discipline) {
         let engine = discipline.engine();
         if engine.state() != State::Synced {
             return;
         }
-        let declared = kernel::declare_error(engine.bound(clocks::raw()), engine.jitter());
+        let now = clocks::raw();
+        let (bound, host) = (engine.bound(now), discipline.host_clock(now));
+        let (maxerror, is_known) = match discipline.utc_bound(now) {
+            Ok(bound) => (bound, true),
+            Err(UtcUnknown::HostUnsynced) => (NOT_KEPT, false),
+            Err(_) => (bound, true),
+        };
+        let expected = host.map_or(Nanos::ZERO, |(host, _)| host.esterror_ns);
+        let declared = kernel::declare(&Declared {
+            maxerror: maxerror.min(NOT_KEPT),
+            esterror: (engine.jitter() + expected).min(NOT_KEPT),
+            unsync: !(is_known && discipline.rtcsync()),
+            tai_offset_s: discipline.tai_offset_s(now),
+        });
         if let Err(errno) = declared
             && !self.declare_failed
         {
@@ -105,6 +123,8 @@ impl Reporter {
         services: Vec<ServiceStatus>,
     ) -> Vec<u8> {
         self.sequence += 1;
+        let now = clocks::raw();
+        let utc = discipline.utc_bound(now);
         let mut status = Status {
             seq: self.sequence,
             time_ns: clocks::realtime(),
@@ -123,7 +143,10 @@ impl Reporter {
             config: mem::take(&mut self.config),
             seed: mem::take(&mut self.seed),
             disks: mem::take(&mut self.disks),
-            ..discipline.engine().status(clocks::raw())
+            utc_bound_ns: utc.ok(),
+            utc_unknown: utc.err(),
+            host_clock: discipline.host_clock(now).map(|(clock, _)| clock),
+            ..discipline.engine().status(now)
         };
         let lacks = |disk: &DiskStatus| matches!(disk.state, DiskState::Absent | DiskState::Failed);
         if status.disks.iter().any(lacks) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use noonmark_contract::host_clock::HostClock;
 use noonmark_contract::record::{Command, Record, State, Status};
 use noonmark_contract::testport::{Answer, Query, Request};
 use noonmark_contract::units::Utc;
@@ -265,6 +266,13 @@ impl Machine {
     pub fn set_time_server_behaviour(&mut self, behaviour: Behaviour) {
         if let Some(time) = &self.ports.time {
             time.set_behaviour(behaviour);
+        }
+    }
+
+    /// Makes the host say this of its clock on the time channel, whatever its kernel says.
+    pub fn set_host_clock(&mut self, told: HostClock) {
+        if let Some(time) = &self.ports.time {
+            time.set_host_clock(told);
         }
     }
 

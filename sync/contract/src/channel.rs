@@ -5,6 +5,10 @@
 //! repeats sequence number and `t1` and adds `t2` (its UTC at receipt) and `t3` (its UTC at
 //! sending). The guest notes `t4` at receipt. `t1` and `t4` are the guest's `CLOCK_MONOTONIC_RAW`,
 //! so a step of the guest's clock in between spoils nothing; the host treats `t1` as opaque.
+//!
+//! After each answer the host may send a [`Told`] frame: what its kernel says of its clock. A guest that
+//! doesn't know such frames skips them as it skips garbage, and one that gets none knows nothing of the
+//! host's clock but its time, so that old and new may be put together in any way.
 
 mod decoder;
 mod frame;
@@ -14,6 +18,7 @@ pub use frame::{FRAME_LEN, Frame};
 
 use frame::seal;
 
+use crate::host_clock::HostClock;
 use crate::units::{Raw, Utc};
 
 /// The port's name on the virtio-serial bus.
@@ -42,6 +47,15 @@ pub struct Answer {
     pub t2: Utc,
     /// The host's UTC when the answer went out.
     pub t3: Utc,
+}
+
+/// What the host adds to an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The request's.
+    pub sequence: u32,
+    /// What the host's kernel says of its clock.
+    pub clock: HostClock,
 }
 
 impl Frame for Request {
@@ -78,6 +92,19 @@ impl Frame for Answer {
             t2: Utc(t2),
             t3: Utc(t3),
         })
+    }
+}
+
+impl Frame for Told {
+    const MAGIC: [u8; 4] = *b"NMC1";
+
+    fn encode(&self) -> [u8; FRAME_LEN] {
+        seal(Self::MAGIC, self.sequence, self.clock.to_numbers())
+    }
+
+    fn from_body(sequence: u32, numbers: [i64; 3]) -> Option<Self> {
+        let clock = HostClock::from_numbers(numbers)?;
+        Some(Self { sequence, clock })
     }
 }
 
@@ -126,5 +153,29 @@ mod tests {
         assert_eq!(frame[4..16], request.encode()[4..16]);
         assert_eq!(frame[16..24], 1_000_i64.to_be_bytes());
         assert_eq!(frame[24..32], 2_000_i64.to_be_bytes());
+    }
+
+    /// Each side finds its own frames in the same bytes, as guests do that know the second kind or not.
+    #[test]
+    fn what_the_host_adds_to_an_answer_hides_no_answer() {
+        let told = |sequence| Told {
+            sequence,
+            clock: HostClock::from_numbers([5, 6, 37]).unwrap(),
+        };
+        let request = |sequence| Request {
+            sequence,
+            t1: Raw(1),
+        };
+        let (mut answers, mut clocks) = (Decoder::<Answer>::default(), Decoder::<Told>::default());
+        for sequence in 0..20 {
+            let answer = answer(&request(sequence), Utc(1), Utc(2));
+            for frame in [answer, told(sequence).encode()] {
+                answers.push(&frame);
+                clocks.push(&frame);
+            }
+            assert_eq!(answers.next_frame().map(|a| a.sequence), Some(sequence));
+            assert_eq!(clocks.next_frame(), Some(told(sequence)));
+        }
+        assert_eq!(answers.next_frame(), None);
     }
 }

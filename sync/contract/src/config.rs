@@ -95,6 +95,10 @@ pub struct ClockConfig {
     pub step: Nanos,
     /// How often the clock is compared with the reference when nothing else wakes the loop.
     pub watch: Nanos,
+    /// Whether the kernel may call its clock synchronized, and then writes the RTC by it.
+    pub rtcsync: bool,
+    /// TAI minus UTC in seconds, where a PHC of `phc:NAME` counts TAI; 0 where it counts UTC.
+    pub phc_tai_offset_s: i32,
 }
 
 /// `[status]`
@@ -133,6 +137,8 @@ impl Default for ClockConfig {
             sources: Source::default_ladder(),
             step: Nanos::from_micros(100),
             watch: Nanos::from_millis(20),
+            rtcsync: false,
+            phc_tai_offset_s: 0,
         }
     }
 }

@@ -11,7 +11,8 @@
 //! | seed reader and PID 1 | what a seed says, checked by both | [`seed`] |
 //!
 //! Under all of them lie, to be read first, [`units`] (the signs are defined there, once), [`source`]
-//! (the clocks that a guest can follow, and what distinguishes them) and [`sample`] (what a reading of
+//! (the clocks that a guest can follow, and what distinguishes them), [`host_clock`] (what a kernel says of
+//! its own) and [`sample`] (what a reading of
 //! one is). Nothing here reads a clock or opens a file.
 
 #![no_std]
@@ -22,6 +23,7 @@ extern crate alloc;
 pub mod channel;
 pub mod clockbound;
 pub mod config;
+pub mod host_clock;
 pub mod ntp;
 pub mod record;
 pub mod sample;

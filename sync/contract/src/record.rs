@@ -9,14 +9,17 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host_clock::HostClock;
 use crate::sample::{Method, Source};
 use crate::units::{Nanos, Ppb, Utc};
 
 mod disk;
+mod instance;
 mod service;
 mod words;
 
 pub use disk::{DiskState, DiskStatus};
+pub use instance::{Effective, Origin, Seed, SeedState};
 pub use service::{ServiceState, ServiceStatus};
 
 /// The status port's name on the virtio-serial bus.
@@ -61,6 +64,20 @@ pub enum State {
     Holdover,
 }
 
+/// Why nothing is known of the clock's error against UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UtcUnknown {
+    /// The clock has not been right yet.
+    ClockUnsynced,
+    /// Nobody keeps the host's clock, as its kernel says itself.
+    HostUnsynced,
+    /// The host says nothing of its clock: it serves no time channel, or an older one, and no VMClock.
+    HostSilent,
+    /// The source, an RTC or a PHC that somebody else keeps, doesn't say how right it is.
+    SourceSilent,
+}
+
 /// The `status` record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -82,6 +99,16 @@ pub struct Status {
     pub offset_ns: Nanos,
     /// The bound of the clock's error now.
     pub bound_ns: Nanos,
+    /// The bound of its error against UTC now: with the host's own error in it, where the clock follows
+    /// the host. None where it is not known.
+    #[serde(default)]
+    pub utc_bound_ns: Option<Nanos>,
+    /// Why it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utc_unknown: Option<UtcUnknown>,
+    /// What the host's kernel said last of its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_clock: Option<HostClock>,
     /// The frequency set on the clock.
     pub frequency_ppb: Ppb,
     /// How fast the estimated frequency changes, per second.
@@ -126,63 +153,6 @@ pub struct Status {
     /// The data disks, in the configuration's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskStatus>,
-}
-
-/// A setting, and who had the last word on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Effective {
-    /// In the unit of its key.
-    pub value: String,
-    /// Whose word it is.
-    pub origin: Origin,
-}
-
-/// Who set something; the later of the list has the last word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// The image.
-    Image,
-    /// The seed disk.
-    Seed,
-    /// The kernel command line.
-    Cmdline,
-}
-
-/// What came of looking for a seed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seed {
-    /// How far that is.
-    pub state: SeedState,
-    /// The disk that it was found on, e.g. `vda`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
-    /// `instance-id` of its meta-data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_id: Option<String>,
-    /// Keys that it has and that do nothing here, with the reason.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ignored: Vec<String>,
-    /// Why it was refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-/// How far a seed has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SeedState {
-    /// The image looks for none.
-    #[default]
-    Off,
-    /// It is being looked for or read.
-    Looking,
-    /// There is none.
-    Absent,
-    /// It is applied.
-    Applied,
-    /// There is one, and nothing of it is applied.
-    Refused,
 }
 
 /// One source's readings.

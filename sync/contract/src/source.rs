@@ -127,6 +127,12 @@ impl Source {
         ALL.into_iter().find(serves)
     }
 
+    /// Whether it gives the host's own time, by whatever way.
+    #[must_use]
+    pub fn is_host_clock(&self) -> bool {
+        matches!(self, Self::Host) || self.driver().is_some()
+    }
+
     /// Whether a PHC with this `clock_name` is what the source stands for.
     #[must_use]
     pub fn is_phc(&self, clock_name: &str) -> bool {

@@ -53,7 +53,7 @@ impl Engine {
     }
 
     /// The status at `now`. The shell fills in what the engine can't know: `seq`, `time_ns`,
-    /// `uptime_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel`, `clocksource`, `config`, `seed` and
+    /// `uptime_ns`, `utc_bound_ns`, `dropped`, `rejected`, `boot`, `init`, `kernel`, `clocksource`, `config`, `seed` and
     /// `services` are empty.
     #[must_use]
     pub fn status(&self, now: Raw) -> Status {
@@ -73,6 +73,9 @@ impl Engine {
             method: followed.and_then(|rung| rung.method),
             offset_ns: offset,
             bound_ns: self.bound(now),
+            utc_bound_ns: None,
+            utc_unknown: None,
+            host_clock: None,
             frequency_ppb: self.discipline.commanded().rate(),
             drift_ppb_per_s: self.estimator.drift_ppb_per_s(),
             jitter_ns: self.indicators.jitter(),

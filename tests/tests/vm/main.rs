@@ -7,6 +7,7 @@
 mod appliance;
 mod bench;
 mod boot;
+mod clockbound;
 mod disks;
 mod faults;
 mod firstread;
@@ -22,6 +23,7 @@ mod recovery;
 mod seed;
 mod services;
 mod trial;
+mod utc;
 
 use std::process::ExitCode;
 

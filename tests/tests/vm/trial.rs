@@ -9,8 +9,8 @@ use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
 use crate::{
-    appliance, bench, boot, disks, faults, firstread, freeze, hostile, lifetime, nested, ntp, nts,
-    power, recovery, seed, services,
+    appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, lifetime,
+    nested, ntp, nts, power, recovery, seed, services, utc,
 };
 
 /// What a test does on a platform.
@@ -125,6 +125,16 @@ const TESTS: &[(&str, On, Body)] = &[
         "an_appliance_answers_with_the_right_time",
         On::First,
         appliance::answers_with_the_right_time,
+    ),
+    (
+        "true_time_is_within_its_interval",
+        On::First,
+        clockbound::true_time_is_within_its_interval,
+    ),
+    (
+        "says_how_far_it_may_be_from_utc",
+        On::Following(Follows::Host),
+        utc::says_how_far_it_may_be_from_utc,
     ),
     (
         "survives_garbage_on_every_port",

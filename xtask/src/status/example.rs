@@ -5,7 +5,9 @@ use noonmark_contract::record::{Record, Status};
 /// One line of the status port.
 const LINE: &str = r#"{"type":"status","v":1,"seq":42,"time_ns":1790000000123456789,
 "uptime_ns":65400000000,"state":"synced","source":"kvm","method":"precise","offset_ns":-72,
-"bound_ns":1250,"frequency_ppb":-3125.5,"drift_ppb_per_s":0.25,"jitter_ns":9,
+"bound_ns":1250,"utc_bound_ns":251250,
+"host_clock":{"maxerror_ns":250000,"esterror_ns":9000,"unsync":true,"tai_offset_s":37},
+"frequency_ppb":-3125.5,"drift_ppb_per_s":0.25,"jitter_ns":9,
 "since_good_ns":310000000,"poll_ns":1000000000,
 "sources":[{"source":"kvm","good":120,"bad":1,"reach":253,
 "last":{"ago_ns":310000000,"offset_ns":-72,"bound_ns":12}},

@@ -30,6 +30,25 @@ fn clock(page: &mut Page, status: &Status) {
         "Largest error that the clock can have now.",
         seconds(status.bound_ns),
     );
+    if let Some(bound) = status.utc_bound_ns {
+        page.gauge(
+            "noonmark_clock_utc_error_bound_seconds",
+            "Largest error against UTC that the clock can have now; absent where it is not known.",
+            seconds(bound),
+        );
+    }
+    if let Some(host) = &status.host_clock {
+        page.gauge(
+            "noonmark_host_clock_maxerror_seconds",
+            "Largest error of the host's own clock, by its kernel; 16 where nobody keeps it.",
+            seconds(host.maxerror_ns),
+        );
+        page.gauge(
+            "noonmark_host_clock_tai_offset_seconds",
+            "TAI minus UTC, as the host's kernel has it; 0 where nobody told it.",
+            f64::from(host.tai_offset_s),
+        );
+    }
     page.gauge(
         "noonmark_clock_frequency_adjustment_ratio",
         "Relative rate that is added to the clock.",

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use noonmark_contract::host_clock::Leap;
 use noonmark_contract::record::{DiskStatus, LastReading, Origin, SeedState, State, Status};
 use noonmark_contract::units::Utc;
 use noonmark_lab::report::Sample;
@@ -24,6 +25,7 @@ pub fn screen(status: &Status) -> String {
             status.offset_ns, status.bound_ns, status.jitter_ns
         ),
     );
+    row("UTC", utc_error(status));
     row(
         "frequency",
         format!(
@@ -108,6 +110,28 @@ pub fn screen(status: &Status) -> String {
         ),
     );
     screen
+}
+
+/// How far the clock may be from UTC, and what the host says of its own clock.
+fn utc_error(status: &Status) -> String {
+    let mut text = match (status.utc_bound_ns, status.utc_unknown) {
+        (Some(bound), _) => format!("error at most {bound}"),
+        (None, Some(why)) => format!("error unknown: {why}"),
+        (None, None) => "error unknown".into(),
+    };
+    if let Some(host) = &status.host_clock {
+        // Writing to a string can't fail.
+        let _ = write!(text, "; the host's clock within {}", host.maxerror_ns);
+        if host.tai_offset_s != 0 {
+            let _ = write!(text, ", TAI - UTC {} s", host.tai_offset_s);
+        }
+        text += match host.leap {
+            Leap::None => "",
+            Leap::Insert => ", a leap second to come",
+            Leap::Delete => ", a second to be left out",
+        };
+    }
+    text
 }
 
 /// A source's last word.

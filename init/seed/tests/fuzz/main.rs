@@ -185,10 +185,13 @@ fn time_channel() {
     check!().for_each(|bytes: &[u8]| {
         let mut answers = channel::Decoder::<channel::Answer>::default();
         let mut requests = channel::Decoder::<channel::Request>::default();
+        let mut told = channel::Decoder::<channel::Told>::default();
         answers.push(bytes);
         requests.push(bytes);
+        told.push(bytes);
         while answers.next_frame().is_some() {}
         while requests.next_frame().is_some() {}
+        while told.next_frame().is_some() {}
     });
 }
 

@@ -9,6 +9,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use noonmark_contract::host_clock::{HostClock, Leap, NOT_KEPT};
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_linux::sys::MappedPage;
 
@@ -29,10 +30,16 @@ const COUNTER_TSC: u8 = 1;
 const TIME_UTC: u8 = 0;
 const TIME_TAI: u8 = 1;
 
+/// `VMCLOCK_LEAP_PRE_POS` and `VMCLOCK_LEAP_PRE_NEG`: at the end of the month.
+const LEAP_PRE_POS: u8 = 1;
+const LEAP_PRE_NEG: u8 = 2;
+
 const STATUS_SYNCHRONIZED: u8 = 2;
 const STATUS_FREERUNNING: u8 = 3;
 
 const FLAG_TAI_OFFSET_VALID: u64 = 1 << 0;
+const FLAG_TIME_ESTERROR_VALID: u64 = 1 << 5;
+const FLAG_TIME_MAXERROR_VALID: u64 = 1 << 6;
 const FLAG_NOTIFICATION_PRESENT: u64 = 1 << 9;
 
 /// Where the fields are, in bytes.
@@ -51,6 +58,8 @@ mod at {
     pub const TIME_SEC: usize = 72;
     pub const TIME_FRAC: usize = 80;
     pub const TIME_END: usize = 88;
+    pub const ESTERROR: usize = 88;
+    pub const MAXERROR: usize = 96;
 }
 
 /// One consistent look at the page.
@@ -70,6 +79,9 @@ pub struct Page {
     time_s: u64,
     /// In 2^-64 s.
     time_frac: u64,
+    leap: u8,
+    esterror_ns: u64,
+    maxerror_ns: u64,
 }
 
 /// Why the PHC of a VMClock can't be followed.
@@ -146,6 +158,9 @@ impl Page {
             period: word(at::COUNTER_PERIOD),
             time_s: word(at::TIME_SEC),
             time_frac: word(at::TIME_FRAC),
+            leap: state[6],
+            esterror_ns: word(at::ESTERROR),
+            maxerror_ns: word(at::MAXERROR),
         }
     }
 
@@ -153,6 +168,42 @@ impl Page {
     #[must_use]
     pub fn notifies(&self) -> bool {
         self.flags & FLAG_NOTIFICATION_PRESENT != 0
+    }
+
+    /// What the device says of the host's clock; none where it states no largest error. A clock that
+    /// it doesn't vouch for is one that nobody keeps.
+    #[must_use]
+    pub fn host_clock(&self) -> Option<HostClock> {
+        if self.flags & FLAG_TIME_MAXERROR_VALID == 0 {
+            return None;
+        }
+        let is_kept = matches!(self.status, STATUS_SYNCHRONIZED | STATUS_FREERUNNING);
+        let span = |ns: u64| Nanos(i64::try_from(ns).unwrap_or(i64::MAX));
+        let has = |flag| self.flags & flag != 0;
+        let tai_offset = i32::from(self.tai_offset_s).abs();
+        Some(HostClock {
+            maxerror_ns: if is_kept {
+                span(self.maxerror_ns)
+            } else {
+                NOT_KEPT
+            },
+            esterror_ns: if has(FLAG_TIME_ESTERROR_VALID) {
+                span(self.esterror_ns)
+            } else {
+                span(self.maxerror_ns)
+            },
+            unsync: self.status != STATUS_SYNCHRONIZED,
+            tai_offset_s: if has(FLAG_TAI_OFFSET_VALID) {
+                tai_offset
+            } else {
+                0
+            },
+            leap: match self.leap {
+                LEAP_PRE_POS => Leap::Insert,
+                LEAP_PRE_NEG => Leap::Delete,
+                _ => Leap::None,
+            },
+        })
     }
 
     /// UTC of what the PHC gave when the counter stood at `counter`, give or take a second.
@@ -284,6 +335,21 @@ pub(super) mod tests {
         unknown[at::STATUS + 2] = 0;
         let unknown = Page::read(&map(&unknown)).unwrap();
         assert_eq!(error_of(&unknown, Nanos::ZERO), Err(ScaleError::Status(0)));
+    }
+
+    #[test]
+    fn the_hosts_error_counts_where_the_device_states_it_and_vouches_for_its_time() {
+        assert_eq!(page(TIME_UTC, 37, 0).host_clock(), None);
+        let flags = FLAG_TIME_MAXERROR_VALID | FLAG_TAI_OFFSET_VALID;
+        let mut stated = bytes(TIME_UTC, -37, flags);
+        stated[at::MAXERROR..at::MAXERROR + 8].copy_from_slice(&2_500_u64.to_le_bytes());
+        stated[at::STATUS + 6] = LEAP_PRE_POS;
+        let clock = Page::read(&map(&stated)).unwrap().host_clock().unwrap();
+        assert_eq!((clock.maxerror_ns, clock.tai_offset_s), (Nanos(2_500), 37));
+        assert!(clock.is_kept() && !clock.unsync && clock.leap == Leap::Insert);
+        stated[at::STATUS + 2] = 4;
+        let clock = Page::read(&map(&stated)).unwrap().host_clock().unwrap();
+        assert!(!clock.is_kept());
     }
 
     #[test]

@@ -16,7 +16,9 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::system::{RebootCommand, finit_module, reboot};
-use rustix::time::{ClockId, Timespec, clock_settime};
+use rustix::time::{
+    ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic, clock_settime,
+};
 
 /// How much memory or file one step takes.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -44,6 +46,15 @@ const SLOTS: i64 = 4096;
 /// A correction by as much is one of a machine that was away.
 const JUMP: Nanos = Nanos::from_secs(1);
 
+/// By what the clock is set, and how often.
+const SCRAMBLES: [Nanos; 4] = [
+    Nanos::from_secs(3_600),
+    Nanos::from_millis(-500),
+    Nanos::from_secs(-3_600),
+    Nanos::from_millis(500),
+];
+const SCRAMBLE_EVERY: Duration = Duration::from_millis(700);
+
 /// How many reads are made between two looks at whether something is to be reported.
 const READS: u32 = 1_000;
 
@@ -63,6 +74,8 @@ fn main() -> ExitCode {
         Some("fill-tmp") => return fill_tmp(),
         Some("look-around") => return ExitCode::from(look_around()),
         Some("talk") => return talk(),
+        Some("scramble") => return scramble(),
+        Some("clock-error") => return clock_error(),
         _ => return ExitCode::from(2),
     }
     loop {
@@ -187,6 +200,37 @@ fn count_reads() -> ! {
         *count = if *of == slot { *count + 1 } else { 1 };
         *of = slot;
     }
+}
+
+/// Sets the clock ahead and back for ever, as one who may. Fails where it may not.
+fn scramble() -> ExitCode {
+    for shift in SCRAMBLES.iter().cycle() {
+        thread::sleep(SCRAMBLE_EVERY);
+        let time = clocks::timespec(Nanos(clocks::realtime().0) + *shift);
+        if let Err(errno) = clock_settime(ClockId::Realtime, time) {
+            tell(&format!("clock_settime: {errno}"));
+            break;
+        }
+    }
+    ExitCode::FAILURE
+}
+
+/// Tells each second what the kernel says of its clock, and how far CLOCK_TAI is ahead of it.
+fn clock_error() -> ExitCode {
+    while let Ok((maxerror_us, unsync, tai_offset_s)) = sys::clock_error() {
+        let Ok(tai) = clock_gettime_dynamic(DynamicClockId::Tai) else {
+            break;
+        };
+        let utc = clock_gettime(ClockId::Realtime);
+        // Half a second for what passed in between.
+        let ahead = tai.tv_sec - utc.tv_sec - i64::from(tai.tv_nsec < utc.tv_nsec - 500_000_000);
+        let unsync = u8::from(unsync);
+        tell(&format!(
+            "clock-error {maxerror_us} {unsync} {tai_offset_s} {ahead}"
+        ));
+        thread::sleep(Duration::from_secs(1));
+    }
+    ExitCode::FAILURE
 }
 
 fn ignore_term() {

@@ -11,6 +11,10 @@
 //! | 24..32 | 0 | t3, ns since 1970 |
 //! | 32..36 | 0 | 0 |
 //! | 36..40 | CRC-32 (IEEE) of bytes 0..36 | the same |
+//!
+//! What a host tells of its clock, `NMC1`, has the sequence number, and from byte 8 on three numbers:
+//! maxerror in ns, esterror in ns, and of the third bits 0..32 the TAI offset in seconds, 32..40 the
+//! leap second (0 none, 1 one more, 2 one less), bit 40 STA_UNSYNC.
 
 /// Bytes in a frame, either way.
 pub const FRAME_LEN: usize = 40;

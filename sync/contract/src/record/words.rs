@@ -4,7 +4,7 @@ use core::fmt::{self, Display, Formatter};
 
 use crate::sample::Method;
 
-use super::{Alert, Cause, DetectedBy, Event};
+use super::{Alert, Cause, DetectedBy, Event, UtcUnknown};
 
 impl Display for Event {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -104,6 +104,17 @@ impl Display for Alert {
             Self::SourceLies => "source lies",
             Self::CannotCorrect => "cannot correct",
             Self::DiskMissing => "disk missing",
+        })
+    }
+}
+
+impl Display for UtcUnknown {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClockUnsynced => "the clock is not synced yet",
+            Self::HostUnsynced => "nobody keeps the host's own clock",
+            Self::HostSilent => "the host says nothing of its own clock",
+            Self::SourceSilent => "the source doesn't say how right it is",
         })
     }
 }

@@ -5,6 +5,7 @@ mod config;
 
 use std::collections::BTreeMap;
 
+use noonmark_contract::host_clock::HostClock;
 use noonmark_contract::record::{
     Alert, Boot, Cause, Command, DetectedBy, DiskState, DiskStatus, Effective, Event, EventRecord,
     LastReading, Origin, Record, Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown,
@@ -51,6 +52,9 @@ fn the_status_record() {
         method: Some(Method::Precise),
         offset_ns: Nanos(-3),
         bound_ns: Nanos(310),
+        utc_bound_ns: Some(Nanos(1_310)),
+        utc_unknown: None,
+        host_clock: HostClock::from_numbers([1_000, 500, 37]),
         frequency_ppb: Ppb(-23_400.5),
         drift_ppb_per_s: 0.25,
         jitter_ns: Nanos(2),
@@ -142,7 +146,9 @@ fn the_status_record() {
         concat!(
             r#"{"type":"status","v":1,"seq":12,"time_ns":1800000000000000000,"#,
             r#""uptime_ns":61000000000,"state":"synced","source":"kvm","method":"precise","#,
-            r#""offset_ns":-3,"bound_ns":310,"frequency_ppb":-23400.5,"drift_ppb_per_s":0.25,"#,
+            r#""offset_ns":-3,"bound_ns":310,"utc_bound_ns":1310,"#,
+            r#""host_clock":{"maxerror_ns":1000,"esterror_ns":500,"unsync":false,"tai_offset_s":37,"#,
+            r#""leap":"none"},"frequency_ppb":-23400.5,"drift_ppb_per_s":0.25,"#,
             r#""jitter_ns":2,"since_good_ns":20000000,"poll_ns":20000000,"sources":["#,
             r#"{"source":"kvm","good":3000,"bad":1,"reach":255,"last":{"ago_ns":20000000,"#,
             r#""offset_ns":-3,"bound_ns":10},"last_failure":"refused with errno 95"},"#,
