@@ -32,13 +32,13 @@ fn printed(arguments: &[&str]) -> (String, bool) {
     (told, output.status.success())
 }
 
-/// The same report with all times of `step:-1h` this many times as long.
+/// The report with all times of `step:-1h` this many times as long, as if each sample were of a boot
+/// of its own: samples of one boot alone are compared with nothing.
 fn slowed(factor: i64) -> String {
     let mut report: serde_json::Value = serde_json::from_str(REPORT).expect("JSON");
-    for sample in report["faults"][0]["samples"]
-        .as_array_mut()
-        .expect("samples")
-    {
+    let samples = report["faults"][0]["samples"].as_array_mut();
+    for (boot, sample) in samples.expect("samples").iter_mut().enumerate() {
+        sample["boot"] = boot.into();
         let took = sample["recovered_ns"].as_i64().expect("a time");
         sample["recovered_ns"] = (took * factor).into();
     }
@@ -96,7 +96,7 @@ fn limits_decide_the_exit_status() {
 #[test]
 fn what_got_slower_is_told_and_fails_only_where_that_was_asked_for() {
     let folder = folder();
-    let before = file(&folder, "before.json", REPORT);
+    let before = file(&folder, "before.json", &slowed(1));
     let after = file(&folder, "after.json", &slowed(100));
     let files = ["report", text(&before), text(&after)];
     let (told, good) = printed(&files);
@@ -107,6 +107,14 @@ fn what_got_slower_is_told_and_fails_only_where_that_was_asked_for() {
     let same = ["report", text(&before), text(&before), "--fail-on-slower"];
     let (told, good) = printed(&same);
     assert!(good && told.contains("nothing got slower"), "{told}");
+    let mut short: serde_json::Value = serde_json::from_str(&slowed(1)).expect("JSON");
+    short["faults"].as_array_mut().expect("faults").remove(0);
+    let short = file(&folder, "short.json", &short.to_string());
+    let (told, good) = printed(&["report", text(&before), text(&short), "--fail-on-slower"]);
+    assert!(
+        !good && told.contains("lacking: noonmark, step:-1h"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::Cause;
 use noonmark_contract::units::Nanos;
 use noonmark_lab::fault::{Family, Fault, Plan, SKEW_ERROR_MAX};
+use noonmark_lab::report::error::Finding;
 use noonmark_lab::report::{MeasuredBy, Report, Sample};
 use noonmark_lab::run::run;
 use noonmark_tests::{not_run, xtask};
@@ -128,6 +129,16 @@ fn experiment(guest: &mut Guest, platform: &Platform, names: &[&str]) -> Result<
                 fault.fault
             );
             ensure!(!sample.trace.is_empty(), "no trace: {sample:?}");
+            let limit = sample.error_limit_ns.context("no limit of its error")?;
+            for error in [sample.before, sample.after] {
+                let error =
+                    error.with_context(|| format!("an error was not measured: {sample:?}"))?;
+                ensure!(
+                    error.judge(limit) == Finding::Within,
+                    "{}: {error} against the host: {sample:?}",
+                    fault.fault
+                );
+            }
         }
     }
     Ok(report)

@@ -23,6 +23,7 @@ mod recovery;
 mod seed;
 mod services;
 mod trial;
+mod truth;
 mod utc;
 
 use std::process::ExitCode;

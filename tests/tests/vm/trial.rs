@@ -10,7 +10,7 @@ use noonmark_tests::not_run;
 use crate::platform::{Images, Platform};
 use crate::{
     appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, lifetime,
-    nested, ntp, nts, power, recovery, seed, services, utc,
+    nested, ntp, nts, power, recovery, seed, services, truth, utc,
 };
 
 /// What a test does on a platform.
@@ -49,6 +49,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "recovers_by_the_host_channel",
         On::Following(Follows::Host),
         recovery::by_the_host_channel,
+    ),
+    (
+        "a_wrong_clock_that_is_called_synced_fails",
+        On::Following(Follows::Host),
+        truth::a_wrong_clock_that_is_called_synced_fails,
     ),
     (
         "recovers_on_one_processor",

@@ -220,15 +220,14 @@ fn exchange(session: &mut Session<'_>) -> Result<(Utc, Reading), SampleError> {
     let mut best = session.exchange()?;
     for _ in 1..BURST {
         let next = session.exchange()?;
-        if next.received - next.sent < best.received - best.sent {
+        if next.error().bound_ns < best.error().bound_ns {
             best = next;
         }
     }
-    let round_trip = best.received - best.sent;
-    let middle = best.sent + Nanos(round_trip.0 / 2);
+    let error = best.error();
     let reading = Reading {
-        offset: middle - best.realtime,
-        off: Nanos(round_trip.abs().0 / 2 + best.width.0 / 2 + 1),
+        offset: -error.error_ns,
+        off: error.bound_ns,
         bound: None,
     };
     Ok((best.realtime, reading))
