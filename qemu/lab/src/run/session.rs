@@ -85,11 +85,21 @@ impl Exchange {
     }
 }
 
-/// A recording of the clock's error under way.
+/// A recording of the clock's error under way, with an instant of the guest's counter and the same
+/// instant by this program's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tracking {
-    /// When it began, to half a round trip.
-    began: Instant,
+    raw: Raw,
+    at: Instant,
+}
+
+impl Tracking {
+    /// When, counted from `since`, the guest's counter stood at `raw`.
+    fn time(&self, raw: Raw, since: Instant) -> Nanos {
+        let ahead = nanos(since.saturating_duration_since(self.at));
+        let behind = nanos(self.at.saturating_duration_since(since));
+        (raw - self.raw) - ahead + behind
+    }
 }
 
 /// The machine and its lines to this program.
@@ -335,10 +345,16 @@ impl<'a> Session<'a> {
     /// readings. Refused in a guest without ptp_kvm.
     pub(crate) fn begin_track(&mut self, every: Duration) -> Result<Tracking, SampleError> {
         let every_ms = u32::try_from(millis(every)).unwrap_or(u32::MAX);
-        let asked = Instant::now();
         self.order(Ask::Track { every_ms })?;
+        // Tied by the host's clock, which the guest has read at its end: to far less than the half of
+        // a round trip, in which a reading before a fault would pass for one after it.
+        let exchange = self.exchange()?;
+        let (now, utc) = (Instant::now(), host_utc());
+        let (host, _) = exchange.host();
+        let passed = Duration::from_nanos(u64::try_from((utc - host).0).unwrap_or(0));
         Ok(Tracking {
-            began: asked + asked.elapsed() / 2,
+            raw: exchange.raw,
+            at: now.checked_sub(passed).unwrap_or(now),
         })
     }
 
@@ -353,15 +369,13 @@ impl<'a> Session<'a> {
             other => return Err(unexpected(other)),
         };
         let Track {
+            began,
             points,
             failed,
             lost,
-            ..
         } = track;
-        let before = nanos(since.saturating_duration_since(tracking.began));
-        let after = nanos(tracking.began.saturating_duration_since(since));
         let shifted = points.into_iter().map(|point| ErrorPoint {
-            at: point.at - before + after,
+            at: tracking.time(began + point.at, since),
             ..point
         });
         Ok((shifted.collect(), failed.saturating_add(lost)))
@@ -401,4 +415,26 @@ pub(crate) fn unexpected(outcome: Outcome) -> SampleError {
         Outcome::Ready => "the fault program started over in the middle of it".to_owned(),
         other => format!("the fault program answered something else: {other:?}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_s_time_counts_from_the_disturbance_whichever_comes_first() {
+        let at = Instant::now();
+        let tracking = Tracking {
+            raw: Raw(7_000),
+            at,
+        };
+        let disturbed = at + Duration::from_nanos(500);
+        assert_eq!(tracking.time(Raw(7_600), disturbed), Nanos(100));
+        assert_eq!(tracking.time(Raw(7_400), disturbed), Nanos(-100));
+        let earlier = Tracking {
+            at: disturbed,
+            ..tracking
+        };
+        assert_eq!(earlier.time(Raw(7_000), at), Nanos(500));
+    }
 }
