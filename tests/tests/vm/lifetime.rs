@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Command, Event, Record, Shutdown};
 use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL};
-use noonmark_qemu::accel::{self, Accelerator, Choice};
+use noonmark_qemu::accel::Accelerator;
 use noonmark_qemu::{Machine, runtime_dir};
 use noonmark_tests::{not_run, xtask};
 
+use crate::nested;
 use crate::platform::{Images, Platform};
 
 /// How long `recover` may take to start its machine, the image being there.
@@ -79,9 +80,8 @@ pub fn interrupted_leaves_nothing(platform: &Platform, _: &Images) -> Result<()>
 }
 
 pub fn an_emulated_host_leaves_nothing(platform: &Platform, _: &Images) -> Result<()> {
-    if let Err(error) = accel::choose(Choice::Nested, &platform.qemu) {
-        let test = "an_emulated_host_that_is_interrupted_leaves_nothing";
-        return not_run(test, &error.to_string());
+    if let Err(why) = nested::emulated_host(platform) {
+        return not_run("an_emulated_host_that_is_interrupted_leaves_nothing", &why);
     }
     let before = (runtime_dir::live(), machines()?);
     for (word, after) in [("INT", 1.0), ("INT", 20.0), ("KILL", 6.0)] {

@@ -12,7 +12,7 @@ use noonmark_lab::report::{Report, Sample};
 use noonmark_qemu::accel::{self, Accelerator, Choice};
 use noonmark_tests::{not_run, xtask};
 
-use crate::platform::{Images, Platform};
+use crate::platform::{self, Images, Platform};
 
 /// An error within this is what ptp_kvm's readings allow.
 const ERROR: Nanos = Nanos::from_micros(1);
@@ -34,9 +34,21 @@ pub fn with_ptp_kvm(platform: &Platform) -> Result<Accelerator, String> {
     if platform.follows == Source::Kvm {
         return Ok(platform.decision.accelerator);
     }
-    match accel::choose(Choice::Nested, &platform.qemu) {
-        Ok(decision) => Ok(decision.accelerator),
-        Err(error) => Err(error.to_string()),
+    emulated_host(platform).map(|()| Accelerator::Nested)
+}
+
+/// Whether a KVM host can be emulated here, and may be.
+///
+/// # Errors
+/// It can't or may not; why.
+pub fn emulated_host(platform: &Platform) -> Result<(), String> {
+    match platform::accel() {
+        Ok(Choice::Auto | Choice::Nested) => {
+            let decision = accel::choose(Choice::Nested, &platform.qemu);
+            decision.map(drop).map_err(|error| error.to_string())
+        }
+        Ok(other) => Err(format!("--accel {other} was asked for")),
+        Err(error) => Err(format!("{error:#}")),
     }
 }
 

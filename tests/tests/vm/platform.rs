@@ -58,6 +58,17 @@ impl Images {
     }
 }
 
+/// The variable by which `cargo xtask test --accel` says what runs guests.
+const ACCEL: &str = "NOONMARK_ACCEL";
+
+/// What is to run guests: what was asked for, else whatever works here.
+pub fn accel() -> Result<Choice> {
+    match std::env::var(ACCEL) {
+        Ok(word) => word.parse().with_context(|| format!("{ACCEL}={word}")),
+        Err(_) => Ok(Choice::Auto),
+    }
+}
+
 /// The host's clock.
 pub fn now() -> Result<Utc> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
@@ -79,7 +90,7 @@ impl Platform {
     pub fn all(images: &Images) -> Result<Vec<Self>> {
         let named = std::env::var_os("NOONMARK_QEMU").map(PathBuf::from);
         let first = Qemu::find(named.as_deref())?;
-        let mut decision = accel::choose(Choice::Auto, &first)?;
+        let mut decision = accel::choose(accel()?, &first)?;
         if decision.accelerator == accel::Accelerator::Nested {
             // Guests run there by commands alone, as in the tests of `nested`.
             decision = accel::choose(Choice::Tcg, &first)?;

@@ -15,6 +15,7 @@ use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
+use noonmark_qemu::accel::Choice;
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
@@ -23,6 +24,9 @@ const NOT_RUN_FILE: &str = "NOONMARK_NOT_RUN";
 
 /// Names this program, so that tests which use the command line need not build it.
 const XTASK_PROGRAM: &str = "NOONMARK_XTASK";
+
+/// Names what runs guests.
+const ACCEL: &str = "NOONMARK_ACCEL";
 
 /// Runs all checks and tests; exit status 1 if one fails.
 ///
@@ -33,6 +37,15 @@ pub struct TestCommand {
     /// Leave out the tests that boot virtual machines.
     #[arg(long)]
     no_vm: bool,
+    /// What runs guests; auto takes KVM where it is sure to work, and where it is not, a KVM host that is
+    /// emulated for the tests of ptp_kvm and plain emulation for the others.
+    #[arg(
+        long,
+        value_name = "auto|kvm|nested|tcg",
+        default_value = "auto",
+        conflicts_with = "no_vm"
+    )]
+    accel: Choice,
     /// Only this step; may be given several times.
     #[arg(long, value_enum, value_name = "STEP")]
     only: Vec<Step>,
@@ -111,7 +124,7 @@ impl TestCommand {
         for step in steps {
             println!("== {}: {}", step.name(), step.claim());
             let since = Instant::now();
-            let passed = step.run(workspace, &not_run)?;
+            let passed = step.run(workspace, &not_run, self.accel)?;
             ended.push(Ended {
                 step,
                 passed,
@@ -149,12 +162,13 @@ impl Step {
     }
 
     /// Runs it, its output going where this program's goes; true where it passed.
-    fn run(self, workspace: &Workspace, not_run: &Path) -> Result<bool> {
+    fn run(self, workspace: &Workspace, not_run: &Path, accel: Choice) -> Result<bool> {
         let shell = Shell::new().context("cannot tell the current folder")?;
         shell.change_dir(workspace.root());
         let this = env::current_exe().context("cannot tell where this program is")?;
         shell.set_var(XTASK_PROGRAM, this);
         shell.set_var(NOT_RUN_FILE, not_run);
+        shell.set_var(ACCEL, accel.to_string());
         let crossing = |name: &str| {
             cmd!(
                 shell,
