@@ -3,7 +3,8 @@
 //!
 //! The client itself is `noonmark-ntp`'s, and this is how its associations are made in an image
 //! that asks for it. TLS is rustls's, on RustCrypto's primitives: they need no C compiler, and run
-//! on any processor. It is a program of its own because that makes it about four times as large.
+//! on any processor. It is a program of its own because that makes it two and a half times as large:
+//! 1,440,104 bytes, compressed 695,138, against 558,984 and 287,076.
 //!
 //! | module | what it is |
 //! |---|---|
