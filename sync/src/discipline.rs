@@ -172,7 +172,8 @@ impl Discipline {
             realtime: local.realtime,
             seen: local.raw,
             noise: local.bound,
-            measurement: Some(BiasMeasurement::beginning(local)),
+            // What the kernel has yet to take up would show as a bias of the whole measurement.
+            measurement: (local.raw >= self.lag.0).then(|| BiasMeasurement::beginning(local)),
         };
         let quiet = self.compare(local).filter(|deviation| !deviation.exceeds());
         if let (Some(_), Some(last)) = (quiet, self.anchor)

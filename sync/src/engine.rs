@@ -68,6 +68,12 @@ impl Engine {
         };
     }
 
+    /// What the processor's own counter says beside RAW, which tells a pause of the machine from a step
+    /// of its host's clock. A shell that can read one says so before each [`Engine::handle`].
+    pub fn note_ticks(&mut self, now: Raw, ticks: u64) {
+        self.stopwatch.look(now, ticks);
+    }
+
     /// Takes in what happened at `now` and appends what is to be done to `actions`.
     pub fn handle(&mut self, now: Raw, input: Input, actions: &mut Vec<Action>) {
         self.end_glances();
@@ -82,6 +88,15 @@ impl Engine {
                 self.try_candidate(now, actions);
             }
         }
+    }
+
+    /// The shell has let go of the last actions, after too many in a row: none of them was carried out,
+    /// and no answer to them will come. What they were for begins anew.
+    pub fn abandon(&mut self, now: Raw) {
+        self.writing = None;
+        self.reading_back = None;
+        self.ladder.forget_asked();
+        self.schedule.read = now;
     }
 
     fn wake(&mut self, now: Raw, by: DetectedBy, actions: &mut Vec<Action>) {

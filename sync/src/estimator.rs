@@ -195,6 +195,11 @@ impl Estimator {
         Ppb(self.rate_error().0 + WANDER_PPB)
     }
 
+    /// Whether nothing has been measured of the rate yet.
+    pub fn is_new(&self) -> bool {
+        self.model.as_ref().is_some_and(Model::is_new)
+    }
+
     /// How fast the rate has been changing, in ppb per second.
     pub fn drift_ppb_per_s(&self) -> f64 {
         self.model.as_ref().map_or(0.0, Model::drift_ppb_per_s)

@@ -51,6 +51,8 @@ pub(crate) struct Rung {
     reach: u8,
     last: Option<GoodReading>,
     last_failure: Option<String>,
+    /// Whether the last attempt found that it is not there, or refuses.
+    is_gone: bool,
     failures: u32,
     /// How often it was found to be a falseticker since it last agreed with the others.
     false_counts: u32,
@@ -104,6 +106,7 @@ impl Ladder {
             reach: 0,
             last: None,
             last_failure: None,
+            is_gone: false,
             failures: 0,
             false_counts: 0,
             probes: 0,
@@ -157,14 +160,25 @@ impl Ladder {
         rungs.iter().map(due).min()
     }
 
-    /// Sources other than the one followed that could cross-check it, from the one after `last` on.
+    /// Whether a source better than `source` may still answer: time servers, for which a network has to
+    /// come up first, and any that neither lacks nor has been found to be a falseticker.
+    pub fn may_do_better(&self, source: &Source) -> bool {
+        let better = &self.rungs[..self.position(source).unwrap_or(0)];
+        better
+            .iter()
+            .any(|rung| rung.false_counts == 0 && (rung.source == Source::Ntp || !rung.is_gone))
+    }
+
+    /// Sources other than the one followed that could cross-check it, from the one after `last` on. The
+    /// RTC has no say in what a majority of time servers has agreed on.
     pub fn cross_check_after(&self, last: Option<&Source>) -> Option<Source> {
         let from = last
             .and_then(|last| self.position(last))
             .map_or(0, |at| at + 1);
         let may = |at: &usize| {
             let rung = &self.rungs[*at];
-            Some(*at) != self.followed && rung.false_counts == 0 && rung.asked.is_none()
+            let has_say = !(self.is_followed(&Source::Ntp) && rung.source == Source::Rtc);
+            has_say && Some(*at) != self.followed && rung.false_counts == 0 && rung.asked.is_none()
         };
         let at = (from..self.rungs.len()).find(may)?;
         Some(self.rungs[at].source.clone())
@@ -181,6 +195,13 @@ impl Ladder {
     pub fn is_asked(&self, source: &Source) -> bool {
         self.position(source)
             .is_some_and(|at| self.rungs[at].asked.is_some())
+    }
+
+    /// No answer that is still awaited will come.
+    pub fn forget_asked(&mut self) {
+        for rung in &mut self.rungs {
+            rung.asked = None;
+        }
     }
 
     /// `source` has answered, well or badly.
@@ -210,6 +231,7 @@ impl Ladder {
         if let Some(rung) = self.rung_mut(&reading.source) {
             rung.was_good(1, GoodReading::in_reading(reading));
             rung.failures = 0;
+            rung.is_gone = false;
             rung.retry_at = None;
             rung.backoff = RETRY_FIRST;
             rung.method = Some(reading.method);
@@ -259,6 +281,7 @@ impl Ladder {
         let Some(rung) = self.rung_mut(source) else {
             return AfterFailure::Retry;
         };
+        rung.is_gone = matches!(why, ReadFailure::Absent | ReadFailure::Refused(_));
         rung.fail(why.to_string(), rung.backoff, now);
         rung.backoff = double(rung.backoff, RETRY_LAST);
         let limit = match why {

@@ -14,6 +14,7 @@
 //! | `ladder` | the sources, best first: which is followed, which may be tried, how each has done |
 //! | `suspicion` | whether a source that contradicts the estimate is right or a falseticker |
 //! | `envelope` | where reference and clock are expected while nothing happens |
+//! | `stopwatch` | whether the machine stood still, by its processor's counter |
 //! | `indicators` | counters for operators: disruptions, time to repair, availability, alerts |
 //! | [`engine`] | all of these together: what to do on each input |
 //!
@@ -36,4 +37,5 @@ mod kernel_clock;
 mod ladder;
 mod policy;
 pub mod select;
+mod stopwatch;
 mod suspicion;

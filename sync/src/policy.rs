@@ -12,7 +12,10 @@
 //! | the estimate of a clock that runs on undisturbed has changed ([`Reason::Estimate`]): the host slews, or another source is followed | stepped, from `makestep` on | slewed, however far |
 //!
 //! So the clock never goes backward unless the host's did, or the guest's was set. Slews are no
-//! faster than `max_slew`; the kernel itself takes no more than ten percent.
+//! faster than `max_slew`; the kernel itself takes no more than ten percent. The names are chrony's
+//! (`makestep`, `maxslewrate`) and ntpd-rs's (`step-threshold`, the panic threshold).
+//!
+//! A reference that has moved by more than `panic`, where that is set, is not followed at all.
 
 use noonmark_contract::config::ClockConfig;
 use noonmark_contract::units::{Nanos, Ppb};
@@ -42,14 +45,16 @@ pub(crate) struct Policy {
     step: Nanos,
     makestep: Nanos,
     max_slew: Ppb,
+    panic: Option<Nanos>,
 }
 
 impl Policy {
     pub fn new(config: &ClockConfig) -> Self {
         Self {
             step: config.step.max(Nanos(1)),
-            makestep: Nanos::from_secs(1),
-            max_slew: MAX_RATE,
+            makestep: config.makestep.max(Nanos(1)),
+            max_slew: Ppb(config.max_slew.0.clamp(0.0, MAX_RATE.0)),
+            panic: config.panic,
         }
     }
 
@@ -70,6 +75,11 @@ impl Policy {
     /// Whether an offset is more than is left to the ordinary adjustments of the frequency.
     pub fn is_wrong(&self, offset: Nanos) -> bool {
         offset.abs() >= self.step
+    }
+
+    /// Whether a reference that has moved by this is not to be followed at all.
+    pub fn refuses(&self, moved: Nanos) -> bool {
+        self.panic.is_some_and(|most| moved.abs() > most)
     }
 
     /// What is left of the room for an offset.

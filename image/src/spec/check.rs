@@ -3,10 +3,12 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use noonmark_contract::config::values::{IntervalMs, StepUs, WatchMs, check_hostname};
+use noonmark_contract::config::values::{
+    IntervalMs, MakestepMs, MaxSlewPpm, PanicS, RtcGraceMs, StepUs, WatchMs, check_hostname,
+};
 use noonmark_contract::config::{ClockConfig, Service, Start, StatusConfig};
 use noonmark_contract::sample::Source;
-use noonmark_contract::units::{Nanos, Utc};
+use noonmark_contract::units::{Nanos, Ppb, Utc};
 use toml::Spanned;
 use toml::value::Datetime;
 
@@ -290,6 +292,25 @@ fn clock(raw: RawClock, doc: &TomlDocument<'_>) -> Checked<ClockConfig> {
         sources,
         step: number(raw.step_us, "clock.step_us", StepUs::RANGE, doc)?
             .map_or(default.step, |us| Nanos::from_micros(us.into())),
+        makestep: number(raw.makestep_ms, "clock.makestep_ms", MakestepMs::RANGE, doc)?
+            .map_or(default.makestep, |ms| Nanos::from_millis(ms.into())),
+        max_slew: number(
+            raw.max_slew_ppm,
+            "clock.max_slew_ppm",
+            MaxSlewPpm::RANGE,
+            doc,
+        )?
+        .map_or(default.max_slew, |ppm| Ppb(f64::from(ppm) * 1e3)),
+        panic: number(raw.panic_s, "clock.panic_s", PanicS::RANGE, doc)?
+            .filter(|&seconds| seconds > 0)
+            .map(|seconds| Nanos::from_secs(seconds.into())),
+        rtc_grace: number(
+            raw.rtc_grace_ms,
+            "clock.rtc_grace_ms",
+            RtcGraceMs::RANGE,
+            doc,
+        )?
+        .map_or(default.rtc_grace, |ms| Nanos::from_millis(ms.into())),
         watch: number(raw.watch_ms, "clock.watch_ms", WatchMs::RANGE, doc)?
             .map_or(default.watch, |ms| Nanos::from_millis(ms.into())),
     })

@@ -70,6 +70,10 @@ pub(super) struct RawModules {
 pub(super) struct RawClock {
     pub sources: Key<Vec<Spanned<String>>>,
     pub step_us: Key<i64>,
+    pub makestep_ms: Key<i64>,
+    pub max_slew_ppm: Key<i64>,
+    pub panic_s: Key<i64>,
+    pub rtc_grace_ms: Key<i64>,
     pub watch_ms: Key<i64>,
     pub rtcsync: Option<bool>,
     pub phc_tai_offset_s: Key<i64>,

@@ -181,8 +181,8 @@ fn an_error_names_place_key_and_what_was_expected() {
         (
             "[clock]\nstep_ms = 1\n",
             "2:1: `clock.step_ms`: unknown field `step_ms`, expected one of `sources`, `step_us`, \
-             `watch_ms`, \
-             `rtcsync`, `phc_tai_offset_s`; did you mean `step_us`?",
+             `makestep_ms`, `max_slew_ppm`, `panic_s`, `rtc_grace_ms`, `watch_ms`, `rtcsync`, \
+             `phc_tai_offset_s`; did you mean `step_us`?",
         ),
         (
             "[image]\nname = 5\n",

@@ -197,7 +197,7 @@ mod tests {
                 "line 3: unknown field `sources`",
             ),
             ("x = 1\n", "line 1: unknown field `x`"),
-            ("[clock]\nwatch_ms = 0\n", "line 2: 0: expected 1 to 60000"),
+            ("[clock]\nwatch_ms = 0\n", "line 2: 0: expected 1 to 1000"),
             (
                 "hostname = \"a b\"\n",
                 "line 1: `a b`: expected a host name",

@@ -13,6 +13,7 @@ use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::log;
 use noonmark_linux::phc::probing::Probing;
 use noonmark_linux::phc::{self, Phc};
+use noonmark_linux::sys;
 use noonmark_sync::engine::{Action, Engine, Glimpse, Input};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -31,6 +32,9 @@ const DEV: &str = "/dev";
 
 /// How many rounds of actions and their outcomes one input may lead to. A repair takes a handful.
 const ROUNDS_MAX: usize = 64;
+
+/// When the clock is looked at again after more rounds than that.
+const RETRY: Nanos = Nanos::from_millis(20);
 
 /// Room for actions, so that no tick allocates.
 const ACTIONS: usize = 16;
@@ -225,7 +229,9 @@ impl Discipline {
     }
 
     fn run_engine(&mut self, input: Input) {
-        self.engine.handle(clocks::raw(), input, &mut self.actions);
+        let now = clocks::raw();
+        self.engine.note_ticks(now, sys::counter());
+        self.engine.handle(now, input, &mut self.actions);
         for _ in 0..ROUNDS_MAX {
             if self.actions.is_empty() {
                 return;
@@ -240,7 +246,20 @@ impl Discipline {
             }
             self.batch = batch;
         }
-        self.actions.clear();
+        self.give_up();
+    }
+
+    /// Lets go of actions that are not to be carried out any more; what they were for is begun anew at
+    /// the next tick.
+    fn give_up(&mut self) {
+        for action in self.actions.drain(..) {
+            if let Action::Emit(event) = action {
+                self.emitted.push(event);
+            }
+        }
+        let now = clocks::raw();
+        self.engine.abandon(now);
+        self.wake_at = now + RETRY;
         self.emitted.push(Event::Failure {
             what: format!("the clock logic asked for more than {ROUNDS_MAX} rounds of actions"),
         });

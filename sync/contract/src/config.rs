@@ -17,7 +17,7 @@ use system::{DataDisk, SeedConfig, TmpfsConfig};
 use values::{SysctlName, SysctlValue};
 
 use crate::source::Source;
-use crate::units::{Nanos, Utc};
+use crate::units::{Nanos, Ppb, Utc};
 
 mod capability;
 mod service;
@@ -91,8 +91,19 @@ pub struct Module {
 pub struct ClockConfig {
     /// The ladder, best first. Empty: PID 1 leaves the clock to another program.
     pub sources: Vec<Source>,
-    /// An offset from which the clock is stepped rather than slewed.
+    /// An offset from which a clock that the host or somebody in the guest moved is stepped rather than
+    /// slewed.
     pub step: Nanos,
+    /// An offset forward from which a clock that nobody has moved is stepped; backward it never is.
+    pub makestep: Nanos,
+    /// The fastest slew: at most 10 %, which is what the kernel can do.
+    pub max_slew: Ppb,
+    /// A source that has moved by more than this, and not for a pause that the host tells of, is not
+    /// followed; none: whatever is confirmed is followed.
+    pub panic: Option<Nanos>,
+    /// Since boot for so long the RTC is not enough to call the clock synced, as long as a better source
+    /// may still answer.
+    pub rtc_grace: Nanos,
     /// How often the clock is compared with the reference when nothing else wakes the loop.
     pub watch: Nanos,
     /// Whether the kernel may call its clock synchronized, and then writes the RTC by it.
@@ -136,6 +147,10 @@ impl Default for ClockConfig {
         Self {
             sources: Source::default_ladder(),
             step: Nanos::from_micros(100),
+            makestep: Nanos::from_secs(1),
+            max_slew: Ppb(100_000_000.0),
+            panic: None,
+            rtc_grace: Nanos::from_secs(10),
             watch: Nanos::from_millis(20),
             rtcsync: false,
             phc_tai_offset_s: 0,

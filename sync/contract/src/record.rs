@@ -232,6 +232,8 @@ pub enum Cause {
     GuestFrequency,
     /// The host stopped the machine for a while.
     HostPause,
+    /// Either that, or the host's own clock was set forward; this machine cannot tell which.
+    HostPauseOrStep,
     /// The machine was restored from a snapshot, or migrated in.
     HostRestore,
     /// The host's own clock was set.

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use noonmark_contract::record::{Alert, DetectedBy};
-use noonmark_contract::sample::{Local, Reading};
+use noonmark_contract::sample::{Local, Reading, Source};
 use noonmark_contract::units::{Ppb, Raw};
 
 use crate::deviation::Deviation;
@@ -16,9 +16,12 @@ use crate::suspicion::Trust;
 use super::messages::Action;
 use super::state::{ClockCheck, Contested, Engine, ReadBack};
 
-/// A source that is to be checked may not run further from RAW than this. Timer calibrations are
-/// within it.
-const MAX_RATE: Ppb = Ppb(500_000.0);
+/// A source that is to be checked may not come to run further from RAW than this from how it ran at
+/// first. How that was says nothing of the source: an emulated counter can be off by per cents.
+const MAX_CHANGE: Ppb = Ppb(500_000.0);
+
+/// A rate that is known to within this is known.
+const RATE_KNOWN: Ppb = Ppb(100_000.0);
 
 impl Engine {
     /// Takes a reading in and looks at the clock by it.
@@ -38,7 +41,11 @@ impl Engine {
         }
         if self.trust(now, &reading.source) == Trust::Checked {
             let (rate, error) = (self.estimator.rate(), self.estimator.rate_error());
-            if libm::fabs(rate.0) - error.0 > MAX_RATE.0 {
+            if error.0 <= RATE_KNOWN.0 {
+                self.first_rate.get_or_insert(rate);
+            }
+            let changed = self.first_rate.map_or(0.0, |first| rate.0 - first.0);
+            if libm::fabs(changed) - error.0 > MAX_CHANGE.0 {
                 self.estimator.unlearn();
                 let why = format!("it runs {rate} against the machine's own counter");
                 self.drop_followed(now, Alert::SourceLies, why, actions);
@@ -89,6 +96,9 @@ impl Engine {
         } else {
             self.quiet(now, &check, by_source, actions);
         }
+        if by_source && !check.wrong && !self.ladder.is_followed(&Source::Rtc) {
+            self.only_rtc = false;
+        }
         if self.suspicion.is_none() {
             self.look = None;
         }
@@ -102,12 +112,23 @@ impl Engine {
         let reason = if disturbed || was_set {
             Reason::Guest
         } else {
-            Reason::Estimate
+            self.reason_for_estimate()
         };
         let steps = self.policy.steps(reason, check.offset);
         if !steps {
             self.schedule.hurry(now);
         }
         steps
+    }
+
+    /// Why an estimate that differs from the clock does so: a clock that only the RTC has set is as
+    /// good as one that was never set.
+    pub(super) fn reason_for_estimate(&self) -> Reason {
+        let provisional = self.only_rtc && !self.ladder.is_followed(&Source::Rtc);
+        if provisional {
+            Reason::Start
+        } else {
+            Reason::Estimate
+        }
     }
 }

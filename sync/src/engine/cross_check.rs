@@ -29,6 +29,14 @@ const RTC_PHASE: Nanos = Nanos::from_secs(1);
 /// as well be right, and is believed, for nobody can write to it from outside.
 const RTC_UNSET: Nanos = Nanos::from_secs(26 * 3_600);
 
+/// A time zone is a whole number of these from UTC.
+const QUARTER_HOUR: i64 = 900_000_000_000;
+
+/// Moves forward of the host's clock that the RTC cannot deny: the machine may have stood still, and
+/// the RTC with it (`-rtc clock=vm`, libvirt's `track='guest'`). Longer ones it can, for no pause that
+/// the host does not tell of (`{"kick":true}`) is so long as a rule.
+const PAUSES: core::ops::Range<Nanos> = Nanos::ZERO..Nanos::from_secs(900);
+
 impl Engine {
     /// The first reading of a boot: there is nothing to compare it with but the clock as found.
     pub(super) fn first_reading(&mut self, now: Raw, reading: Reading, actions: &mut Vec<Action>) {
@@ -37,7 +45,7 @@ impl Engine {
         }
         let offset = reading.offset();
         let needs_cross_check = self.trust(now, &reading.source) == Trust::Checked
-            && reading.source != Source::Rtc
+            && !matches!(reading.source, Source::Rtc | Source::Ntp)
             && offset.abs() > BOOT_AGREES;
         if needs_cross_check && self.suspicion.is_none() {
             let claim = Deviation {
@@ -66,6 +74,11 @@ impl Engine {
         let trust = self.trust(now, &reading.source);
         let rate_error = self.most_it_may_drift(trust, &reading.source);
         let seen = Sighting::in_reading(reading);
+        if self.suspicion.is_none() && self.may_be_its_rate(reading, deviation) {
+            let suspicion = Suspicion::new(seen, deviation);
+            self.begin_regime(now, &suspicion, reading, actions);
+            return;
+        }
         let decision = match &mut self.suspicion {
             None => {
                 self.suspicion = Some(Suspicion::new(seen, deviation));
@@ -83,6 +96,18 @@ impl Engine {
             Decision::ReferenceMoved => self.reference_moved(now, reading, trust, actions),
             Decision::Falseticker => self.followed_is_falseticker(now, deviation.by, actions),
         }
+    }
+
+    /// Whether nothing is known of how fast the reference runs against RAW, so that a rate may be all
+    /// that `reading` tells of: an emulated counter can be off by per cents (`-icount`).
+    fn may_be_its_rate(&self, reading: &Reading, deviation: Deviation) -> bool {
+        let since = self
+            .last
+            .good
+            .map_or(Nanos::ZERO, |good| reading.raw - good);
+        self.estimator.is_new()
+            && reading.source != Source::Rtc
+            && deviation.by.abs() <= deviation.allowed + MAX_RATE.over(since)
     }
 
     /// How fast a reference can move from what is expected of it between two readings, if the source
@@ -121,6 +146,14 @@ impl Engine {
         trust: Trust,
         actions: &mut Vec<Action>,
     ) {
+        let claim = self.suspicion.as_ref().map(Suspicion::claim);
+        if let Some(claim) = claim
+            && self.hinted(now).is_none()
+            && self.policy.refuses(claim.by)
+        {
+            self.followed_is_falseticker(now, claim.by, actions);
+            return;
+        }
         let Some(suspicion) = self.suspicion.take() else {
             return;
         };
@@ -142,6 +175,7 @@ impl Engine {
         let was_interrupted = self.hinted(now).is_some();
         self.hint = None;
         if was_interrupted {
+            self.first_rate = None;
             self.estimator.restart(reading);
             self.schedule.settle_anew(now);
         } else {
@@ -159,8 +193,22 @@ impl Engine {
             Some(_) if by > Nanos::ZERO => Cause::HostPause,
             _ if self.schedule.switched.is_some_and(just_switched) => Cause::SourceChange,
             // A machine that stood still finds the reference ahead, never behind.
-            _ if by > Nanos::ZERO => Cause::HostPause,
+            _ if by > Nanos::ZERO => self.pause_or_step(by),
             _ => Cause::HostStep,
+        }
+    }
+
+    /// Whether the machine stood still, or its host's clock was set forward by `by`.
+    fn pause_or_step(&self, by: Nanos) -> Cause {
+        let since = self.last.good.unwrap_or(Raw(i64::MIN));
+        let stood = self.stopwatch.stood_still(since);
+        let agrees = |stood: Nanos| (stood - by).abs() <= Nanos(by.0 / 8) + Nanos::from_millis(1);
+        // Where KVM serves its clock, the processor's counter is the host's.
+        let runs_on = self.ladder.is_followed(&Source::Kvm);
+        match stood {
+            Some(stood) if stood > Nanos::ZERO && agrees(stood) => Cause::HostPause,
+            Some(stood) if stood == Nanos::ZERO && runs_on => Cause::HostStep,
+            _ => Cause::HostPauseOrStep,
         }
     }
 
@@ -200,8 +248,25 @@ impl Engine {
         };
         let claim = suspicion.claim().by;
         let apart = claim - other.by;
-        if !suspicion.is_expected() && reading.source == Source::Rtc && apart.abs() > RTC_UNSET {
-            let why = format!("it is {apart} behind the other source, so it can't have been set");
+        let is_rtc = reading.source == Source::Rtc;
+        // That the RTC counts on while the machine stands still is only a habit.
+        let stood_still = is_rtc && suspicion.is_expected() && PAUSES.contains(&claim);
+        if stood_still && !other.exceeds() {
+            self.cross_check(now, Some(&reading.source), actions);
+            return;
+        }
+        let at_boot = is_rtc && !suspicion.is_expected();
+        let unset = apart.abs() > RTC_UNSET;
+        let local = is_local_time(apart, reading.bound + phase);
+        if at_boot && (unset || local) {
+            let why = if unset {
+                format!("it is {apart} behind the other source, so it can't have been set")
+            } else {
+                format!(
+                    "it is {apart} behind the other source, a time zone's difference, so it keeps \
+                     local time; start QEMU with -rtc base=utc"
+                )
+            };
             self.ladder
                 .mark_falseticker(&reading.source, why.clone(), now);
             self.alert(Alert::SourceLies, true, &format!("rtc: {why}"), actions);
@@ -241,4 +306,12 @@ impl Engine {
         };
         self.drop_followed(now, Alert::SourceLies, why, actions);
     }
+}
+
+/// Whether an RTC that is `apart` from another source, each of them right to `bound` in all, keeps the
+/// local time of some time zone.
+fn is_local_time(apart: Nanos, bound: Nanos) -> bool {
+    let off = apart.0.rem_euclid(QUARTER_HOUR);
+    let off = off.min(QUARTER_HOUR - off);
+    apart.0.abs() > QUARTER_HOUR / 2 && off <= bound.0
 }

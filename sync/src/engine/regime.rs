@@ -37,16 +37,20 @@ impl Engine {
         let by = suspicion.claim().by;
         let cause = self.cause_of_move(now, by);
         self.hint = None;
-        let rate_before = self.regime.as_ref().map(|regime| regime.rate_before);
+        let is_new = self.estimator.is_new();
+        let rate_before = match &self.regime {
+            Some(regime) => regime.rate_before,
+            None => (!is_new).then(|| self.estimator.rate()),
+        };
         self.regime = Some(Regime {
             since: suspicion.first().raw,
             by,
             cause,
-            rate_before: rate_before.unwrap_or_else(|| self.estimator.rate()),
+            rate_before,
             was_told: false,
             read_at: now,
         });
-        let is_void = cause == Cause::HostRestore;
+        let is_void = is_new || cause == Cause::HostRestore;
         self.estimator.begin_regime(&suspicion.first(), is_void);
         self.schedule.settle_anew(now);
         self.take_in(now, reading, actions);
@@ -91,10 +95,15 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         let offset = reading.offset();
-        if cause == Cause::SourceChange && !self.policy.steps(Reason::Estimate, offset) {
+        let reason = if cause == Cause::SourceChange {
+            self.reason_for_estimate()
+        } else {
+            Reason::Host
+        };
+        if reason != Reason::Host && !self.policy.steps(reason, offset) {
             return;
         }
-        if self.policy.steps(Reason::Host, offset) {
+        if self.policy.steps(reason, offset) {
             // What the reference's move does not account for, somebody in the guest did.
             let guest_moved = (offset - by).abs() > by.abs();
             let cause = if guest_moved { Cause::GuestStep } else { cause };
@@ -108,6 +117,10 @@ impl Engine {
     /// Reads again when the regime is twice as old as now, or at the next tick.
     fn read_again(&mut self, now: Raw, actions: &mut Vec<Action>) {
         let watch = self.watch;
+        let followed = self.ladder.followed();
+        if !followed.is_some_and(|rung| rung.source.is_immediate()) {
+            return;
+        }
         let Some(regime) = &mut self.regime else {
             return;
         };
@@ -119,8 +132,9 @@ impl Engine {
         actions.push(Action::WakeAt(regime.read_at));
     }
 
-    fn tell_rate(&mut self, before: Ppb, actions: &mut Vec<Action>) {
+    fn tell_rate(&mut self, before: Option<Ppb>, actions: &mut Vec<Action>) {
         let rate_ppb = self.estimator.rate();
+        let before = before.unwrap_or(rate_ppb);
         let told = *self.told_rate.get_or_insert(before);
         let change_ppb = Ppb(rate_ppb.0 - told.0);
         let changed = libm::fabs(rate_ppb.0 - before.0) >= TOLD;

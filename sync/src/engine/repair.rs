@@ -104,8 +104,10 @@ impl Engine {
             actions.push(Action::WakeAt(repair.rate_from));
             return;
         }
+        // A source that is in question itself can't verify it, but the guest's own clocks can.
+        let in_question = self.contest().is_some();
         match self.ladder.followed().map(|rung| rung.source.clone()) {
-            Some(source) if !by_source => self.ask(&source, now, actions),
+            Some(source) if !by_source && !in_question => self.ask(&source, now, actions),
             _ => self.finish_repair(now, check, actions),
         }
     }

@@ -14,9 +14,20 @@ use super::state::Engine;
 impl Engine {
     /// Reads the best source that is due, if it would be a better one.
     pub(super) fn try_candidate(&mut self, now: Raw, actions: &mut Vec<Action>) {
-        if let Some(source) = self.ladder.candidate(now) {
+        if let Some(source) = self.ladder.candidate(now)
+            && !self.waits_for_better_than(&source, now)
+        {
             self.ask(&source, now, actions);
         }
+    }
+
+    /// At boot the RTC, good to a second and perhaps never set, is enough only once a better source
+    /// has had time to answer.
+    fn waits_for_better_than(&self, source: &Source, now: Raw) -> bool {
+        *source == Source::Rtc
+            && self.state == State::Unsynced
+            && now - self.started < self.rtc_grace
+            && self.ladder.may_do_better(source)
     }
 
     /// Follows `source` from now on.

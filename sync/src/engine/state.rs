@@ -14,6 +14,7 @@ use crate::indicators::Indicators;
 use crate::kernel_clock::KernelClock;
 use crate::ladder::Ladder;
 use crate::policy::Policy;
+use crate::stopwatch::Stopwatch;
 use crate::suspicion::{Suspicion, Trust};
 
 use super::messages::Action;
@@ -32,6 +33,12 @@ pub struct Engine {
     pub(super) policy: Policy,
     pub(super) watch: Nanos,
     pub(super) built: Utc,
+    pub(super) started: Raw,
+    pub(super) rtc_grace: Nanos,
+    /// Whether no source but the RTC has ever been followed; what it says of the time is provisional.
+    pub(super) only_rtc: bool,
+    /// How fast the source followed ran against RAW when that was first known.
+    pub(super) first_rate: Option<Ppb>,
     pub(super) state: State,
     pub(super) ladder: Ladder,
     pub(super) estimator: Estimator,
@@ -52,6 +59,7 @@ pub struct Engine {
     pub(super) hint: Option<Notice>,
     pub(super) writing: Option<Write>,
     pub(super) reading_back: Option<ReadBack>,
+    pub(super) stopwatch: Stopwatch,
     /// What glances expect, while all is quiet.
     pub(super) envelope: Option<Envelope>,
     pub(super) schedule: Schedule,
@@ -89,7 +97,8 @@ pub(super) struct Regime {
     pub by: Nanos,
     /// What made it so, if it was a step.
     pub cause: Cause,
-    pub rate_before: Ppb,
+    /// None where that was never known.
+    pub rate_before: Option<Ppb>,
     /// Whether it has been told that it was a step.
     pub was_told: bool,
     /// When it is read next.
@@ -153,6 +162,10 @@ impl Engine {
             policy: Policy::new(&config),
             watch: watch(config.watch),
             built,
+            started: now,
+            rtc_grace: config.rtc_grace,
+            only_rtc: true,
+            first_rate: None,
             state: State::Unsynced,
             ladder: Ladder::new(&config.sources),
             estimator: Estimator::default(),
@@ -167,6 +180,7 @@ impl Engine {
             hint: None,
             writing: None,
             reading_back: None,
+            stopwatch: Stopwatch::default(),
             envelope: None,
             schedule: Schedule::new(now),
             last: Last::default(),

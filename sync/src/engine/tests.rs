@@ -224,3 +224,33 @@ fn the_jitter_is_that_of_the_last_readings_glances_included() {
     }
     assert!(machine.engine.jitter() > before, "{before}");
 }
+
+/// Lets the machine's clock be set while the shell carries out nothing but readings, as after too many
+/// rounds of actions.
+fn set_and_not_repaired(machine: &mut Machine) {
+    machine.pass(TICK);
+    machine.realtime = machine.realtime + Nanos::from_secs(1);
+    let mut inputs = alloc::vec![Input::Wake(DetectedBy::CancelOnSet)];
+    while let Some(input) = inputs.pop() {
+        let mut actions = Vec::new();
+        machine.engine.handle(machine.now, input, &mut actions);
+        for action in actions {
+            if let Action::Read(source) = action {
+                let reading = machine.reading((0, 0));
+                inputs.push(Input::Read(source, Ok(reading)));
+            }
+        }
+    }
+}
+
+#[test]
+fn actions_that_are_never_carried_out_do_not_keep_the_clock_from_being_repaired() {
+    let mut machine = Machine::settled(23_400.0);
+    set_and_not_repaired(&mut machine);
+    machine.engine.abandon(machine.now);
+    machine.pass(TICK);
+    let done = machine.look(DetectedBy::WatchTick, (0, 0));
+    let stepped = |action: &Action| matches!(action, Action::Step(by) if by.0 < -999_000_000);
+    assert!(done.iter().any(stepped), "{done:?}");
+    assert_eq!(machine.engine.state(), State::Synced);
+}

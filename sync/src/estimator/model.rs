@@ -295,6 +295,11 @@ impl Model {
         self.rate_error_ppb = 2.0 * HOST_MOST_PPB;
     }
 
+    /// Whether nothing has been measured of the rate yet.
+    pub fn is_new(&self) -> bool {
+        self.regime.is_none() && self.rate_error_ppb >= UNKNOWN_PPB
+    }
+
     /// Whether place and rate of the reference are being found anew.
     pub fn is_open(&self) -> bool {
         self.regime.is_some()

@@ -144,8 +144,7 @@ impl Regime {
         let Departure { by, bounds, .. } = self.departure;
         let needs_step = fabs(by) > self.departure.allowed;
         let (before, error) = (self.before.rate_ppb, self.before.error_ppb);
-        let keeps_rate =
-            self.is_void || (self.low <= before + error && before - error <= self.high);
+        let keeps_rate = self.low <= before + error && before - error <= self.high;
         // The largest change towards `by` that the readings leave, and what it makes of the gap.
         let change = if by > 0.0 {
             self.high - before + error
@@ -154,6 +153,16 @@ impl Regime {
         };
         let reachable = change.clamp(0.0, HOST_MOST_PPB) * self.departure.gap;
         let by_rate = fabs(by) - bounds <= reachable;
+        if self.is_void {
+            // No rate was kept: what the new one does not explain was a step.
+            let rate_changed = self.age() >= LEAST;
+            let stepped = needs_step && !by_rate;
+            let finding = Finding {
+                stepped,
+                rate_changed,
+            };
+            return (stepped || rate_changed).then_some(finding);
+        }
         match (keeps_rate, needs_step, by_rate) {
             // Too little for a step: what is left to find out is the rate.
             (_, false, _) if self.age() < LEAST => None,

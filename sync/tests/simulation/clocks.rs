@@ -76,6 +76,11 @@ impl Clocks {
         self.host.time()
     }
 
+    /// The processor's counter, which runs on while the machine stands still.
+    pub fn ticks(&self) -> u64 {
+        (self.now as u64).wrapping_mul(12) / 5
+    }
+
     pub fn raw(&self) -> Raw {
         Raw(self.raw.whole())
     }

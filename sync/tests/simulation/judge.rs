@@ -46,6 +46,14 @@ enum Excuse {
     Rate { from: i64, ppb: f64 },
 }
 
+/// Whether the host's time moves against the guest's counter, and nobody says so.
+fn is_unseen(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Pause(_, None) | Fault::HostStep(_) | Fault::HostRate(_)
+    )
+}
+
 impl Excuse {
     /// What it excuses at `now`, where the source followed is read at every tick or not.
     fn at(&self, now: i64, immediate: bool) -> Nanos {
@@ -82,6 +90,10 @@ impl Judge {
     pub fn excuse(&mut self, world: &World, fault: &Fault, followed: Option<&Source>) {
         let now = world.clocks.now();
         let immediate = followed.is_some_and(Source::is_immediate);
+        if followed == Some(&Source::Rtc) && is_unseen(fault) {
+            // Nothing finer than whole seconds was there to tell, for the rest of this life.
+            self.excuses.push(Excuse::Moved { until: i64::MAX });
+        }
         let millis = match (fault, immediate) {
             (Fault::HostRate(correction), _) => {
                 self.excuse_rate(now, *correction);

@@ -10,6 +10,7 @@ mod judge;
 mod machine;
 mod named;
 mod named_host;
+mod named_rtc;
 mod scenario;
 mod sources;
 mod world;

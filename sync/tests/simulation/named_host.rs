@@ -6,7 +6,9 @@ use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Ppb};
 
 use crate::host_clock::Correction;
-use crate::machine::{HOUR, HYPERVISOR, MILLISECOND, causes, settled, time_wrong, worst_error};
+use crate::machine::{
+    HOUR, HYPERVISOR, MILLISECOND, booting, causes, settled, time_wrong, worst_error,
+};
 use crate::scenario::SECOND;
 use crate::world::{Fault, World};
 
@@ -64,6 +66,8 @@ fn a_host_that_changes_its_rate_is_followed_within_20_us_and_without_a_step() {
                 assert!(worst <= Nanos::from_micros(20), "{what}: {worst}");
                 let worst = worst_error(&mut world, 20 * SECOND);
                 assert!(worst <= Nanos::from_micros(1), "{what}: {worst} later");
+                let worst = worst_error(&mut world, 10 * SECOND);
+                assert!(worst <= Nanos(50), "{what}: {worst} 20 s later");
                 assert_undisturbed(&world, steps, &what);
                 assert!(rates_told(&world) <= told, "{what}: {:?}", world.events);
             }
@@ -132,8 +136,27 @@ fn a_host_that_steps_its_clock_is_right_in_the_guest_within_50_ms_and_told_as_th
             let mut world = settled(&HYPERVISOR);
             let wrong = time_wrong(&mut world, Fault::HostStep(by), Nanos::from_micros(1));
             assert!(wrong <= Nanos::from_millis(50), "{by}: {wrong}");
-            assert_eq!(causes(&world).len(), 1, "{by}");
+            assert_eq!(causes(&world), [Cause::HostStep], "{by}");
             assert_eq!(rates_told(&world), 0, "{by}");
+        }
+    }
+}
+
+#[test]
+fn a_pause_is_told_from_a_step_forward_where_that_can_be_known_and_else_named_as_either() {
+    let ahead = Nanos::from_secs(3);
+    for (fault, known) in [
+        (Fault::HostStep(ahead), Cause::HostStep),
+        (Fault::Pause(ahead, None), Cause::HostPause),
+    ] {
+        for (has_ticks, cause) in [(true, known), (false, Cause::HostPauseOrStep)] {
+            let mut world = booting(&HYPERVISOR);
+            world.has_ticks = has_ticks;
+            world.boot();
+            world.run(20 * SECOND, |_| ());
+            let wrong = time_wrong(&mut world, fault, Nanos::from_micros(1));
+            assert!(wrong <= Nanos::from_millis(50), "{fault:?}: {wrong}");
+            assert_eq!(causes(&world), [cause], "{fault:?}");
         }
     }
 }

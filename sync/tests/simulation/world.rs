@@ -52,6 +52,8 @@ pub struct World {
     pub steps: Vec<StepTaken>,
     /// What the engine told the host, by physical time.
     pub events: Vec<(i64, Event)>,
+    /// Whether the machine's processor has a counter of its own.
+    pub has_ticks: bool,
     rng: Rng,
     sources: Vec<(Source, Behaviour)>,
     wake_at: Raw,
@@ -76,6 +78,7 @@ impl World {
             engine,
             steps: Vec::new(),
             events: Vec::new(),
+            has_ticks: sources.contains(&Source::Kvm),
             rng,
             sources: sources
                 .iter()
@@ -204,6 +207,10 @@ impl World {
     }
 
     fn deliver(&mut self, input: Input) {
+        if self.has_ticks {
+            let (raw, ticks) = (self.clocks.raw(), self.clocks.ticks());
+            self.engine.note_ticks(raw, ticks);
+        }
         let mut actions = Vec::new();
         self.engine.handle(self.clocks.raw(), input, &mut actions);
         let mut queue = VecDeque::from(actions);

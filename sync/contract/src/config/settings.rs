@@ -340,7 +340,7 @@ mod tests {
         );
         let problems = cmdline.problems.join("\n");
         for named in [
-            "noonmark.clock.watch_ms: 0: expected 1 to 60000",
+            "noonmark.clock.watch_ms: 0: expected 1 to 1000",
             "noonmark.colour: unknown key",
             "noonmark.hostname: ``: expected a host name",
             "noonmark.: unknown key",

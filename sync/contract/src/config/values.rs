@@ -40,7 +40,17 @@ pub struct Ranged<const MIN: u32, const MAX: u32>(u32);
 /// `clock.step_us`: from this offset on the clock is stepped; microseconds.
 pub type StepUs = Ranged<1, 1_000_000_000>;
 /// `clock.watch_ms`: time between two looks at the clock; milliseconds.
-pub type WatchMs = Ranged<1, 60_000>;
+pub type WatchMs = Ranged<1, 1_000>;
+/// `clock.makestep_ms`: from this offset forward on a clock that nobody has moved is stepped;
+/// milliseconds.
+pub type MakestepMs = Ranged<1, 86_400_000>;
+/// `clock.max_slew_ppm`: the fastest slew; parts per million. The kernel's tick allows for ten percent
+/// (kernel/time/ntp.c).
+pub type MaxSlewPpm = Ranged<100, 100_000>;
+/// `clock.panic_s`: a source that moves by more than this is not followed; seconds, 0 for no limit.
+pub type PanicS = Ranged<0, 1_000_000_000>;
+/// `clock.rtc_grace_ms`: how long the RTC is not enough; milliseconds.
+pub type RtcGraceMs = Ranged<0, 600_000>;
 /// `status.interval_ms`: time between two status records; milliseconds.
 pub type IntervalMs = Ranged<10, 3_600_000>;
 /// `seed.wait_ms`: how long a disk that may still appear is waited for; milliseconds.
@@ -254,11 +264,11 @@ mod tests {
     fn a_number_outside_its_range_is_told_with_the_range() {
         assert_eq!(WatchMs::try_from(20).map(WatchMs::get), Ok(20));
         for (text, expected) in [
-            ("0", "0: expected 1 to 60000"),
-            ("60001", "60001: expected 1 to 60000"),
-            ("-1", "-1: expected 1 to 60000"),
-            ("x", "`x`: expected a number, 1 to 60000"),
-            ("", "``: expected a number, 1 to 60000"),
+            ("0", "0: expected 1 to 1000"),
+            ("1001", "1001: expected 1 to 1000"),
+            ("-1", "-1: expected 1 to 1000"),
+            ("x", "`x`: expected a number, 1 to 1000"),
+            ("", "``: expected a number, 1 to 1000"),
         ] {
             let error = text.parse::<WatchMs>().expect_err(text);
             assert_eq!(alloc::string::ToString::to_string(&error), expected);

@@ -73,6 +73,7 @@ impl Display for Cause {
             Self::GuestStep => "guest step",
             Self::GuestFrequency => "guest frequency",
             Self::HostPause => "host pause",
+            Self::HostPauseOrStep => "host pause or step",
             Self::HostRestore => "host restore",
             Self::HostStep => "host step",
             Self::SourceChange => "source change",
@@ -189,7 +190,13 @@ mod tests {
     fn a_variant_s_words_are_those_of_its_record() {
         use {Alert as A, Cause as C, DetectedBy as D, Method as M};
         same(&[C::Boot, C::GuestStep, C::GuestFrequency, C::HostPause]);
-        same(&[C::HostRestore, C::HostStep, C::SourceChange, C::Unknown]);
+        same(&[
+            C::HostPauseOrStep,
+            C::HostRestore,
+            C::HostStep,
+            C::SourceChange,
+            C::Unknown,
+        ]);
         same(&[D::Boot, D::CancelOnSet, D::WatchTick]);
         same(&[D::Vmgenid, D::Vmclock, D::Kick]);
         same(&[A::LargeOffset, A::SourceLost, A::LongHoldover]);
