@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 const KVM_ERROR: Nanos = Nanos::from_micros(1);
 
 /// And where it has the host's time channel alone.
-const CHANNEL_ERROR: Nanos = Nanos::from_millis(1);
+const CHANNEL_ERROR: Nanos = Nanos::from_millis(5);
 
 pub fn by_ptp_kvm(platform: &Platform, images: &Images) -> Result<()> {
     let mut guest = platform.boot(&images.test)?;

@@ -75,7 +75,7 @@ pub struct RecoverCommand {
     /// Limits for each fault or family, in TOML: p50, p99, max_recovery, error, unrecovered under
     /// [default], [family.NAME] or [fault."NAME"]; the most specific counts. `error` is that of the
     /// guest's clock against the host's, with its bound, before each fault and after each recovery
-    /// [default: 1us where the guest reads the host's clock by ptp_kvm, else 1ms].
+    /// [default: 1us where the guest reads the host's clock by ptp_kvm, else 5ms].
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
     #[command(flatten)]

@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 /// What the error of a guest is held to that reads the host's clock by `PTP_SYS_OFFSET_PRECISE`.
 pub const PRECISE_LIMIT: Nanos = Nanos::from_micros(1);
 
+/// By how many times the experiment's tolerance the error of any other guest is limited. An exchange with
+/// a guest under plain emulation, on a machine with ten times the work that it has processors for, was
+/// right to 0.5 ms at best and to 1.9 ms in half of all cases: half of the limit has to be beyond that,
+/// or only an idle machine could judge.
+const EXCHANGE_FACTOR: i64 = 5;
+
 /// Who measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,12 +105,12 @@ pub fn bound_wanted(limit: Nanos) -> Nanos {
 /// What the error is held to where nothing else was asked for. A guest that reads the host's clock
 /// by PRECISE knows it to some nanoseconds, and so does the observer. Any other source is known to
 /// its own bound at best, and the host's exchanges with the guest to half a round trip: there it is
-/// the experiment's tolerance, from which on a read counts as wrong.
+/// five times the experiment's tolerance.
 #[must_use]
 pub fn default_limit(source: Option<&Source>, method: Option<Method>, tolerance: Nanos) -> Nanos {
     match (source, method) {
         (Some(Source::Kvm), Some(Method::Precise)) => PRECISE_LIMIT,
-        _ => tolerance,
+        _ => Nanos(tolerance.0.saturating_mul(EXCHANGE_FACTOR)),
     }
 }
 
@@ -148,7 +154,7 @@ mod tests {
             (Some(&Source::Host), Some(Method::RoundTrip)),
             (None, None),
         ] {
-            assert_eq!(limit(source, method), Nanos::from_millis(1), "{source:?}");
+            assert_eq!(limit(source, method), Nanos::from_millis(5), "{source:?}");
         }
     }
 

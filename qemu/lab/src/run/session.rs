@@ -34,6 +34,9 @@ const IDLE_RECORDS: u32 = 2;
 /// quiet moment in that time gives no figure worth judging.
 const MEASURE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// At least so many exchanges are made, so that the figure is as good as can be had soon.
+const MEASURE_EXCHANGES: u32 = 16;
+
 /// Between two of these.
 const MEASURE_PAUSE: Duration = Duration::from_millis(2);
 
@@ -330,9 +333,14 @@ impl<'a> Session<'a> {
     pub(crate) fn host_error(&mut self, bound: Nanos) -> Result<ClockError, SampleError> {
         let deadline = Instant::now() + MEASURE_DEADLINE;
         let mut best = self.exchange()?.error();
-        while best.bound_ns > bound && Instant::now() < deadline {
+        let mut taken = 1;
+        let by_host = best.measured_by == MeasuredBy::Host;
+        while (best.bound_ns > bound && Instant::now() < deadline)
+            || (by_host && taken < MEASURE_EXCHANGES)
+        {
             thread::sleep(MEASURE_PAUSE);
             let next = self.exchange()?.error();
+            taken += 1;
             if next.bound_ns < best.bound_ns {
                 best = next;
             }
