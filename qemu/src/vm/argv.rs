@@ -401,7 +401,7 @@ mod tests {
 -device vmclock
 -device pcie-root-port,id=nic-slot,chassis=3
 -netdev user,id=net3,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80
--device virtio-net-pci,netdev=net3,romfile=
+-device virtio-net-pci,netdev=net3,mac=52:54:00:12:34:56,romfile=
 -drive if=none,id=disk4,format=raw,readonly=on,file=/i/seed.img
 -device virtio-blk-pci,drive=disk4
 -drive if=none,id=disk5,format=raw,readonly=off,file=/i/data.img
