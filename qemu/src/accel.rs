@@ -149,6 +149,7 @@ impl Facts {
     /// Asks the processor, the device and the QEMU.
     fn probe(qemu: &Qemu) -> Result<Self, QemuError> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let kvm = qemu.has_accelerator("kvm")?;
         Ok(Self {
             processor: virtualizes(std::env::consts::ARCH, &cpuinfo),
             device: OpenOptions::new()
@@ -157,8 +158,8 @@ impl Facts {
                 .open("/dev/kvm")
                 .map(drop)
                 .map_err(|error| error.to_string()),
-            qemu: qemu.has_accelerator("kvm")?,
-            nested: KvmHost::is_possible(qemu)?,
+            qemu: kvm,
+            nested: KvmHost::is_possible(qemu, kvm)?,
         })
     }
 

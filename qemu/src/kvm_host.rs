@@ -89,13 +89,13 @@ impl KvmHost {
         }
     }
 
-    /// Whether `qemu` can emulate one on this machine, or what stands against it.
+    /// Whether `qemu`, which was built with `kvm` or without, can emulate one on this machine, or what
+    /// stands against it.
     ///
     /// # Errors
     /// Where `qemu` does not run.
-    pub fn is_possible(qemu: &Qemu) -> Result<Result<(), String>, QemuError> {
+    pub fn is_possible(qemu: &Qemu, kvm: bool) -> Result<Result<(), String>, QemuError> {
         let emulates = qemu.has_accelerator("tcg")?;
-        let kvm = qemu.has_accelerator("kvm")?;
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         Ok(
             check_program(std::env::consts::ARCH, qemu.version(), emulates, kvm)

@@ -22,6 +22,15 @@ pub fn error(error_ns: i64) -> ClockError {
     }
 }
 
+/// An error as the host measures it by exchanges.
+pub fn exchanged(error_ns: i64, bound_ns: i64) -> ClockError {
+    ClockError {
+        error_ns: Nanos(error_ns),
+        bound_ns: Nanos(bound_ns),
+        measured_by: MeasuredBy::Host,
+    }
+}
+
 /// One sample of a clock that recovered after so many microseconds, or did not.
 pub fn sample(recovered_us: Option<i64>) -> Sample {
     Sample {

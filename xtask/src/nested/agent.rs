@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use noonmark_linux::ports;
 use noonmark_qemu::kvm_host::{DESCRIPTION, LINK_PORT, STATUS_PORT};
 use rustix::mount::{MountFlags, mount, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,24 +75,15 @@ fn take_orders(mut orders: File, reports: &Port) -> Result<()> {
     }
 }
 
-/// The virtio-serial port of this name, as the kernel lists them (drivers/char/virtio_console.c).
+/// The virtio-serial port of this name, opened so that a read waits.
 fn port(name: &str) -> Result<File> {
-    let folder = Path::new("/sys/class/virtio-ports");
-    let entries = fs::read_dir(folder)
-        .with_context(|| format!("this is not the emulated KVM host: no {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        let found = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
-        if found.trim() == name {
-            let device = Path::new("/dev").join(entry.file_name());
-            return OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&device)
-                .with_context(|| format!("cannot open {}", device.display()));
-        }
-    }
-    bail!("this is not the emulated KVM host: it has no port {name}")
+    let device = ports::find(Path::new(ports::CLASS), Path::new("/dev"), name)
+        .with_context(|| format!("this is not the emulated KVM host: it has no port {name}"))?;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&device)
+        .with_context(|| format!("cannot open {}", device.display()))
 }
 
 /// Whether KVM works here.

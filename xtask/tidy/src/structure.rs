@@ -32,7 +32,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The host.
     ("noonmark-image", &["noonmark-contract"]),
     ("noonmark-qemu", &["noonmark-contract"]),
-    // `noonmark-linux`, because the emulated host whose clock the lab moves is a guest of ours.
+    // `noonmark-linux`, because the emulated host, whose clock the lab moves and in which xtask takes
+    // orders, is a guest of ours.
     (
         "noonmark-lab",
         &["noonmark-contract", "noonmark-linux", "noonmark-qemu"],
@@ -48,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "noonmark-contract",
             "noonmark-image",
             "noonmark-lab",
+            "noonmark-linux",
             "noonmark-qemu",
         ],
     ),

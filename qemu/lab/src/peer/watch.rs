@@ -15,7 +15,7 @@ use noonmark_contract::units::{Nanos, Utc};
 use crate::fault::Plan;
 use crate::report::steady::{Cost, KeptBy, Piece, Reading, SteadyState, Truth};
 use crate::run::SampleError;
-use crate::run::session::Session;
+use crate::run::session::{Session, nanos};
 
 use super::guest::{Guest, LOOK};
 
@@ -236,8 +236,4 @@ fn exchange(session: &mut Session<'_>) -> Result<(Utc, Reading), SampleError> {
 fn share_ppm(used: Nanos, of: Nanos) -> u64 {
     let ppm = i128::from(used.0) * 1_000_000 / i128::from(of.0.max(1));
     u64::try_from(ppm).unwrap_or(0)
-}
-
-fn nanos(span: Duration) -> Nanos {
-    Nanos(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
 }

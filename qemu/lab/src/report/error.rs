@@ -116,15 +116,9 @@ pub fn default_limit(source: Option<&Source>, method: Option<Method>, tolerance:
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::fixture::exchanged as error;
 
-    fn error(error_ns: i64, bound_ns: i64) -> ClockError {
-        ClockError {
-            error_ns: Nanos(error_ns),
-            bound_ns: Nanos(bound_ns),
-            measured_by: MeasuredBy::Host,
-        }
-    }
+    use super::*;
 
     #[test]
     fn a_clock_passes_only_where_it_is_certainly_right() {

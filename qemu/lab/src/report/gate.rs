@@ -270,10 +270,9 @@ fn replays(failing: &[&Sample]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{self, sample};
-    use crate::report::error::ClockError;
+    use crate::fixture::{self, exchanged as error, sample};
     use crate::report::limits::Limits;
-    use crate::report::{FirstSample, MeasuredBy, NotRun};
+    use crate::report::{FirstSample, NotRun};
 
     use super::*;
 
@@ -335,14 +334,6 @@ mod tests {
             reasons(&report),
             ["step:-1h: 1 of 3 took longer than 800.000 us"]
         );
-    }
-
-    fn error(error_ns: i64, bound_ns: i64) -> ClockError {
-        ClockError {
-            error_ns: Nanos(error_ns),
-            bound_ns: Nanos(bound_ns),
-            measured_by: MeasuredBy::Host,
-        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::report::series::ErrorSeries;
 
 pub(crate) use self::clock::RestoredRate;
 use super::outcome::SampleError;
-use super::session::Session;
+use super::session::{Session, nanos};
 use super::track::{self, Recording};
 
 /// How long a clock is recorded before anything is done.
@@ -200,10 +200,6 @@ fn violations(
         ));
     }
     found
-}
-
-fn nanos(span: Duration) -> Nanos {
-    Nanos(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

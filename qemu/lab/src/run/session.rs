@@ -408,7 +408,8 @@ impl<'a> Session<'a> {
     }
 }
 
-fn nanos(span: Duration) -> Nanos {
+/// A span of the standard library, as far as it can be counted.
+pub(crate) fn nanos(span: Duration) -> Nanos {
     Nanos(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
 }
 

@@ -1,7 +1,7 @@
 //! The emulated host's own clock: set, slewed, and at another rate.
 
 use noonmark_contract::units::Nanos;
-use noonmark_linux::clocks::Sandwich;
+use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::sys::{self, Adjust};
 
 /// Of so many readings of two clocks the tightest counts.
@@ -15,10 +15,9 @@ const TICK_US: i64 = 10_000;
 
 /// Sets the clock to what it says plus this.
 pub(super) fn step(by: Nanos) -> Result<(), String> {
-    const SECOND: i64 = 1_000_000_000;
-    let set_offset = Some((by.0.div_euclid(SECOND), by.0.rem_euclid(SECOND)));
+    let time = clocks::timespec(by);
     adjust(Adjust {
-        set_offset,
+        set_offset: Some((time.tv_sec, time.tv_nsec)),
         ..Adjust::default()
     })
 }
