@@ -166,8 +166,11 @@ pub fn run(errand: &Errand<'_>) -> Result<ExitCode> {
     let deadline = machine.started() + BOOT_DEADLINE;
     let awaited = "the emulated host's readiness";
     let ready = loop {
-        if let (Report::Ready(ready), _) = link.next(&mut machine, awaited, Some(deadline))? {
-            break ready;
+        match link.next(&mut machine, awaited, Some(deadline))?.0 {
+            Report::Ready(ready) => break ready,
+            // It has ended before it could say that, and says why.
+            Report::Ended(Err(why)) => break Err(why),
+            _ => {}
         }
     };
     if let Err(why) = ready {
