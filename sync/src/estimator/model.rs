@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 
 use libm::fabs;
-use noonmark_contract::sample::Reading;
+use noonmark_contract::sample::{Method, Reading};
 use noonmark_contract::units::{Nanos, Raw, Utc};
 
 use crate::deviation::Deviation;
@@ -120,14 +120,22 @@ impl Prediction {
 }
 
 impl Model {
-    /// A model that has seen one reading and takes `prior_ppb` for a first guess of the rate.
+    /// A model that has seen one reading and takes `prior_ppb` for a first guess of the rate. The RTC's
+    /// middle is no likelier than the rest of its interval, so a clock that lies in that is taken for
+    /// right: to slew it there would make its rate wrong for seconds and its time no better.
     pub fn new(reading: &Reading, prior_ppb: f64) -> Self {
+        let found = (reading.realtime - reading.reference).0 as f64;
+        let may_be_right = fabs(found) <= half_width(reading.bound);
+        let mut filter = Filter::new(prior_ppb, half_width(reading.bound));
+        if reading.method == Method::Rtc && may_be_right {
+            filter.x = found;
+        }
         Self {
             origin: reading.raw,
             base: reading.reference.0.saturating_sub(reading.raw.0),
             open: Block::default(),
             blocks: VecDeque::with_capacity(WINDOW),
-            filter: Filter::new(prior_ppb, half_width(reading.bound)),
+            filter,
             rate_error_ppb: UNKNOWN_PPB,
             known: KnownRate {
                 rate_ppb: prior_ppb,

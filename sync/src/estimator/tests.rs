@@ -122,3 +122,32 @@ proptest! {
         }
     }
 }
+
+/// An estimator that has seen one reading of an RTC, good to a second, when the clock was `off` it.
+fn by_the_rtc(off: Nanos) -> (Prediction, Utc) {
+    let seen = reading(0, 0.0, 0, 1_000_000_000);
+    let rtc = Reading {
+        source: Source::Rtc,
+        method: Method::Rtc,
+        realtime: seen.reference + off,
+        ..seen
+    };
+    let mut estimator = Estimator::default();
+    let _ = estimator.follow(&rtc);
+    let prediction = estimator.predict(rtc.raw).expect("it has a reading");
+    (prediction, rtc.realtime)
+}
+
+#[test]
+fn a_clock_within_the_rtcs_bound_is_left_where_it_is() {
+    for ms in [-990, -400, 0, 709] {
+        let off = Nanos::from_millis(ms);
+        let (prediction, found) = by_the_rtc(off);
+        assert_eq!(prediction.reference, found, "{ms}");
+        let bound = Nanos::from_secs(1) + off.abs();
+        assert!((prediction.bound() - bound).abs() <= Nanos(2), "{ms}");
+    }
+    let off = Nanos::from_millis(1_100);
+    let (prediction, found) = by_the_rtc(off);
+    assert_eq!(prediction.reference, found - off);
+}

@@ -1,6 +1,7 @@
 //! A host that is absent or rude: PID 1 neither waits for it nor listens to it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -16,7 +17,8 @@ use noonmark_qemu::argv::{Endpoints, argv};
 use noonmark_qemu::console::Console;
 use noonmark_qemu::lines::LineReader;
 use noonmark_qemu::process::Process;
-use noonmark_qemu::{Config, Timeouts};
+use noonmark_qemu::Timeouts;
+use noonmark_tests::{build_image, test_folder};
 use tempfile::TempDir;
 
 use crate::platform::{Images, Platform};
@@ -39,22 +41,28 @@ struct Bare {
     _folder: TempDir,
 }
 
-pub fn survives_garbage_on_every_port(platform: &Platform, images: &Images) -> Result<()> {
+/// A host that never answers leaves the RTC, which is enough at once here.
+const SPEC: &str = "[clock]\nrtc_grace_ms = 0\n";
+
+/// The longest slew to the RTC: half a second from the clock as the kernel sets it, at 10 %.
+const SLEW: Duration = Duration::from_secs(5);
+
+pub fn survives_garbage_on_every_port(platform: &Platform, _: &Images) -> Result<()> {
     let seconds = match std::env::var(GARBAGE_SECONDS) {
         Ok(text) => text
             .parse()
             .with_context(|| format!("{GARBAGE_SECONDS}={text}: expected a number of seconds"))?,
         Err(_) => GARBAGE,
     };
-    let mut bare = Bare::start(platform, platform.config(&images.test)?)?;
+    let mut bare = Bare::start(platform)?;
     let outcome = bare
         .garbage_then_fault(Duration::from_secs(seconds))
         .and_then(|status| unaffected(&status, platform));
     bare.told(outcome)
 }
 
-pub fn needs_no_listener(platform: &Platform, images: &Images) -> Result<()> {
-    let mut bare = Bare::start(platform, platform.config(&images.test)?)?;
+pub fn needs_no_listener(platform: &Platform, _: &Images) -> Result<()> {
+    let mut bare = Bare::start(platform)?;
     // Nobody ever reads the status port: it fills up, and the clock is kept all the same.
     let outcome = bare
         .wait_ready()
@@ -63,7 +71,13 @@ pub fn needs_no_listener(platform: &Platform, images: &Images) -> Result<()> {
 }
 
 impl Bare {
-    fn start(platform: &Platform, config: Config) -> Result<Self> {
+    fn start(platform: &Platform) -> Result<Self> {
+        let folder = test_folder("hostile")?;
+        let spec = folder.join("guest.toml");
+        fs::write(&spec, SPEC).with_context(|| spec.display().to_string())?;
+        let image = folder.join("image");
+        build_image(&image, &["--test", "--spec", &spec.to_string_lossy()])?;
+        let config = platform.config(&image)?;
         let folder = tempfile::tempdir()?;
         let endpoints = Endpoints::in_folder(folder.path());
         let listen = |path: &Path| UnixListener::bind(path).context("a port's socket");
@@ -152,7 +166,7 @@ impl Bare {
         let answer = self.answer(Instant::now() + self.timeouts.boot())?;
         ensure!(answer.outcome == Outcome::Ready, "{answer:?}");
         // It starts before the clock is right; the first correction is no recovery.
-        thread::sleep(self.timeouts.sync() / 8);
+        thread::sleep(self.timeouts.sync() / 8 + SLEW);
         Ok(())
     }
 
