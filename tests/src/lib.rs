@@ -22,6 +22,9 @@ pub const NOT_RUN_FILE: &str = "NOONMARK_NOT_RUN";
 /// The variable by which `cargo xtask test` names its own program.
 pub const XTASK_PROGRAM: &str = "NOONMARK_XTASK";
 
+/// The variable by which `cargo xtask test` names the folder with chronyd and its libraries.
+pub const CHRONY: &str = "NOONMARK_CHRONY";
+
 /// The workspace's root folder.
 #[must_use]
 pub fn workspace_root() -> PathBuf {
@@ -98,6 +101,32 @@ pub fn spec_with_trouble() -> Result<String> {
     Ok(format!(
         "[[file]]\npath = \"/trouble\"\nsource = {program:?}\nmode = 0o755\n"
     ))
+}
+
+/// Debian's chronyd: from its package as `cargo xtask test` unpacks it, else as it is installed.
+///
+/// # Errors
+/// Neither is there; how to get it.
+pub fn chronyd() -> Result<Command> {
+    if let Some(folder) = std::env::var_os(CHRONY).map(PathBuf::from)
+        && folder.join("usr/sbin/chronyd").is_file()
+    {
+        let mut command = Command::new(folder.join("lib64/ld-linux-x86-64.so.2"));
+        command
+            .arg("--library-path")
+            .arg(folder.join("lib/x86_64-linux-gnu"));
+        command.arg(folder.join("usr/sbin/chronyd"));
+        return Ok(command);
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .chain(["/usr/sbin".into()])
+        .map(|folder| folder.join("chronyd"))
+        .find(|path| path.is_file())
+        .map(Command::new)
+        .context(
+            "needs chronyd: cargo xtask test fetches it; else install it with: apt-get install chrony",
+        )
 }
 
 /// A program of the guest that every image's build compiles, whether or not an image has it.

@@ -13,11 +13,11 @@ use noonmark_contract::record::{Cause, Record, State, Status};
 use noonmark_contract::sample::Source;
 use noonmark_contract::testport::{Answer, Fault, Observation, Outcome, Request};
 use noonmark_contract::units::Nanos;
+use noonmark_qemu::Timeouts;
 use noonmark_qemu::argv::{Endpoints, argv};
 use noonmark_qemu::console::Console;
 use noonmark_qemu::lines::LineReader;
 use noonmark_qemu::process::Process;
-use noonmark_qemu::Timeouts;
 use noonmark_tests::{build_image, test_folder};
 use tempfile::TempDir;
 

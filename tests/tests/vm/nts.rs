@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use noonmark_contract::record::{Record, State};
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_qemu::{Device, Machine, Rtc};
-use noonmark_tests::{build_spec, not_run, test_folder};
+use noonmark_tests::{build_spec, chronyd, not_run, test_folder};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::platform::{Guest, Images, Platform, ensure_right, now};
@@ -37,12 +37,13 @@ const FORGED: usize = 3;
 /// With every answer forged the guest doesn't sync, and with the genuine one after each forged one
 /// it is right.
 pub fn takes_no_forged_answer(platform: &Platform, _: &Images) -> Result<()> {
-    let Some(chronyd) = chronyd()? else {
-        return Ok(());
+    let chronyd = match chronyd() {
+        Ok(chronyd) => chronyd,
+        Err(error) => return not_run("takes_no_forged_answer_with_nts", &format!("{error:#}")),
     };
     let folder = test_folder("nts")?;
     let ports = certify(&folder)?;
-    let _chronyd = start(&chronyd, &folder, ports)?;
+    let _chronyd = start(chronyd, &folder, ports)?;
     let forger = Forger::start(ports)?;
     let image = build_spec(
         "nts",
@@ -90,22 +91,6 @@ pub fn takes_no_forged_answer(platform: &Platform, _: &Images) -> Result<()> {
     })
 }
 
-/// chronyd, where it is installed.
-fn chronyd() -> Result<Option<PathBuf>> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders)
-        .chain(["/usr/sbin".into()])
-        .map(|folder| folder.join("chronyd"))
-        .find(|path| path.is_file());
-    if found.is_none() {
-        not_run(
-            "takes_no_forged_answer_with_nts",
-            "needs chronyd, on the PATH or in /usr/sbin; install it with: apt-get install chrony",
-        )?;
-    }
-    Ok(found)
-}
-
 /// chronyd's UDP port and its TCP port.
 #[derive(Clone, Copy)]
 struct Ports {
@@ -146,19 +131,19 @@ fn certify(folder: &Path) -> Result<Ports> {
 /// chronyd, until it is dropped.
 struct Chronyd(Child);
 
-fn start(program: &Path, folder: &Path, ports: Ports) -> Result<Chronyd> {
+fn start(mut chronyd: Command, folder: &Path, ports: Ports) -> Result<Chronyd> {
     let user = Command::new("id").arg("-un").output()?.stdout;
     let user = String::from_utf8(user)?;
     let log = fs::File::create(folder.join("chronyd.log"))?;
     // It serves the host's clock and doesn't touch it; as whoever runs the test.
-    let child = Command::new(program)
+    let child = chronyd
         .args(["-x", "-d", "-U", "-u", user.trim(), "-f"])
         .arg(folder.join("chrony.conf"))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .with_context(|| program.display().to_string())?;
+        .with_context(|| format!("cannot run {chronyd:?}"))?;
     let mut chronyd = Chronyd(child);
     let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect((SERVER, ports.keys)).is_err() {

@@ -23,7 +23,7 @@ mod installed;
 pub mod kernel;
 pub mod kvm_host;
 mod nic;
-mod packaged;
+pub mod packaged;
 pub mod packages;
 pub mod peer;
 pub mod prerequisites;

@@ -1,7 +1,9 @@
 //! A program of the distribution's as files of a guest, with the libraries that it needs: fetched and
 //! unpacked like the kernel, and installed nowhere.
 
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use noonmark_image::deb::{Deb, PackageId};
@@ -56,6 +58,26 @@ pub(crate) fn program(
         .map(|(path, bytes)| Deb::open(path, bytes))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(program::with_libraries(&debs, path)?)
+}
+
+/// Puts the program at `path` in the package, with its libraries and the linker that loads them, below
+/// `folder`, at the paths that they have in the distribution.
+///
+/// # Errors
+///
+/// As [`fetch`] and [`program`], or a file can't be written.
+pub fn unpack(workspace: &Workspace, package: &str, path: &str, folder: &Path) -> Result<()> {
+    let packages = fetch(workspace, package)?;
+    for file in program(workspace, &packages, path)? {
+        let place = folder.join(file.spec.path.trim_start_matches('/'));
+        let write = || {
+            fs::create_dir_all(place.parent().unwrap_or(folder))?;
+            fs::write(&place, &file.bytes)?;
+            fs::set_permissions(&place, Permissions::from_mode(file.spec.mode))
+        };
+        write().with_context(|| format!("cannot write {}", place.display()))?;
+    }
+    Ok(())
 }
 
 /// A file of this text.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use noonmark_builder::packaged;
 use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
@@ -27,6 +28,12 @@ const XTASK_PROGRAM: &str = "NOONMARK_XTASK";
 
 /// Names what runs guests.
 const ACCEL: &str = "NOONMARK_ACCEL";
+
+/// Where chronyd is in its package.
+const CHRONYD: &str = "usr/sbin/chronyd";
+
+/// Names the folder with Debian's chronyd and its libraries, for tests that need one.
+const CHRONY: &str = "NOONMARK_CHRONY";
 
 /// Runs all checks and tests; exit status 1 if one fails.
 ///
@@ -116,6 +123,11 @@ impl TestCommand {
                     Prerequisite::Qemu(named),
                 ];
                 prerequisites::ensure(workspace, &needs)?;
+                // Tests whose programs are missing are listed as not run.
+                let folder = chrony(workspace);
+                if let Err(error) = packaged::unpack(workspace, "chrony", CHRONYD, &folder) {
+                    progress::note(format!("{error:#}"));
+                }
             }
         }
         let not_run = workspace.state().join("not-run.jsonl");
@@ -169,6 +181,7 @@ impl Step {
         shell.set_var(XTASK_PROGRAM, this);
         shell.set_var(NOT_RUN_FILE, not_run);
         shell.set_var(ACCEL, accel.to_string());
+        shell.set_var(CHRONY, chrony(workspace));
         let crossing = |name: &str| {
             cmd!(
                 shell,
@@ -194,6 +207,11 @@ impl Step {
         };
         Ok(report(command.quiet().run().map_err(Into::into)))
     }
+}
+
+/// The folder of [`CHRONY`].
+fn chrony(workspace: &Workspace) -> PathBuf {
+    workspace.state().join("tests").join("chrony")
 }
 
 /// A failure is printed at once, and again in the summary.
