@@ -1,14 +1,25 @@
 //! Reads the clock without a pause while the host disturbs the machine, and records where the clock
-//! jumped and where it ran on between the jumps. The test port calls such a recording a vigil.
+//! jumped and how it ran on between the jumps: along straight lines, one for each rate that it was given.
+//! The test port calls such a recording a vigil.
+//!
+//! A read at distance t from a line's first one, and d off that, allows the line the slopes from (d - s)/t
+//! to (d + s)/t, where s is what a straight line may be off by. The next read lies on the line where its own
+//! slope is one that all reads before it allow; else it begins a line of its own, from the last read on
+//! where a slew explains it, and from itself where the clock jumped.
 
 use noonmark_contract::testport::{STRETCHES_MAX, Stretch, Vigil};
-use noonmark_contract::units::{Nanos, Raw};
+use noonmark_contract::units::{Nanos, Ppb, Raw};
 use noonmark_linux::clocks::Sandwich;
 
-/// Between two reads, a change of REALTIME minus RAW by this much more than their widths explain is
-/// a jump. Slewing by all that `adjtimex` allows takes 200 us for it, and reads are some
-/// microseconds apart.
-const JUMP: Nanos = Nanos::from_micros(20);
+/// A stretch is a straight line to within this, and as much more as the widths of its reads explain.
+const STRAIGHT: Nanos = Nanos::from_micros(20);
+
+/// The fastest that `adjtimex` can slew the clock against RAW, in parts per million: a tick of 10 %, and a
+/// frequency of 500 ppm (kernel/time/ntp.c). What the clock gained faster than that was a jump.
+const SLEW_MAX: Ppb = Ppb(100_500_000.0);
+
+/// Of a line that has but one read.
+const ANY_SLOPE: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 
 /// A wider read was cut through by something and proves nothing at this precision.
 const WIDTH_MAX: Nanos = Nanos::from_micros(50);
@@ -25,6 +36,8 @@ pub struct Recorder {
     until: Raw,
     /// How far the last read can be off.
     last_off: Nanos,
+    /// The slopes that the reads of the last line allow it, in ns per ns.
+    slopes: (f64, f64),
     seen: Vigil,
 }
 
@@ -35,6 +48,7 @@ impl Recorder {
         Self {
             until: now + LONGEST,
             last_off: Nanos::ZERO,
+            slopes: ANY_SLOPE,
             seen: Vigil {
                 stretches: Vec::with_capacity(STRETCHES_MAX),
                 lost: 0,
@@ -66,27 +80,37 @@ impl Recorder {
         }
         let (raw, difference) = (read.raw(), read.difference());
         let off = Nanos(read.width().0 / 2);
-        let explained = off + self.last_off;
+        let allowed = STRAIGHT + off + self.last_off;
         self.last_off = off;
+        let mut begin = Stretch {
+            from: raw,
+            to: raw,
+            from_ns: difference,
+            to_ns: difference,
+            reads: 1,
+        };
         if let Some(last) = self.seen.stretches.last_mut() {
-            if (difference - last.to_ns).abs() < JUMP + explained {
-                last.to = raw;
-                last.to_ns = difference;
+            let gained = difference - last.to_ns;
+            let jumped = gained.abs() > SLEW_MAX.over(raw - last.to) + allowed;
+            let far = (raw - last.from).0.max(1) as f64;
+            let slope_at = |off: Nanos| ((difference - last.from_ns) + off).0 as f64 / far;
+            let (least, most) = self.slopes;
+            if !jumped && (least..=most).contains(&slope_at(Nanos::ZERO)) {
+                self.slopes = (least.max(slope_at(-allowed)), most.min(slope_at(allowed)));
+                (last.to, last.to_ns) = (raw, difference);
                 last.reads += 1;
                 return;
+            }
+            if !jumped {
+                (begin.from, begin.from_ns) = (last.to, last.to_ns);
             }
             if self.seen.stretches.len() == STRETCHES_MAX {
                 self.seen.lost += 1;
                 return;
             }
         }
-        self.seen.stretches.push(Stretch {
-            from: raw,
-            to: raw,
-            from_ns: difference,
-            to_ns: difference,
-            reads: 1,
-        });
+        self.slopes = ANY_SLOPE;
+        self.seen.stretches.push(begin);
     }
 }
 
@@ -119,6 +143,26 @@ mod tests {
         assert_eq!(seen.stretches[0].difference(Raw(250_000)), Nanos(25_000));
         assert_eq!(seen.stretches[1].from, Raw(501_000));
         assert_eq!(seen.lost, 0);
+    }
+
+    #[test]
+    fn a_change_of_rate_begins_a_line_where_the_last_one_ends_however_rare_the_reads_are() {
+        for gap in [5_000, 400_000, 20_000_000] {
+            let mut recorder = Recorder::new(Raw(0));
+            let slewed = |i: i64| i.min(100) * gap / 10;
+            for i in 0..300 {
+                recorder.take(&read(i * gap, slewed(i), 200));
+            }
+            let seen = recorder.finish();
+            assert_eq!((seen.stretches.len(), seen.lost), (2, 0), "{gap}");
+            assert_eq!(seen.stretches[1].from, seen.stretches[0].to, "{gap}");
+            for i in 0..300 {
+                let at = Raw(i * gap);
+                let line = seen.stretches.iter().find(|stretch| at <= stretch.to);
+                let off = line.unwrap().difference(at) - Nanos(slewed(i));
+                assert!(off.abs() <= Nanos::from_micros(21), "{gap} {i}: {off}");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::units::{Nanos, Raw, Utc};
 use super::track::HostTime;
 
 /// The most stretches that a vigil keeps.
-pub const STRETCHES_MAX: usize = 64;
+pub const STRETCHES_MAX: usize = 256;
 
 /// A question or an order that is no fault, in one line from the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
