@@ -148,10 +148,9 @@ impl Facts {
 
     /// Asks the processor, the device and the QEMU.
     fn probe(qemu: &Qemu) -> Result<Self, QemuError> {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kvm = qemu.has_accelerator("kvm")?;
         Ok(Self {
-            processor: virtualizes(std::env::consts::ARCH, &cpuinfo),
+            processor: processor_virtualizes(),
             device: OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -182,6 +181,13 @@ impl Facts {
         }
         Ok(())
     }
+}
+
+/// Whether this machine's processor has hardware virtualization.
+#[must_use]
+pub fn processor_virtualizes() -> bool {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    virtualizes(std::env::consts::ARCH, &cpuinfo)
 }
 
 /// Whether a processor of `arch` with this `/proc/cpuinfo` has hardware virtualization.

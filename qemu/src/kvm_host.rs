@@ -118,20 +118,24 @@ fn check_program(arch: &str, version: &str, emulates: bool, kvm: bool) -> Result
     if !emulates || !kvm {
         return Err("this QEMU was built without TCG or without KVM".to_owned());
     }
+    if is_sound(version) {
+        return Ok(());
+    }
+    let (major, minor) = QEMU_LEAST;
+    Err(format!(
+        "QEMU {version} mishandles nested paging; {major}.{minor} or newer is needed"
+    ))
+}
+
+/// Whether the nested paging is sound that a QEMU of this version emulates.
+#[must_use]
+pub fn is_sound(version: &str) -> bool {
     let mut numbers = version.split('.').map(|part| {
         let digits = part.split(|c: char| !c.is_ascii_digit()).next();
         digits.and_then(|digits| digits.parse::<u32>().ok())
     });
     let found = (numbers.next().flatten(), numbers.next().flatten());
-    match found {
-        (Some(major), Some(minor)) if (major, minor) >= QEMU_LEAST => Ok(()),
-        _ => {
-            let (major, minor) = QEMU_LEAST;
-            Err(format!(
-                "QEMU {version} mishandles nested paging; {major}.{minor} or newer is needed"
-            ))
-        }
-    }
+    matches!(found, (Some(major), Some(minor)) if (major, minor) >= QEMU_LEAST)
 }
 
 /// `meminfo` is the text of /proc/meminfo; what it does not say is no reason against.

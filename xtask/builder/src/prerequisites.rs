@@ -6,15 +6,19 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use noonmark_qemu::{Qemu, QemuError, kvm_host};
+use noonmark_qemu::{Qemu, QemuError, accel, kvm_host};
 use xshell::{Shell, cmd};
 
+use crate::apt::Apt;
 use crate::exec;
 use crate::progress;
 use crate::workspace::Workspace;
 
 /// The target that the guest's programs are compiled for.
 pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// The package with the QEMU that runs guests.
+const QEMU: &str = "qemu-system-x86";
 
 /// Programs by which tests read disks, file systems and archives, each with the package that has it.
 const DISK_TOOLS: &[(&str, &str)] = &[
@@ -79,9 +83,9 @@ impl Prerequisite {
                     qemu.version()
                 ))),
                 // Only the distribution's own QEMU can be installed, not one that was named.
-                Err(QemuError::NotFound { .. }) if named.is_none() => Ok(Presence::Missing(
-                    "apt-get install qemu-system-x86".to_owned(),
-                )),
+                Err(QemuError::NotFound { .. }) if named.is_none() => {
+                    Ok(Presence::Missing(format!("apt-get install {QEMU}")))
+                }
                 Err(error) => Err(error.into()),
             },
             Self::GuestTarget => {
@@ -130,13 +134,18 @@ impl Prerequisite {
         let shell = shell(workspace)?;
         match self {
             Self::Qemu(_) => {
-                install::install(workspace, &["qemu-system-x86"], "QEMU runs the guest")?;
+                install::install(workspace, &[QEMU], "QEMU runs the guest", qemu_suits)?;
             }
-            Self::QemuImg => install::install(workspace, &["qemu-utils"], "qemu-img writes qcow2")?,
+            Self::QemuImg => {
+                install::install(workspace, &["qemu-utils"], "qemu-img writes qcow2", |_| {
+                    Ok(())
+                })?
+            }
             Self::DiskTools => install::install(
                 workspace,
                 &missing_disk_tools(),
                 "tests read what noonmark writes with other programs",
+                |_| Ok(()),
             )?,
             Self::GuestTarget => rustup(
                 cmd!(shell, "rustup target add {GUEST_TARGET}"),
@@ -172,6 +181,23 @@ pub fn ensure(workspace: &Workspace, prerequisites: &[Prerequisite]) -> Result<(
     prerequisites
         .iter()
         .try_for_each(|prerequisite| prerequisite.ensure(workspace))
+}
+
+/// Whether the machine is well served by the QEMU of what a release has: one without hardware
+/// virtualization wants one that can emulate a KVM host.
+fn qemu_suits(release: &Apt) -> Result<(), String> {
+    let version = match release.candidate(QEMU) {
+        Ok(Some(package)) => package.version,
+        // Its installation will tell.
+        Ok(None) | Err(_) => return Ok(()),
+    };
+    let upstream = version.split_once(':').map_or(&*version, |(_, rest)| rest);
+    if accel::processor_virtualizes() || kvm_host::is_sound(upstream) {
+        return Ok(());
+    }
+    Err(format!(
+        "QEMU {upstream} can emulate no KVM host, and this processor has no hardware virtualization"
+    ))
 }
 
 /// The packages of those [`DISK_TOOLS`] that aren't there.

@@ -11,16 +11,21 @@ use crate::exec;
 use crate::progress;
 use crate::workspace::Workspace;
 
-/// Installs packages from the machine's own release, or from its backports where what is already
-/// installed rules the release's own packages out.
+/// Installs packages from the machine's own release, or from its backports where `suits` turns the
+/// release's own down or what is already installed rules them out.
 ///
 /// # Errors
 ///
 /// APT finds no way without removing something, the rights are missing (the error has the line to
 /// run), or the installation fails.
-pub fn install(workspace: &Workspace, packages: &[&str], why: &str) -> Result<()> {
+pub fn install(
+    workspace: &Workspace,
+    packages: &[&str],
+    why: &str,
+    suits: fn(&Apt) -> Result<(), String>,
+) -> Result<()> {
     let shell = Shell::new().context("cannot tell the current folder")?;
-    let apt = installable_from(&shell, workspace, packages)?;
+    let apt = installable_from(&shell, workspace, packages, suits)?;
     let arguments = apt.install_arguments(packages);
     let Some(privilege) = privilege(&shell) else {
         bail!(
@@ -47,7 +52,12 @@ pub fn install(workspace: &Workspace, packages: &[&str], why: &str) -> Result<()
 }
 
 /// The sources from which the packages can be installed beside all that is there now.
-fn installable_from(shell: &Shell, workspace: &Workspace, packages: &[&str]) -> Result<Apt> {
+fn installable_from(
+    shell: &Shell,
+    workspace: &Workspace,
+    packages: &[&str],
+    suits: fn(&Apt) -> Result<(), String>,
+) -> Result<Apt> {
     let release = Apt::open(workspace, None)?;
     release.refresh()?;
     let simulate = |apt: &Apt| {
@@ -55,23 +65,28 @@ fn installable_from(shell: &Shell, workspace: &Workspace, packages: &[&str]) -> 
         exec::outcome(cmd!(shell, "apt-get -s -q {arguments...}"))
     };
     let refused = simulate(&release)?;
-    if refused.status.success() {
-        return Ok(release);
-    }
+    let installable = refused.status.success();
+    let why = match suits(&release) {
+        Ok(()) if installable => return Ok(release),
+        Ok(()) => "they conflict with what is installed here".to_owned(),
+        Err(why) => why,
+    };
+    let names = packages.join(", ");
     let distribution = Distribution::of_machine()?;
     let suite = format!("{}-backports", distribution.codename);
     let backports = Apt::open(workspace, Some(&suite))?;
     if backports.refresh().is_ok() && simulate(&backports)?.status.success() {
         progress::note(format!(
-            "{} of {} conflicts with what is installed here; taking {suite}",
-            packages.join(", "),
+            "{names}: taking {suite}, not {}: {why}",
             release.what()
         ));
         return Ok(backports);
     }
+    if installable {
+        return Ok(release);
+    }
     bail!(
-        "{} can't be installed from {} or {suite} without removing something{}",
-        packages.join(", "),
+        "{names} can't be installed from {} or {suite} without removing something{}",
         release.what(),
         exec::said(&refused)
     )
