@@ -159,6 +159,10 @@ impl Engine {
         self.settle_state();
         self.last.quiet = Some(now);
         self.indicators.within_bound(now);
+        if check.offset.abs() > check.bound {
+            // Less than is stepped, and more than can wait for the next adjustment.
+            self.schedule.hurry(now);
+        }
         if repair.written || repair.cause == Cause::Boot {
             // A step cleared the kernel's own NTP state.
             self.write_frequency(self.discipline.commanded(), actions);
@@ -226,7 +230,8 @@ impl Engine {
                     self.begin_repair(now, Cause::GuestStep, -by);
                     self.step_by(-by, actions);
                 }
-                Some(ReadBack::Disturbed(_)) | None => {}
+                Some(ReadBack::Disturbed(_)) => self.schedule.hurry(now),
+                None => {}
             }
         }
     }

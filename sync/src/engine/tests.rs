@@ -254,3 +254,27 @@ fn actions_that_are_never_carried_out_do_not_keep_the_clock_from_being_repaired(
     assert!(done.iter().any(stepped), "{done:?}");
     assert_eq!(machine.engine.state(), State::Synced);
 }
+
+/// How far the clock is off a tenth of a second after a disturbance that took effect for one tick.
+fn left_after(disturb: impl FnOnce(&mut Machine), by: DetectedBy) -> Nanos {
+    let mut machine = Machine::settled(23_400.0);
+    disturb(&mut machine);
+    machine.pass(TICK);
+    let mut done = machine.look(by, (0, 0));
+    for _ in 0..10 {
+        machine.pass(Nanos::from_millis(10));
+        done.extend(machine.look(DetectedBy::WatchTick, (0, 0)));
+    }
+    let stepped = |action: &Action| matches!(action, Action::Step(_));
+    assert!(!done.iter().any(stepped), "{done:?}");
+    let reading = machine.reading((0, 0));
+    (reading.reference - reading.realtime).abs()
+}
+
+#[test]
+fn what_a_foreign_rate_or_a_small_step_leaves_is_slewed_away_at_once() {
+    let rated = |machine: &mut Machine| machine.kernel.frequency.0 += 450_000.0;
+    assert!(left_after(rated, DetectedBy::WatchTick) < Nanos(100));
+    let set = |machine: &mut Machine| machine.realtime = machine.realtime + Nanos::from_micros(60);
+    assert!(left_after(set, DetectedBy::CancelOnSet) < Nanos(100));
+}
