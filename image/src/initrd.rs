@@ -13,7 +13,8 @@ use crate::layout::{
 /// The name of the service that runs the fault program.
 const FAULT_SERVICE: &str = "noonmark-fault";
 
-/// The user that the NTP client runs as, its own.
+/// The users that the network's and the NTP client's program run as, each its own.
+const NET_USER: u32 = 65_122;
 const NTP_USER: u32 = 65_123;
 
 /// The tree of the initrd. The spec has been checked: its files hide none of noonmark's own.
@@ -72,10 +73,10 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &rights));
     let net = spec.wants_network().then(|| {
         let kept = [Capability::NET_ADMIN, Capability::NET_RAW];
-        let service = own(NET_SERVICE, NET_PROGRAM, &kept);
         Service {
+            user: NET_USER,
             restart: Restart::Always,
-            ..service
+            ..own(NET_SERVICE, NET_PROGRAM, &kept)
         }
     });
     // It has no need of any right, and PID 1 takes nobody else's word for the time.

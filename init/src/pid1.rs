@@ -5,6 +5,7 @@ mod events;
 mod ntp;
 mod reporting;
 mod services;
+mod vmclock;
 
 use events::{Event, EventQueue, Watched};
 use noonmark_contract::config::BootConfig;
@@ -17,10 +18,10 @@ use rustix::io::Errno;
 
 use crate::boot::disks::DataDisks;
 use crate::boot::early::{self, Started};
+use crate::boot::runtime_dir::RuntimeDir;
 use crate::boot::{config, modules, mounts};
 use crate::clock::clock_set::ClockSetTimer;
 use crate::clock::discipline::Discipline;
-use crate::clock::vmclock::VmClock;
 use crate::instance::apply::Layers;
 use crate::instance::search::SeedSearch;
 use crate::machine::button::Button;
@@ -48,6 +49,8 @@ const UEVENTS_PER_WAKE: u32 = 64;
 struct Pid1 {
     discipline: Discipline,
     status: StatusPort,
+    /// [`runtime_dir::FOLDER`]; none where it could not be made.
+    runtime_dir: Option<RuntimeDir>,
     status_file: StatusFile,
     services: Services,
     reporter: Reporter,
@@ -110,15 +113,17 @@ impl Pid1 {
         let (config, effective) = layers.effective(None);
         // Before the modules are loaded, so that no device that they bring is missed.
         let uevents = Uevents::open();
+        let runtime_dir = RuntimeDir::open();
         let mut pid1 = Self {
             discipline: Discipline::new(config.clock, config.built, now),
             status: StatusPort::new(now),
-            status_file: StatusFile::new(config.status.file),
+            status_file: StatusFile::new(config.status.file && runtime_dir.is_ok()),
+            runtime_dir: None,
             services: Services::new(Vec::new(), now),
             reporter: Reporter::new(started),
             queue: EventQueue::new()?,
             clock_set: ClockSetTimer::new()?,
-            signals: Signals::open()?,
+            signals: Signals::open(now)?,
             uevents: None,
             button: None,
             pending_events: Vec::new(),
@@ -143,6 +148,10 @@ impl Pid1 {
         let failures = problems.into_iter();
         pid1.pending_events
             .extend(failures.map(|what| record::Event::Failure { what }));
+        match runtime_dir {
+            Ok(runtime_dir) => pid1.runtime_dir = Some(runtime_dir),
+            Err(error) => pid1.report_failure(error.to_string()),
+        }
         pid1.share_bound(&config.status);
         match uevents {
             Ok(uevents) => pid1.uevents = Some(uevents),
@@ -237,6 +246,7 @@ impl Pid1 {
         for deadline in [
             self.boot_wait,
             self.next_unread,
+            self.signals.deadline(),
             stop,
             reap,
             channel,
@@ -269,6 +279,7 @@ impl Pid1 {
         if self.next_unread.is_some_and(|at| at <= now) {
             self.receive(now);
         }
+        self.watch_signals_again(now);
         if !self.ready {
             self.configure(now);
         }
@@ -306,33 +317,6 @@ impl Pid1 {
         if self.clock_set.take() && self.boot_wait.is_none() {
             self.discipline.distrust();
             self.discipline.drive(Input::Wake(DetectedBy::CancelOnSet));
-        }
-    }
-
-    /// Whether the machine's VMClock tells of a disruption, which has then been dealt with.
-    fn check_vmclock(&mut self) -> bool {
-        let vmclock = self.discipline.vmclock_mut();
-        let disrupted = vmclock.is_some_and(VmClock::take_disruption);
-        if disrupted && self.boot_wait.is_none() {
-            self.discipline.distrust();
-            self.discipline.drive(Input::Wake(DetectedBy::Vmclock));
-        }
-        disrupted
-    }
-
-    /// The VMClock notified of a change, which the look at each wake has dealt with already.
-    fn on_vmclock(&mut self) {
-        let Some(vmclock) = self.discipline.vmclock_mut() else {
-            return;
-        };
-        if let Err(errno) = vmclock.acknowledge() {
-            // It would be ready for ever; the marker is still compared at each wake.
-            let why = format!("{}: {errno}; it is waited on no longer", vmclock.node());
-            if let Some(descriptor) = vmclock.descriptor() {
-                // What can't be taken out of the queue was never in it.
-                let _ = self.queue.forget(descriptor);
-            }
-            self.report_failure(why);
         }
     }
 
@@ -401,21 +385,6 @@ impl Pid1 {
         }
         if let Some(how) = wanted.shutdown {
             self.shut_down(how, "the host asked for it");
-        }
-    }
-
-    /// Looks for the VMClock, and waits on it where it notifies. Where the kernel is too old to poll
-    /// it (EPERM), its marker is compared at each wake all the same.
-    fn rescan_vmclock(&mut self) {
-        let new = self.discipline.rescan_vmclock();
-        let watched = match new.and_then(VmClock::descriptor) {
-            Some(descriptor) => self.queue.watch(Watched::VmClock, descriptor),
-            None => Ok(()),
-        };
-        if let Err(errno) = watched
-            && errno != Errno::PERM
-        {
-            self.report_failure(format!("waiting for the VMClock: {errno}"));
         }
     }
 

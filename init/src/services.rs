@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod inputs;
 pub mod output;
 pub mod relay;
 pub mod spawn;
@@ -11,6 +12,7 @@ pub mod supervisor;
 use std::os::fd::AsFd as _;
 
 use cgroup::{CgroupError, Group, Hierarchy};
+use inputs::Inputs;
 use noonmark_contract::config::{Output, Service};
 use noonmark_contract::record::{Event, ServiceStatus};
 use noonmark_contract::units::{Nanos, Raw};
@@ -36,6 +38,8 @@ pub struct Services {
     resources: Vec<Resources>,
     /// Output's ways to virtio-serial ports.
     pub relays: Relays,
+    /// What PID 1's own helpers are started with.
+    pub inputs: Inputs,
     actions: Vec<Action>,
     next_usage: usize,
 }
@@ -71,6 +75,7 @@ impl Services {
             hierarchy: None,
             resources,
             relays: Relays::default(),
+            inputs: Inputs::default(),
             actions: Vec::new(),
             next_usage: 0,
         }
@@ -261,8 +266,10 @@ impl Services {
             }
         }
         let Some(spawner) = &self.spawner else { return };
-        let started = output::open(&service.output, &mut self.relays)
-            .and_then(|output| spawner.spawn(service, resources.group.as_ref(), output.as_fd()));
+        let input = self.inputs.of(&service.name);
+        let started = output::open(&service.output, &mut self.relays).and_then(|output| {
+            spawner.spawn(service, resources.group.as_ref(), input, output.as_fd())
+        });
         if let Output::Port(port) = &service.output
             && !self.relays.has_port(port)
         {

@@ -101,7 +101,7 @@ fn an_image_has_a_networks_program_only_where_a_network_is_asked_for() {
     assert!(tree.contains_key("noonmark-net"));
     assert!(matches!(
         &tree["etc/resolv.conf"].kind,
-        Kind::Symlink(target) if target == "/run/noonmark/resolv.conf"
+        Kind::Symlink(target) if target == "/run/noonmark/net/resolv.conf"
     ));
     assert!(!tree.contains_key("noonmark-ntp"));
     let services = boot_config(&tree).services;
@@ -110,6 +110,7 @@ fn an_image_has_a_networks_program_only_where_a_network_is_asked_for() {
         (services[0].name.as_str(), services[0].start),
         ("noonmark-net", Start::Boot)
     );
+    assert_ne!(services[0].user, 0);
     let without = initrd(&build(&empty_spec(), &program(b"init"), None));
     assert!(!without.contains_key("noonmark-net") && !without.contains_key("etc/resolv.conf"));
 }

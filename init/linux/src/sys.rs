@@ -5,6 +5,7 @@
     reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, interface flags, packet sockets, netlink groups, the processor's counter and the child's side of fork have no safe wrapper"
 )]
 
+pub mod attempt;
 pub mod child;
 mod page;
 

@@ -1,7 +1,7 @@
 //! The loop of `noonmark-net`: interfaces appear and are set up, leases come and go.
 
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 
 use noonmark_contract::config::network::{Cidr, Interface, Network, RESOLV_CONF};
 use noonmark_contract::units::Nanos;
@@ -232,7 +232,7 @@ impl Manager {
             .copied()
             .collect();
         if all != self.nameservers {
-            if let Err(error) = resolv::write(Path::new(RESOLV_CONF), &all) {
+            if let Err(error) = resolv::write(io::stdin(), &all) {
                 println!("noonmark-net: {RESOLV_CONF}: {error}");
             }
             self.nameservers = all;

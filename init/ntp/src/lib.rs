@@ -22,20 +22,17 @@ pub mod server;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use noonmark_contract::config::network::{NTP_FILE, NtpTask};
-use noonmark_contract::ntp::sock::{SOCKET, Sample};
+use noonmark_contract::ntp::sock::Sample;
 use noonmark_linux::clocks;
 
 use association::Setup;
 use client::Client;
-
-/// The address that PID 1 answers to.
-const ADDRESS: &[u8] = b"noonmark-ntp";
 
 /// Runs as the service that PID 1 has started. `setup` makes of the task what associations with its
 /// servers are made by.
@@ -52,7 +49,7 @@ pub fn run(setup: impl FnOnce(&NtpTask) -> io::Result<Arc<dyn Setup>>) -> ExitCo
         }
     };
     let Err(error) = serve(client);
-    eprintln!("noonmark-ntp: {SOCKET}: {error}");
+    eprintln!("noonmark-ntp: the socket to PID 1, standard input: {error}");
     ExitCode::FAILURE
 }
 
@@ -62,8 +59,7 @@ fn task() -> io::Result<NtpTask> {
 
 /// Serves PID 1 for as long as it is there.
 fn serve(mut client: Client) -> io::Result<Infallible> {
-    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(ADDRESS)?)?;
-    socket.connect(SOCKET)?;
+    let socket = UnixDatagram::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.send(&[])?;
     loop {
         // What was asked doesn't matter, only that it was; PID 1 has the deadlines.

@@ -31,13 +31,22 @@ pub enum HardeningError {
 }
 
 /// Kernel settings, their values, and why; an image or a seed that sets one itself keeps its own.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 9] = [
     // The kernel's log and addresses tell an attacker where to aim.
     ("kernel.dmesg_restrict", "1"),
     ("kernel.kptr_restrict", "1"),
     ("kernel.unprivileged_bpf_disabled", "1"),
     // No key on the console reboots or dumps.
     ("kernel.sysrq", "0"),
+    // In a user namespace of its own a process holds all capabilities, and can mount control groups.
+    ("user.max_user_namespaces", "0"),
+    // Only who has CAP_SYS_PTRACE attaches to another process, also one of its own user: the NTP
+    // client's word counts, and a service of user 0 can become its user.
+    ("kernel.yama.ptrace_scope", "2"),
+    // What the kernel would do for a service through these has had more flaws than users here.
+    ("kernel.io_uring_disabled", "2"),
+    ("kernel.perf_event_paranoid", "3"),
+    ("kernel.kexec_load_disabled", "1"),
 ];
 
 /// Once 1, no module can be loaded until the machine starts anew.

@@ -75,7 +75,8 @@ const MOUNTS: [Mount; 6] = [
         kind: "cgroup2",
         target: "/sys/fs/cgroup",
         flags: HARDENED,
-        options: c"",
+        // A control group's own namespace ends its rights: who is in it can't lift its limits.
+        options: c"nsdelegate",
     },
     Mount {
         kind: "tmpfs",

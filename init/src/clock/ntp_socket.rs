@@ -1,27 +1,26 @@
 //! The socket by which the NTP client hands its samples in, and is asked for the next one.
 //!
-//! A sample sets the clock, so only that one program may hand one in: the kernel says which process
-//! each datagram is from (SCM_CREDENTIALS, unix(7)). An empty datagram only says that the client is
-//! there; what is sent to it, of whatever content, asks for a sample.
+//! A sample sets the clock, so only that one program may hand one in: the socket has no name, and the
+//! client's end is what it finds as its standard input. A process that the client left behind has that
+//! end too, so the kernel says which process each datagram is from (SCM_CREDENTIALS, unix(7)). An empty
+//! datagram only says that the client is there; what is sent to it, of whatever content, asks for a
+//! sample.
 
-use std::fs;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
-use noonmark_contract::ntp::sock::{SAMPLE_LEN, SOCKET, Sample};
+use noonmark_contract::ntp::sock::{SAMPLE_LEN, Sample};
 use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks::Sandwich;
-use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, bind, recvmsg, sendto, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
+    SocketType, recvmsg, send, socketpair,
 };
-use rustix::process::Pid;
+use rustix::process::{Pid, test_kill_process};
 use thiserror::Error;
 
 /// A sample that was taken longer ago than this says too little of the present.
@@ -35,7 +34,7 @@ const BATCH: u32 = 16;
 
 /// Why there is no socket.
 #[derive(Debug, Error)]
-#[error("{SOCKET}: {what}: {errno}; the clock source ntp can't be used")]
+#[error("the NTP client's socket: {what}: {errno}; the clock source ntp can't be used")]
 pub struct SocketError {
     what: &'static str,
     errno: Errno,
@@ -45,8 +44,8 @@ pub struct SocketError {
 #[derive(Debug)]
 pub struct NtpSocket {
     socket: OwnedFd,
-    /// The client's own address, once it has said anything.
-    client: Option<SocketAddrUnix>,
+    /// The client's process, once it has said anything.
+    client: Option<Pid>,
     budget: u32,
 }
 
@@ -62,35 +61,28 @@ pub enum Datagram {
 }
 
 impl NtpSocket {
-    /// Opens the socket. Its folder must be there.
+    /// Opens the socket; the client's end comes second. Neither end may be waited on by a read or a
+    /// write of PID 1's.
     ///
     /// # Errors
     /// [`SocketError`].
-    pub fn open() -> Result<Self, SocketError> {
-        Self::at(Path::new(SOCKET))
-    }
-
-    fn at(path: &Path) -> Result<Self, SocketError> {
+    pub fn open() -> Result<(Self, OwnedFd), SocketError> {
         let failed = |what| move |errno| SocketError { what, errno };
-        // One that an earlier PID 1 left can't be there, but a name that is taken would be fatal.
-        let _ = fs::remove_file(path);
-        let socket = socket_with(
+        // Blocking, as the client wants it: both ends have their flags in common here.
+        let (socket, client_end) = socketpair(
             AddressFamily::UNIX,
             SocketType::DGRAM,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            SocketFlags::CLOEXEC,
             None,
         )
-        .map_err(failed("opening a socket"))?;
+        .map_err(failed("opening a pair"))?;
         set_socket_passcred(&socket, true).map_err(failed("asking for the senders"))?;
-        let address = SocketAddrUnix::new(path).map_err(failed("its name"))?;
-        bind(&socket, &address).map_err(failed("binding a socket"))?;
-        // Anybody may write; who did is checked.
-        rustix::fs::chmod(path, Mode::from_raw_mode(0o666)).map_err(failed("its permissions"))?;
-        Ok(Self {
+        let ours = Self {
             socket,
             client: None,
             budget: 0,
-        })
+        };
+        Ok((ours, client_end))
     }
 
     /// The descriptor to wait on.
@@ -125,11 +117,8 @@ impl NtpSocket {
         if sender.is_none() || sender != allowed {
             return Some(Datagram::Invalid);
         }
-        let address = message
-            .address
-            .and_then(|address| SocketAddrUnix::try_from(address).ok());
-        let is_new = address.is_some() && address != self.client;
-        self.client = address;
+        let is_new = sender != self.client;
+        self.client = sender;
         let bytes = bytes.get(..message.bytes).unwrap_or_default();
         Some(match Sample::from_bytes(bytes) {
             Some(sample) => place(&sample, Sandwich::tightest(PLACING_READS))
@@ -145,14 +134,16 @@ impl NtpSocket {
     /// `Absent` where no client has said that it is there, or it is gone; `Timeout` where it does
     /// not take in what it is sent.
     pub fn ask(&mut self) -> Result<(), ReadFailure> {
-        let client = self.client.as_ref().ok_or(ReadFailure::Absent)?;
-        match sendto(&self.socket, b"?", SendFlags::DONTWAIT, client) {
+        // PID 1 has the client's end too, so that the socket doesn't tell that the client is gone.
+        let is_there = |pid: &Pid| test_kill_process(*pid).is_ok();
+        if self.client.filter(is_there).is_none() {
+            self.client = None;
+            return Err(ReadFailure::Absent);
+        }
+        match send(&self.socket, b"?", SendFlags::DONTWAIT) {
             Ok(_) => Ok(()),
             Err(Errno::AGAIN) => Err(ReadFailure::Timeout),
-            Err(_) => {
-                self.client = None;
-                Err(ReadFailure::Absent)
-            }
+            Err(_) => Err(ReadFailure::Absent),
         }
     }
 }
@@ -177,8 +168,8 @@ fn place(sample: &Sample, local: Sandwich) -> Option<Reading> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Command;
 
     use noonmark_contract::units::Utc;
     use noonmark_linux::clocks;
@@ -195,15 +186,9 @@ mod tests {
     }
 
     /// PID 1's end and a client's, both of this process.
-    fn pair(name: &str) -> (NtpSocket, UnixDatagram) {
-        let name = format!("noonmark-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(&name);
-        let socket = NtpSocket::at(&path).unwrap();
-        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
-        let client = UnixDatagram::bind_addr(&address).unwrap();
-        client.connect(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        (socket, client)
+    fn pair() -> (NtpSocket, UnixDatagram) {
+        let (socket, client) = NtpSocket::open().unwrap();
+        (socket, UnixDatagram::from(client))
     }
 
     fn next(socket: &mut NtpSocket, allowed: Option<Pid>) -> Option<Datagram> {
@@ -213,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_client_is_known_from_its_first_word_and_can_then_be_asked() {
-        let (mut socket, client) = pair("hello");
+        let (mut socket, client) = pair();
         let us = Some(rustix::process::getpid());
         assert_eq!(socket.ask(), Err(ReadFailure::Absent));
         client.send(&[]).unwrap();
@@ -222,13 +207,31 @@ mod tests {
         assert_eq!(next(&mut socket, us), Some(Datagram::Invalid));
         assert_eq!(socket.ask(), Ok(()));
         assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);
-        drop(client);
-        assert_eq!(socket.ask(), Err(ReadFailure::Absent));
+    }
+
+    #[test]
+    fn a_client_that_is_gone_is_absent_and_its_end_is_the_next_ones() {
+        let (mut socket, client) = pair();
+        let send = "import os, socket; socket.socket(fileno=0).send(b'')";
+        let speak = || {
+            let input = client.try_clone().unwrap();
+            let mut python = Command::new("python3");
+            let python = python.args(["-c", send]).stdin(OwnedFd::from(input));
+            let mut child = python.spawn().unwrap();
+            let pid = Pid::from_child(&child);
+            assert!(child.wait().unwrap().success());
+            pid
+        };
+        for _ in 0..2 {
+            let pid = speak();
+            assert_eq!(next(&mut socket, Some(pid)), Some(Datagram::Hello));
+            assert_eq!(socket.ask(), Err(ReadFailure::Absent));
+        }
     }
 
     #[test]
     fn a_sample_of_another_process_is_not_taken() {
-        let (mut socket, client) = pair("foreign");
+        let (mut socket, client) = pair();
         let bytes = sample(clocks::raw()).to_bytes();
         client.send(&bytes).unwrap();
         assert_eq!(next(&mut socket, Some(Pid::INIT)), Some(Datagram::Invalid));
@@ -246,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_taken_in_batches() {
-        let (mut socket, client) = pair("flood");
+        let (mut socket, client) = pair();
         client.set_nonblocking(true).unwrap();
         for _ in 0..BATCH + 4 {
             // The kernel's own limit comes first on some machines; the batch below shows either.

@@ -1,7 +1,7 @@
 //! The seed's reader as PID 1 sees it: a child, a pipe, and a deadline.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::os::fd::AsFd;
 
 use noonmark_contract::config::system::SEED_PROGRAM;
@@ -50,7 +50,11 @@ impl Reader {
     /// Why it can't be started, as a text for the report.
     pub fn start(devices: &[String], now: Raw) -> Result<Self, String> {
         let problem = |errno: Errno| format!("{SEED_PROGRAM}: {errno}");
-        let null = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(|error| format!("/dev/null: {error}"))?;
         let flags = PipeFlags::CLOEXEC;
         let (output, written) = pipe_with(flags).map_err(problem)?;
         let (failure_pipe, failure_pipe_write) =
@@ -68,6 +72,8 @@ impl Reader {
             cwd: c"/",
             input: null.as_fd(),
             output: written.as_fd(),
+            // Not into the answer; what a foreign disk makes it say is nothing for a log either.
+            errors: null.as_fd(),
             cgroup: None,
             user: 0,
             group: 0,

@@ -4,8 +4,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 
 use noonmark_contract::config::Capability;
+use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::sys;
 use rustix::io::Errno;
+
+use crate::token_bucket::TokenBucket;
 
 /// A signal that means something to PID 1. All others are left to the kernel, which drops what PID 1
 /// has no handler for.
@@ -29,10 +32,33 @@ const SI_KERNEL: i32 = 0x80;
 const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
 
-/// Where they are read.
+/// How many signals one wake takes in.
+const BATCH: u32 = 16;
+
+/// How long signals wait after some were taken in, so that who sends them without end keeps PID 1 awake
+/// for a small part of the time.
+const REST: Nanos = Nanos::from_millis(5);
+
+/// How many refused requests to end the machine are told in a row, and in which time as many may be
+/// told again: a line takes the serial console milliseconds.
+const REFUSALS_TOLD: usize = 4;
+const REFUSALS_REFILL: Nanos = Nanos::from_secs(60);
+
+/// Where they are read: in batches, with a rest between them.
 #[derive(Debug)]
 pub struct Signals {
     descriptor: OwnedFd,
+    budget: u32,
+    /// When they are to be waited for again.
+    rests_until: Option<Raw>,
+    refusals: Refusals,
+}
+
+/// Requests to end the machine of those who may not: told at a bounded rate, counted beyond it.
+#[derive(Debug)]
+struct Refusals {
+    bucket: TokenBucket,
+    untold: u64,
 }
 
 impl Signals {
@@ -40,10 +66,15 @@ impl Signals {
     ///
     /// # Errors
     /// As `sigprocmask` and `signalfd`.
-    pub fn open() -> Result<Self, Errno> {
+    pub fn open(now: Raw) -> Result<Self, Errno> {
         let descriptor =
             sys::signalfd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGPWR])?;
-        Ok(Self { descriptor })
+        Ok(Self {
+            descriptor,
+            budget: 0,
+            rests_until: None,
+            refusals: Refusals::new(now),
+        })
     }
 
     /// The descriptor to wait on.
@@ -52,15 +83,66 @@ impl Signals {
         &self.descriptor
     }
 
-    /// The next signal; none where no more wait. Several of a kind may come as one.
-    pub fn next(&self) -> Option<Signal> {
+    /// Begins to take in what has come. Until [`Signals::take_due`] says so, there is no use in waiting
+    /// for more.
+    pub fn begin(&mut self, now: Raw) {
+        self.budget = BATCH;
+        self.rests_until = Some(now + REST);
+    }
+
+    /// The next signal; none where no more wait, or enough were taken for now. Several of a kind may
+    /// come as one.
+    pub fn take_next(&mut self) -> Option<Signal> {
         let mut info = [0u8; SIGINFO_BYTES];
-        while rustix::io::read(&self.descriptor, &mut info) == Ok(SIGINFO_BYTES) {
+        while let Some(left) = self.budget.checked_sub(1)
+            && rustix::io::read(&self.descriptor, &mut info) == Ok(SIGINFO_BYTES)
+        {
+            self.budget = left;
             if let Some(signal) = parse(&info) {
                 return Some(signal);
             }
         }
         None
+    }
+
+    /// When [`Signals::take_due`] has something to say.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Raw> {
+        self.rests_until
+    }
+
+    /// Whether they are to be waited for again, as of now.
+    pub fn take_due(&mut self, now: Raw) -> bool {
+        self.rests_until.take_if(|until| *until <= now).is_some()
+    }
+
+    /// What is to be told of a request of process `pid`, which may not end the machine, if anything.
+    pub fn refuse(&mut self, pid: u32, now: Raw) -> Option<String> {
+        self.refusals.tell(pid, now)
+    }
+}
+
+impl Refusals {
+    fn new(now: Raw) -> Self {
+        Self {
+            bucket: TokenBucket::new(REFUSALS_TOLD, REFUSALS_REFILL, now),
+            untold: 0,
+        }
+    }
+
+    fn tell(&mut self, pid: u32, now: Raw) -> Option<String> {
+        if self.bucket.available(now) == 0 {
+            self.untold += 1;
+            return None;
+        }
+        self.bucket.take(1);
+        let before = match std::mem::take(&mut self.untold) {
+            0 => String::new(),
+            count => format!("; {count} such requests before it were not told"),
+        };
+        Some(format!(
+            "process {pid} may not end the machine: it lacks CAP_SYS_BOOT{before}"
+        ))
     }
 }
 
@@ -114,6 +196,18 @@ mod tests {
             info[at..at + 4].copy_from_slice(&word.to_ne_bytes());
         }
         info
+    }
+
+    #[test]
+    fn requests_without_end_are_told_a_few_times_and_counted() {
+        let mut refusals = Refusals::new(Raw(0));
+        let told: Vec<String> = (0..1_000)
+            .filter_map(|_| refusals.tell(7, Raw(0)))
+            .collect();
+        assert_eq!(told.len(), REFUSALS_TOLD);
+        assert!(told.iter().all(|what| what.ends_with("CAP_SYS_BOOT")));
+        let later = refusals.tell(8, Raw(REFUSALS_REFILL.0)).unwrap();
+        assert!(later.contains("996 such requests"), "{later}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! PID 1 before the first service: modules are loaded, the seed is waited for, and the
 //! configuration that comes of it is put to use.
 
-use noonmark_contract::config::network::NtpConfig;
+use noonmark_contract::config::network::{NET_SERVICE, NtpConfig};
 use noonmark_contract::config::{Module, StatusConfig};
 use noonmark_contract::record::{self, Alert};
 use noonmark_contract::sample::Source;
@@ -10,8 +10,9 @@ use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks;
 
 use crate::boot::disks::DataDisks;
+use crate::boot::early;
 use crate::boot::modules::{self, ModuleError};
-use crate::boot::{early, runtime_dir};
+use crate::boot::runtime_dir::RuntimeDir;
 use crate::instance::apply::Applied;
 use crate::instance::search::SearchProgress;
 use crate::machine::power;
@@ -96,13 +97,9 @@ impl Pid1 {
         } = self.layers.apply(found);
         self.pending_events.extend(events);
         early::set_hostname(&config);
-        let problems = runtime_dir::write(&config);
-        self.pending_events
-            .extend(problems.iter().map(|problem| record::Event::Failure {
-                what: problem.to_string(),
-            }));
-        if !config.ntp.servers.is_empty() {
-            self.open_ntp_socket();
+        let problems = self.runtime_dir.as_mut().map(|dir| dir.write(&config));
+        for problem in problems.into_iter().flatten() {
+            self.report_failure(problem.to_string());
         }
         let polls = [config.ntp.min_poll, config.ntp.max_poll].map(NtpConfig::poll);
         self.discipline
@@ -144,6 +141,12 @@ impl Pid1 {
         }
         self.hardening = (config.lock_modules, config.sysctl.into_keys().collect());
         self.services = Services::new(config.services, now);
+        if !config.ntp.servers.is_empty() {
+            self.open_ntp_socket();
+        }
+        if let Some(folder) = self.runtime_dir.as_mut().and_then(RuntimeDir::take_network) {
+            self.services.inputs.give(NET_SERVICE, folder);
+        }
         self.prepare_services();
     }
 }

@@ -185,11 +185,10 @@ fn flags(watched: Watched) -> EventFlags {
         | Watched::VmClock
         | Watched::Uevents
         | Watched::NtpSocket
-        | Watched::Signals
         | Watched::Button
         | Watched::SeedReader => EventFlags::IN,
-        // Once, because a service can write faster than PID 1 would serve it.
-        Watched::OutputPipe => EventFlags::IN | EventFlags::ONESHOT,
+        // Once, because a service can write, and send signals, faster than PID 1 would serve it.
+        Watched::OutputPipe | Watched::Signals => EventFlags::IN | EventFlags::ONESHOT,
         // What a host writes to it is not read.
         Watched::OutputPort => EventFlags::OUT | EventFlags::ET,
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.

@@ -54,7 +54,7 @@ impl Pid1 {
         let line = self
             .reporter
             .status(&self.discipline, &self.status, services);
-        if let Some(what) = self.status_file.write(&line) {
+        if let Some(what) = self.status_file.write(self.runtime_dir.as_ref(), &line) {
             self.report_failure(what);
         }
         if listens {

@@ -1,6 +1,7 @@
 //! The loop's part for services: starting them on a hardened machine, reaping, and going down.
 
 use noonmark_contract::record::{self, Shutdown, State};
+use noonmark_contract::units::Raw;
 use noonmark_linux::clocks;
 
 use crate::boot::hardening;
@@ -69,7 +70,9 @@ impl Pid1 {
     }
 
     pub(super) fn on_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
+        let now = clocks::raw();
+        self.signals.begin(now);
+        while let Some(signal) = self.signals.take_next() {
             match signal {
                 Signal::Child => self.reap_again = true,
                 Signal::PowerOff { by: None } => {
@@ -78,10 +81,23 @@ impl Pid1 {
                 Signal::PowerOff { by: Some(pid) } if signals::may_end_machine(pid) => {
                     self.shut_down(Shutdown::Poweroff, "a program asked for it");
                 }
-                Signal::PowerOff { by: Some(pid) } => self.report_failure(format!(
-                    "process {pid} may not end the machine: it lacks CAP_SYS_BOOT"
-                )),
+                Signal::PowerOff { by: Some(pid) } => {
+                    if let Some(what) = self.signals.refuse(pid, now) {
+                        self.report_failure(what);
+                    }
+                }
             }
+        }
+    }
+
+    /// Waits for signals again, once they have waited long enough.
+    pub(super) fn watch_signals_again(&mut self, now: Raw) {
+        if self.signals.take_due(now)
+            && let Err(errno) = self
+                .queue
+                .watch_again(Watched::Signals, self.signals.descriptor())
+        {
+            self.report_failure(format!("waiting for signals: {errno}"));
         }
     }
 

@@ -45,11 +45,12 @@ impl Spawner {
         })
     }
 
-    /// Starts the service's program. An error is a text for the service's report.
+    /// Starts the service's program; without an input, it reads nothing. An error is a text for the service's report.
     pub fn spawn(
         &self,
         service: &Service,
         group: Option<&Group>,
+        input: Option<BorrowedFd<'_>>,
         output: BorrowedFd<'_>,
     ) -> Result<Pid, String> {
         let text = |text: &str| CString::new(text).map_err(|_| format!("a NUL byte in {text:?}"));
@@ -66,8 +67,9 @@ impl Spawner {
             exec: &exec,
             environment: &environment,
             cwd: &text(&service.cwd)?,
-            input: self.null.as_fd(),
+            input: input.unwrap_or_else(|| self.null.as_fd()),
             output,
+            errors: output,
             cgroup: group.map(Group::descriptor),
             user: service.user,
             group: service.group_id(),

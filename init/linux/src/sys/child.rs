@@ -40,8 +40,10 @@ pub struct SpawnConfig<'a> {
     pub cwd: &'a CStr,
     /// Its standard input.
     pub input: BorrowedFd<'a>,
-    /// Its output and error output.
+    /// Its output.
     pub output: BorrowedFd<'a>,
+    /// Its error output.
+    pub errors: BorrowedFd<'a>,
     /// The folder of its control group.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Its user.
@@ -199,7 +201,7 @@ fn prepare(
         affinity::allow_all()?;
         rustix::stdio::dup2_stdin(config.input)?;
         rustix::stdio::dup2_stdout(config.output)?;
-        rustix::stdio::dup2_stderr(config.output)?;
+        rustix::stdio::dup2_stderr(config.errors)?;
         mark_close_on_exec()
     };
     if let Err(errno) = own() {

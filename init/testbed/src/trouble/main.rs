@@ -11,6 +11,7 @@ use std::time::Duration;
 use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::sys;
+use noonmark_linux::sys::attempt::Attempt;
 use rustix::fs::{CWD, FileType, Mode, StatVfsMountFlags, mknodat, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
@@ -26,11 +27,15 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// From this error on a read counts as wrong.
 const TOLERANCE: Nanos = Nanos::from_millis(5);
 
-/// What user 0 could end the machine or lift its limits by, were it not read-only.
-const SEALED: [&str; 6] = [
+/// What user 0 could end the machine, lift its limits or mislead PID 1 and its helpers by, were it not
+/// read-only.
+const SEALED: [&str; 9] = [
     "/broken-in",
     "/run/clockbound/shm0",
     "/run/clockbound/broken-in",
+    "/run/noonmark/.status.json",
+    "/run/noonmark/ntp.json",
+    "/run/noonmark/resolv.conf",
     "/proc/sysrq-trigger",
     "/proc/sys/kernel/core_pattern",
     "/sys/fs/cgroup/cgroup.procs",
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Some("ignore-term") => ignore_term(),
         // The way in which a guest's program asks PID 1 to end the machine.
         Some("end-machine") => drop(kill_process(Pid::INIT, Signal::TERM)),
+        Some("flood-signals") => flood_signals(),
         Some("multiply") => multiply(),
         Some("eat-memory") => eat_memory(),
         Some("fill-tmp") => return fill_tmp(),
@@ -126,6 +132,9 @@ fn break_in() -> u8 {
     told("mknod", Errno::PERM, made);
     let remounted = mount_remount("/", MountFlags::empty(), "");
     told("remount", Errno::PERM, remounted);
+    // The kernel's limit on their number is 0.
+    let namespace = Attempt::UserNamespace.make();
+    told("user namespace", Errno::NOSPC, namespace);
     for path in SEALED {
         told(path, Errno::ROFS, open_to_write(path));
     }
@@ -241,6 +250,15 @@ fn ignore_term() {
             std::mem::forget(held);
         }
         Err(error) => tell(&format!("SIGTERM can't be blocked: {error}")),
+    }
+}
+
+/// Asks PID 1 to end the machine as often as it can.
+fn flood_signals() -> ! {
+    tell("flooding");
+    loop {
+        // Permitted, because the sender is of the same user.
+        let _ = kill_process(Pid::INIT, Signal::TERM);
     }
 }
 

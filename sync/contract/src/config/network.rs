@@ -20,8 +20,9 @@ pub const NETWORK_FILE: &str = "/run/noonmark/network.json";
 /// Where PID 1 leaves what the NTP client is to do, as JSON: an [`NtpTask`].
 pub const NTP_FILE: &str = "/run/noonmark/ntp.json";
 
-/// Where the name servers are written to; `/etc/resolv.conf` points there.
-pub const RESOLV_CONF: &str = "/run/noonmark/resolv.conf";
+/// Where the name servers are written to; `/etc/resolv.conf` points there. Its folder, which is
+/// read-only by this path, is the standard input of the program that writes it.
+pub const RESOLV_CONF: &str = "/run/noonmark/net/resolv.conf";
 
 /// The NTP client's service, whose word PID 1 takes.
 pub const NTP_SERVICE: &str = "noonmark-ntp";

@@ -5,11 +5,10 @@
 //! spoilt by a step between the sample and its receipt, and says nothing of how good it is; so 16
 //! bytes follow: `CLOCK_MONOTONIC_RAW` at the sample, and the bound of its error, both as 64-bit
 //! nanoseconds. All is in the machine's byte order, since both ends are on it.
+//!
+//! The client's end of the socket is its standard input, so that nobody else can reach PID 1's.
 
 use crate::units::{Nanos, Raw, Utc};
-
-/// Where PID 1 takes samples.
-pub const SOCKET: &str = "/run/noonmark/ntp.sock";
 
 /// The length of a datagram, in bytes; a longer one is none.
 pub const SAMPLE_LEN: usize = 56;
