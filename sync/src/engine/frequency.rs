@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use noonmark_contract::record::Alert;
 use noonmark_contract::units::{Nanos, Raw};
 
+use crate::discipline::TIMER_TICK;
 use crate::kernel_clock::KernelClock;
 
 use super::messages::Action;
@@ -54,6 +55,16 @@ impl Engine {
         if clock != self.discipline.commanded() {
             self.write_frequency(clock, actions);
         }
+    }
+
+    /// Takes an offset away that is too small to be stepped and too large to wait for the next adjustment.
+    pub(super) fn slew_away(&mut self, now: Raw, offset: Nanos, actions: &mut Vec<Action>) {
+        let (rate, most) = (self.estimator.rate(), self.policy.max_slew());
+        let clock = self.discipline.command(rate, offset, TIMER_TICK, most);
+        self.write_frequency(clock, actions);
+        let end = now + TIMER_TICK;
+        self.schedule.settle_at(end);
+        actions.push(Action::WakeAt(end));
     }
 
     pub(super) fn write_frequency(&mut self, clock: KernelClock, actions: &mut Vec<Action>) {

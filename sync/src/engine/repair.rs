@@ -160,10 +160,8 @@ impl Engine {
         self.last.quiet = Some(now);
         self.indicators.within_bound(now);
         if check.offset.abs() > check.bound {
-            // Less than is stepped, and more than can wait for the next adjustment.
-            self.schedule.hurry(now);
-        }
-        if repair.written || repair.cause == Cause::Boot {
+            self.slew_away(now, check.offset, actions);
+        } else if repair.written || repair.cause == Cause::Boot {
             // A step cleared the kernel's own NTP state.
             self.write_frequency(self.discipline.commanded(), actions);
         }
@@ -230,7 +228,9 @@ impl Engine {
                     self.begin_repair(now, Cause::GuestStep, -by);
                     self.step_by(-by, actions);
                 }
-                Some(ReadBack::Disturbed(_)) => self.schedule.hurry(now),
+                Some(ReadBack::Disturbed(_)) => {
+                    self.slew_away(now, self.offset_at(now), actions);
+                }
                 None => {}
             }
         }

@@ -102,16 +102,20 @@ impl Schedule {
 
     /// Adjusts the frequency often again: what was known of it is void.
     pub fn settle_anew(&mut self, now: Raw) {
+        self.settle_at(now + SETTLE_FIRST);
+    }
+
+    /// The frequency is adjusted next at `due`, and often from there on.
+    pub fn settle_at(&mut self, due: Raw) {
         self.settle_interval = SETTLE_FIRST;
-        self.settle = now + SETTLE_FIRST;
+        self.settle = due;
     }
 
     /// The clock is being slewed by much: its frequency is adjusted often, and at once if it has not
     /// been lately.
     pub fn hurry(&mut self, now: Raw) {
         if self.settle_interval > SETTLE_FIRST {
-            self.settle_interval = SETTLE_FIRST;
-            self.settle = now;
+            self.settle_at(now);
         }
     }
 
