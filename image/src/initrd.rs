@@ -27,6 +27,8 @@ pub fn tree(inputs: &Inputs<'_>) -> Tree {
     }
     // The kernel opens it as PID 1's standard input and output, before anything is mounted.
     add("/dev/console", Entry::character_device(5, 1, 0o600));
+    // Where there is no console, PID 1's runtime opens this one in its place before `main`, or aborts.
+    add("/dev/null", Entry::character_device(1, 3, 0o666));
     for (path, program) in inputs.programs() {
         add(path, Entry::file(program.to_vec(), 0o755));
     }
@@ -66,11 +68,18 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         capabilities: capabilities.to_vec(),
         ..Service::new(name, vec![program.into()])
     };
-    // It sets the clock, and keeps the processors busy ahead of ordinary programs.
-    let rights = [Capability::SYS_TIME, Capability::SYS_NICE];
-    let fault = inputs
-        .fault
-        .map(|_| own(FAULT_SERVICE, FAULT_PROGRAM, &rights));
+    // It sets the clock, keeps the processors busy ahead of ordinary programs, and measures what PID 1
+    // and other keepers of the clock use, which `/proc` doesn't show to everybody.
+    let rights = [
+        Capability::SYS_TIME,
+        Capability::SYS_NICE,
+        Capability::SYS_PTRACE,
+    ];
+    let fault = inputs.fault.map(|_| Service {
+        // It reads the host's clock, and the test port.
+        private_devices: false,
+        ..own(FAULT_SERVICE, FAULT_PROGRAM, &rights)
+    });
     let net = spec.wants_network().then(|| {
         let kept = [Capability::NET_ADMIN, Capability::NET_RAW];
         Service {

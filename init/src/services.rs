@@ -3,6 +3,8 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod devices;
+pub mod filter;
 pub mod inputs;
 pub mod output;
 pub mod relay;

@@ -36,6 +36,7 @@ fn the_initrd_has_what_pid_1_needs_and_nothing_more() {
         [
             "dev",
             "dev/console",
+            "dev/null",
             "init",
             "lib",
             "lib/modules",
@@ -147,7 +148,11 @@ fn a_test_image_differs_from_a_base_image_in_the_fault_program_alone() {
     assert_eq!(service.start, Start::Boot);
     assert_eq!(
         service.capabilities,
-        [Capability::SYS_TIME, Capability::SYS_NICE]
+        [
+            Capability::SYS_TIME,
+            Capability::SYS_NICE,
+            Capability::SYS_PTRACE
+        ]
     );
     assert_eq!(test_config, base_config);
     for tree in [&mut base, &mut test] {

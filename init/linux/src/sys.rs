@@ -2,11 +2,12 @@
 //! here, and nothing else: what the calls mean for the clock is decided by their callers.
 #![allow(
     unsafe_code,
-    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, interface flags, packet sockets, netlink groups, the processor's counter and the child's side of fork have no safe wrapper"
+    reason = "ioctl, mmap, adjtimex, signalfd, sched_setscheduler, interface flags, packet sockets, netlink groups, signal handlers, the processor's counter and the child's side of fork have no safe wrapper"
 )]
 
 pub mod attempt;
 pub mod child;
+pub mod fatal;
 mod page;
 
 use std::fs::File;

@@ -48,7 +48,11 @@ pub fn prepare() -> Vec<String> {
             .err()
             .map(|error| format!("/dev/kmsg: {error}")),
     );
-    power::install_panic_hook();
+    if let Err(errno) = power::guard() {
+        problems.push(format!(
+            "handling fatal signals: {errno}; one ends in a kernel panic, not as `on_failure` says"
+        ));
+    }
     problems.extend(mounts::rest().iter().map(ToString::to_string));
     if let Err(errno) = sys::loopback_up() {
         problems.push(format!(

@@ -63,7 +63,9 @@ const MOUNTS: [Mount; 6] = [
         kind: "proc",
         target: "/proc",
         flags: HARDENED,
-        options: c"",
+        // Who may not look into a process doesn't see it. The group that does all the same would be 0,
+        // that of services of user 0; this is nobody's.
+        options: c"hidepid=2,gid=4294967294",
     },
     Mount {
         kind: "sysfs",

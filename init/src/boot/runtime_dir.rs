@@ -1,6 +1,7 @@
 //! `/run/noonmark`, the runtime directory: what PID 1 tells the guest's programs. It is a mount of its
 //! own, which a second, read-only mount lies over; PID 1 writes through the folder that it opened before.
 
+use std::ffi::CStr;
 use std::io;
 use std::path::Path;
 
@@ -20,8 +21,11 @@ use super::mounts::HARDENED;
 /// The folder. `/run` must be mounted.
 pub const FOLDER: &str = "/run/noonmark";
 
+/// The `/dev` of services that need no device, which [`crate::services::devices`] makes.
+pub const PRIVATE_DEV: &CStr = c"/run/noonmark/dev";
+
 /// Room for two status records of hundreds of services, and for the programs' tasks.
-const OPTIONS: &std::ffi::CStr = c"mode=0755,size=4m,nr_inodes=64";
+const OPTIONS: &CStr = c"mode=0755,size=4m,nr_inodes=64";
 
 /// What can't be made or written there.
 #[derive(Debug, Error)]
@@ -65,6 +69,7 @@ impl RuntimeDir {
         }
         mount("tmpfs", FOLDER, "tmpfs", HARDENED, OPTIONS).map_err(failed("mounting"))?;
         let folder = Self::at(Path::new(FOLDER)).map_err(failed("opening"))?;
+        mkdirat(CWD, PRIVATE_DEV, Mode::from_raw_mode(0o755)).map_err(failed("making dev"))?;
         mount_bind(FOLDER, FOLDER)
             .and_then(|()| {
                 let flags = MountFlags::BIND | MountFlags::RDONLY | HARDENED;

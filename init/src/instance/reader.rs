@@ -14,6 +14,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
 
+use crate::services::filter;
+
 /// How long it may take, on a slow emulated processor too.
 pub const TIMEOUT: Nanos = Nanos::from_secs(10);
 
@@ -66,6 +68,7 @@ impl Reader {
             .map(CString::new)
             .collect();
         let exec = exec.map_err(|error| format!("{SEED_PROGRAM}: {error}"))?;
+        let filter = filter::program(NEEDED).map_err(|error| format!("{SEED_PROGRAM}: {error}"))?;
         let pid = child::spawn(&SpawnConfig {
             exec: &exec,
             environment: &[],
@@ -75,6 +78,8 @@ impl Reader {
             // Not into the answer; what a foreign disk makes it say is nothing for a log either.
             errors: null.as_fd(),
             cgroup: None,
+            devices: None,
+            filter: Some(&filter),
             user: 0,
             group: 0,
             capabilities_kept: NEEDED,

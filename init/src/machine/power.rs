@@ -9,12 +9,14 @@ use std::time::Duration;
 use noonmark_contract::config::FailureAction;
 use noonmark_contract::record::Shutdown;
 use noonmark_linux::log;
+use noonmark_linux::sys::fatal;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
 
 /// How long file systems may take to write out what they hold, where all of them are in memory.
-const SYNC_DEADLINE: Duration = Duration::from_millis(500);
+const SYNC_DEADLINE_MS: u32 = 500;
+const SYNC_DEADLINE: Duration = Duration::from_millis(SYNC_DEADLINE_MS as u64);
 
 /// The same, where data disks are to be written to.
 const DISKS_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,8 +42,12 @@ pub fn set_failure_action(action: FailureAction) {
     let _ = ON_FAILURE.set(action);
 }
 
-/// Makes a panic end as [`fail`] does, instead of in a kernel panic.
-pub fn install_panic_hook() {
+/// Makes a panic, a failed allocation and a fatal signal end as [`fail`] does, instead of in a kernel
+/// panic.
+///
+/// # Errors
+/// As [`fatal::end_by`]; panics are dealt with all the same.
+pub fn guard() -> Result<(), Errno> {
     panic::set_hook(Box::new(|info| {
         let place = info
             .location()
@@ -49,27 +55,51 @@ pub fn install_panic_hook() {
         let why = info.payload_as_str().unwrap_or("no message");
         fail(format_args!("PID 1 panicked{place}: {why}"));
     }));
+    fatal::end_by(end_at_once)
+}
+
+/// [`fail`] where nothing may be allocated, and no lock taken: data disks are written out, but stay
+/// mounted.
+fn end_at_once(signal: i32) -> ! {
+    log!(Critical, "PID 1 failed: signal {signal}");
+    fatal::sync_within(SYNC_DEADLINE_MS);
+    if let Err(errno) = reboot(command(on_failure())) {
+        log!(
+            Critical,
+            "reboot(2) failed: {errno}; the machine stays as it is"
+        );
+    }
+    loop {
+        thread::sleep(Duration::from_secs(3_600));
+    }
+}
+
+fn on_failure() -> Shutdown {
+    match ON_FAILURE.get().copied().unwrap_or_default() {
+        FailureAction::PowerOff => Shutdown::Poweroff,
+        FailureAction::Reboot => Shutdown::Reboot,
+        FailureAction::Halt => Shutdown::Halt,
+    }
+}
+
+fn command(how: Shutdown) -> RebootCommand {
+    match how {
+        Shutdown::Poweroff => RebootCommand::PowerOff,
+        Shutdown::Reboot => RebootCommand::Restart,
+        Shutdown::Halt => RebootCommand::Halt,
+    }
 }
 
 /// Logs why PID 1 can't go on, and does what the image chose for that.
 pub fn fail(why: std::fmt::Arguments<'_>) -> ! {
     log!(Critical, "{why}");
-    end(match ON_FAILURE.get().copied().unwrap_or_default() {
-        FailureAction::PowerOff => Shutdown::Poweroff,
-        FailureAction::Reboot => Shutdown::Reboot,
-        FailureAction::Halt => Shutdown::Halt,
-    })
+    end(on_failure())
 }
 
 /// Unmounts the data disks and writes out the file systems, then ends the machine.
 pub fn end(how: Shutdown) -> ! {
     write_out(DATA_DISKS.get().map_or(&[], Vec::as_slice));
-    let command = match how {
-        Shutdown::Poweroff => RebootCommand::PowerOff,
-        Shutdown::Reboot => RebootCommand::Restart,
-        Shutdown::Halt => RebootCommand::Halt,
-    };
-    if let Err(errno) = reboot(command) {
+    if let Err(errno) = reboot(command(how)) {
         log!(
             Critical,
             "reboot(2) for {how:?} failed: {errno}; the machine stays as it is"

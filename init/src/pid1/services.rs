@@ -10,6 +10,7 @@ use crate::machine::power;
 use crate::machine::shutdown::Stopping;
 use crate::machine::signals::{self, Signal};
 use crate::services::Reaped;
+use crate::services::devices;
 use crate::services::relay::Wait;
 use crate::services::supervisor::Clock;
 
@@ -20,6 +21,11 @@ impl Pid1 {
     /// Sets the machine up for services, and locks it against them.
     pub(super) fn prepare_services(&mut self) {
         self.services.open(&mut self.pending_events);
+        if let Err(errno) = devices::prepare() {
+            self.report_failure(format!(
+                "private_devices: {errno}; only services without it can be started"
+            ));
+        }
         let (lock_modules, sysctl) = &self.hardening;
         let is_set = |name: &str| sysctl.iter().any(|set| set.as_str() == name);
         for error in hardening::apply(*lock_modules, is_set) {

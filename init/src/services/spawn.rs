@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use super::capabilities;
 use super::cgroup::Group;
+use super::{capabilities, devices, filter};
 
 /// The programs' search path, where a service's own environment has none.
 const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
@@ -63,6 +63,7 @@ impl Spawner {
         for (name, value) in &service.env {
             environment.push(text(&format!("{name}={value}"))?);
         }
+        let filter = filter::compile(service)?;
         child::spawn(&SpawnConfig {
             exec: &exec,
             environment: &environment,
@@ -71,6 +72,8 @@ impl Spawner {
             output,
             errors: output,
             cgroup: group.map(Group::descriptor),
+            devices: devices::of(service),
+            filter: filter.as_deref(),
             user: service.user,
             group: service.group_id(),
             capabilities_kept: capabilities::kept(service),
@@ -93,6 +96,8 @@ impl Spawner {
         Some(match failure.stage {
             Stage::Prepare => format!("could not be prepared: {}", failure.errno),
             Stage::Folder => format!("{}: {}", service.cwd, failure.errno),
+            Stage::Devices => format!("private_devices: {}", failure.errno),
+            Stage::Filter => format!("system_call_filter: {}", failure.errno),
             Stage::Rights => format!("user or capabilities: {}", failure.errno),
             Stage::Execute => format!("{program}: {}", failure.errno),
         })

@@ -25,7 +25,7 @@ mod service;
 pub use capability::{Capability, UnknownCapability};
 pub use service::{
     ByteSize, OnDisruption, OnStartTimeout, Output, Restart, Service, ServiceError, ServiceSignal,
-    Start,
+    Start, SystemCallFilter,
 };
 
 /// Where the initrd keeps it.

@@ -22,6 +22,7 @@ const INITRD_MAX: u64 = 1 << 28;
 const BASE: &[&str] = &[
     "dev",
     "dev/console",
+    "dev/null",
     "init",
     "lib",
     "lib/modules",

@@ -13,6 +13,7 @@ mod faults;
 mod firstread;
 mod freeze;
 mod hostile;
+mod intruder;
 mod lifetime;
 mod nested;
 mod ntp;

@@ -36,6 +36,14 @@ exec = ["/trouble", "end-machine"]
 capabilities = ["CAP_SYS_BOOT"]
 "#;
 
+/// A service that may write to PID 1's memory, and does.
+const CRASH: &str = r#"
+[[service]]
+name = "crash-init"
+exec = ["/trouble", "crash-init"]
+capabilities = ["CAP_SYS_PTRACE"]
+"#;
+
 pub fn off_in_each_way(platform: &Platform, images: &Images) -> Result<()> {
     for (way, word, ask) in WAYS {
         let mut config = platform.config(&images.base)?;
@@ -67,6 +75,21 @@ pub fn off_by_signal_services_first(platform: &Platform, _: &Images) -> Result<(
         ended.iter().all(|(_, how)| how.contains("signal 15")),
         "not by SIGTERM: {ended:?}"
     );
+    Ok(())
+}
+
+/// PID 1 executes what is no instruction: the machine ends as `on_failure` says, not in a kernel panic.
+pub fn off_when_pid_1_fails(platform: &Platform, _: &Images) -> Result<()> {
+    let image = build_spec("crash", &(spec_with_trouble()? + CRASH))?;
+    let mut config = platform.config(&image)?;
+    config.test_port = false;
+    let mut machine = Machine::start(&platform.qemu, config)?;
+    let deadline = Instant::now() + machine.timeouts().boot() + machine.timeouts().shutdown();
+    let off = machine.wait_off(deadline)?;
+    let console = machine.console_tail(60).join("\n");
+    ensure!(off, "it is still on\n{console}");
+    ensure!(console.contains("PID 1 failed: signal 4"), "{console}");
+    ensure!(!console.contains("Kernel panic"), "{console}");
     Ok(())
 }
 

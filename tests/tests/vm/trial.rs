@@ -9,8 +9,8 @@ use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
 use crate::{
-    appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, lifetime,
-    nested, ntp, nts, power, recovery, seed, services, truth, utc,
+    appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, intruder,
+    lifetime, nested, ntp, nts, power, recovery, seed, services, truth, utc,
 };
 
 /// What a test does on a platform.
@@ -152,6 +152,11 @@ const TESTS: &[(&str, On, Body)] = &[
         bench::a_peer_is_measured_beside_pid_1,
     ),
     (
+        "refuses_an_intruder_each_way",
+        On::First,
+        intruder::is_refused_each_way,
+    ),
+    (
         "is_troubled_by_no_service",
         On::First,
         services::troubled_by_none,
@@ -188,6 +193,11 @@ const TESTS: &[(&str, On, Body)] = &[
         disks::without_a_required_disk,
     ),
     ("powers_off_when_told", On::First, power::off_in_each_way),
+    (
+        "powers_off_when_pid_1_fails",
+        On::First,
+        power::off_when_pid_1_fails,
+    ),
     (
         "powers_off_by_signal_services_first",
         On::First,

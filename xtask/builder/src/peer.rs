@@ -219,6 +219,8 @@ impl Peer {
                 Capability::SYS_NICE,
                 Capability::IPC_LOCK,
             ],
+            // It reads the host's clock.
+            private_devices: false,
             ..Service::new(self.service(), exec)
         }];
         spec.budget = Budget::default();

@@ -62,8 +62,6 @@ pub enum Attempt {
     Accounting,
     /// `settimeofday`.
     SetTime,
-    /// `clock_adjtime` of CLOCK_REALTIME.
-    AdjustClock,
     /// `iopl`.
     Ports,
     /// `quotactl`.
@@ -107,7 +105,6 @@ impl Attempt {
             Self::Swap => (libc::SYS_swapon, [0; 5]),
             Self::Accounting => (libc::SYS_acct, [0; 5]),
             Self::SetTime => (libc::SYS_settimeofday, [0; 5]),
-            Self::AdjustClock => (libc::SYS_clock_adjtime, [0; 5]),
             Self::Ports => (libc::SYS_iopl, [3, 0, 0, 0, 0]),
             Self::Quota => (libc::SYS_quotactl, [0; 5]),
             Self::Hangup => (libc::SYS_vhangup, [0; 5]),

@@ -5,6 +5,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
+use rustix::mount::mount_bind_recursive;
 use rustix::process::Pid;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
@@ -12,6 +13,8 @@ use rustix::thread::{
     set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
     set_thread_res_uid,
 };
+
+use seccompiler::BpfProgramRef;
 
 use crate::affinity;
 
@@ -46,6 +49,10 @@ pub struct SpawnConfig<'a> {
     pub errors: BorrowedFd<'a>,
     /// The folder of its control group.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// The folder that it sees in the place of `/dev`, in a mount namespace of its own.
+    pub devices: Option<&'a CStr>,
+    /// The system calls that it may not make.
+    pub filter: Option<BpfProgramRef<'a>>,
     /// Its user.
     pub user: u32,
     /// Its group; it has no other.
@@ -67,6 +74,10 @@ pub enum Stage {
     Rights = 2,
     /// Executing the program.
     Execute = 3,
+    /// Its own `/dev`.
+    Devices = 4,
+    /// Its system call filter.
+    Filter = 5,
 }
 
 /// What a child writes to its pipe when it fails: process, stage, errno, each a native 32-bit word; shorter
@@ -102,6 +113,8 @@ impl SpawnFailure {
             1 => Stage::Folder,
             2 => Stage::Rights,
             3 => Stage::Execute,
+            4 => Stage::Devices,
+            5 => Stage::Filter,
             _ => return None,
         };
         let errno = i32::try_from(word(8))
@@ -135,8 +148,11 @@ pub fn spawn(config: &SpawnConfig<'_>) -> Result<Pid, Errno> {
     // SAFETY: `clone_args` is plain integers, for which zero is a valid value.
     let mut how: libc::clone_args = unsafe { mem::zeroed() };
     how.exit_signal = libc::SIGCHLD as u64;
+    if config.devices.is_some() {
+        how.flags |= libc::CLONE_NEWNS as u64;
+    }
     if let Some(cgroup) = config.cgroup {
-        how.flags = CLONE_INTO_CGROUP;
+        how.flags |= CLONE_INTO_CGROUP;
         how.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM the child has a copy of this process's memory and of this one
@@ -207,12 +223,22 @@ fn prepare(
     if let Err(errno) = own() {
         return (Stage::Prepare, errno);
     }
+    if let Some(devices) = config.devices
+        && let Err(errno) = mount_bind_recursive(devices, c"/dev")
+    {
+        return (Stage::Devices, errno);
+    }
     // As the user, who may not be let in everywhere; the rights come before the folder.
     if let Err(errno) = drop_privileges(config) {
         return (Stage::Rights, errno);
     }
     if let Err(errno) = rustix::process::chdir(config.cwd) {
         return (Stage::Folder, errno);
+    }
+    if let Some(filter) = config.filter
+        && let Err(error) = seccompiler::apply_filter(filter)
+    {
+        return (Stage::Filter, filter_errno(&error));
     }
     // SAFETY: both arrays end in a null pointer, and what they point to outlives the call.
     unsafe { libc::execve(exec[0], exec.as_ptr(), environment.as_ptr()) };
@@ -263,6 +289,15 @@ fn drop_privileges(config: &SpawnConfig<'_>) -> Result<(), Errno> {
         }
     }
     set_no_new_privs(true)
+}
+
+fn filter_errno(error: &seccompiler::Error) -> Errno {
+    match error {
+        seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => {
+            Errno::from_io_error(error).unwrap_or(Errno::IO)
+        }
+        _ => Errno::INVAL,
+    }
 }
 
 fn default_sigpipe() -> Result<(), Errno> {

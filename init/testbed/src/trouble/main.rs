@@ -1,9 +1,13 @@
 //! A service that gives trouble, for tests: it tries what it must not, or uses up what it can get.
 //! Only tests put it into an image, as a `[[file]]`; what it finds goes to its output, a line each.
 
+mod intruder;
+mod outcome;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -20,6 +24,8 @@ use rustix::system::{RebootCommand, finit_module, reboot};
 use rustix::time::{
     ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic, clock_settime,
 };
+
+use outcome::{errno, open_to_write, tell};
 
 /// How much memory or file one step takes.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("crash") => return ExitCode::FAILURE,
         Some("break-in") => return ExitCode::from(break_in()),
+        Some("intrude") => return ExitCode::from(intruder::intrude()),
         Some("first-read") => tell(&format!("first-read {}", clocks::realtime().0)),
         Some("watch") => watch(),
         Some("count-reads") => count_reads(),
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
         Some("ignore-term") => ignore_term(),
         // The way in which a guest's program asks PID 1 to end the machine.
         Some("end-machine") => drop(kill_process(Pid::INIT, Signal::TERM)),
+        Some("crash-init") => return crash_init(),
         Some("flood-signals") => flood_signals(),
         Some("multiply") => multiply(),
         Some("eat-memory") => eat_memory(),
@@ -87,12 +95,6 @@ fn main() -> ExitCode {
     loop {
         thread::sleep(Duration::from_secs(3_600));
     }
-}
-
-/// One write a line, so that two services' lines don't mix.
-fn tell(what: &str) {
-    // Without an output there is nobody to tell.
-    let _ = std::io::stdout().write_all(format!("trouble: {what}\n").as_bytes());
 }
 
 /// Tries everything that could disturb the clock or end the machine, and tells what came of it.
@@ -143,15 +145,6 @@ fn break_in() -> u8 {
     let _ = kill_process(Pid::INIT, Signal::KILL);
     tell(&format!("break-in over, {refused} attempts refused"));
     refused
-}
-
-fn open_to_write(path: &str) -> Result<(), Errno> {
-    let opened = OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).map_err(errno)
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// Reads the clock over and over, and tells how many reads of each disturbance were wrong: away
@@ -251,6 +244,27 @@ fn ignore_term() {
         }
         Err(error) => tell(&format!("SIGTERM can't be blocked: {error}")),
     }
+}
+
+/// Puts an instruction that there isn't where PID 1 waits, which takes CAP_SYS_PTRACE.
+fn crash_init() -> ExitCode {
+    /// `ud2`
+    const INVALID: [u8; 2] = [0x0f, 0x0b];
+    for _ in 0..1_000 {
+        // The system call that it is in, its arguments, stack and instruction; `running` elsewhere.
+        let text = fs::read_to_string("/proc/1/syscall").unwrap_or_default();
+        let place = text.split_whitespace().nth(8);
+        let place =
+            place.and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok());
+        if let Some(place) = place {
+            let memory = OpenOptions::new().write(true).open("/proc/1/mem");
+            let written = memory.and_then(|memory| memory.write_all_at(&INVALID, place));
+            tell(&format!("crash-init at {place:#x}: {written:?}"));
+            return ExitCode::from(u8::from(written.is_err()));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    ExitCode::FAILURE
 }
 
 /// Asks PID 1 to end the machine as often as it can.

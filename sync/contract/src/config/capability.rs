@@ -70,6 +70,8 @@ impl Capability {
     pub const SYS_MODULE: Self = Self(16);
     /// `CAP_SYS_BOOT`: ending the machine.
     pub const SYS_BOOT: Self = Self(22);
+    /// `CAP_SYS_PTRACE`: looking into other processes.
+    pub const SYS_PTRACE: Self = Self(19);
     /// `CAP_SYS_NICE`: scheduling ahead of others.
     pub const SYS_NICE: Self = Self(23);
     /// `CAP_SYS_TIME`: setting the clock.

@@ -63,6 +63,13 @@ pub struct Service {
     /// Capabilities that it keeps beside the usual ones; the only ones where `user` is not 0.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
+    /// Whether it has a `/dev` of its own without the machine's devices, as systemd's
+    /// `PrivateDevices=`.
+    #[serde(default = "yes")]
+    pub private_devices: bool,
+    /// Which system calls it is refused.
+    #[serde(default)]
+    pub system_call_filter: SystemCallFilter,
     /// The memory that it and its children may use together, as systemd's `MemoryMax=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max: Option<ByteSize>,
@@ -112,6 +119,17 @@ pub enum Restart {
     Always,
 }
 
+/// Which system calls a service is refused, as systemd's `SystemCallFilter=` with a deny list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SystemCallFilter {
+    /// Those that act on the machine or on PID 1, unless one of its capabilities is for them.
+    #[default]
+    Default,
+    /// None.
+    None,
+}
+
 /// A service that can't be run; [`fmt::Display`] is the problem without the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceError {
@@ -146,6 +164,8 @@ impl Service {
             stop_timeout_s: default_stop_timeout_s(),
             on_disruption: OnDisruption::default(),
             capabilities: Vec::new(),
+            private_devices: true,
+            system_call_filter: SystemCallFilter::default(),
             memory_max: None,
             cpu_weight: None,
             tasks_max: default_tasks_max(),
@@ -255,6 +275,10 @@ fn root_folder() -> String {
     "/".into()
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn default_stop_timeout_s() -> u32 {
     10
 }
@@ -333,6 +357,7 @@ mod tests {
             (",\"tasks_max\":0", "tasks_max"),
             (",\"user\":4294967295", "user"),
             (",\"capabilities\":[\"CAP_X\"]", "CAP_X"),
+            (",\"system_call_filter\":\"all\"", "all"),
             (",\"memory\":1", "memory"),
         ] {
             let error = parse(rest).unwrap_err();

@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::Service;
 use crate::config::network::NtpConfig;
 use crate::config::settings::Settings;
 use crate::config::values::{GuestPath, Mode};
+use crate::config::{Service, SystemCallFilter};
 
 /// How many files a seed may write.
 pub const FILES_MAX: usize = 256;
@@ -119,6 +119,13 @@ impl Instance {
                     service.name
                 ));
             }
+            if !service.private_devices || service.system_call_filter != SystemCallFilter::Default {
+                return refuse(format!(
+                    "service {}: a seed can't give the machine's devices or system calls; only the \
+                     image can",
+                    service.name
+                ));
+            }
         }
         if let Some(network) = &self.settings.network {
             network.check().or_else(|error| refuse(error.to_string()))?;
@@ -219,6 +226,33 @@ mod tests {
         }
         for path in ["/etc/init", "/initial", "/device", "/lib/module", "/run/x"] {
             assert_eq!(check_path(&path.parse().unwrap()), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_a_service_no_devices_and_no_system_calls() {
+        let service = Service::new("a", vec!["/a".into()]);
+        let check = |service: Service| {
+            let services = vec![service];
+            Instance {
+                services,
+                ..Instance::default()
+            }
+            .check()
+        };
+        assert_eq!(check(service.clone()), Ok(()));
+        for with_more in [
+            Service {
+                private_devices: false,
+                ..service.clone()
+            },
+            Service {
+                system_call_filter: SystemCallFilter::None,
+                ..service.clone()
+            },
+        ] {
+            let error = check(with_more).unwrap_err().to_string();
+            assert!(error.contains("service a"), "{error}");
         }
     }
 
