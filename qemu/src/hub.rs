@@ -15,6 +15,7 @@ use std::time::Instant;
 use noonmark_contract::record::{Command, Record};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
+use crate::guest_json::from_guest;
 use crate::lines::LineBuffer;
 use crate::outbox::Outbox;
 use crate::port::json_line;
@@ -317,7 +318,7 @@ impl Server {
         let read = read_into(port, &mut self.from_guest)?;
         let mut garbage = self.from_guest.oversized() - before;
         while let Some(mut line) = self.from_guest.pop() {
-            let Ok(record) = serde_json::from_slice::<Record>(&line) else {
+            let Ok(record) = from_guest::<Record>(&line) else {
                 garbage += 1;
                 continue;
             };

@@ -71,6 +71,7 @@ pub mod accel;
 pub mod console;
 mod file_error;
 pub mod firmware;
+mod guest_json;
 mod hub;
 pub mod kvm_host;
 pub mod lines;

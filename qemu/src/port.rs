@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::guest_json::from_guest;
 use crate::lines::{LineReader, ReadError};
 
 /// How long a write may take before the other end counts as stuck.
@@ -109,7 +110,7 @@ impl JsonPort {
     fn next<T: DeserializeOwned>(&mut self, deadline: Instant) -> Result<T, PortError> {
         loop {
             let line = self.lines.next(deadline)?;
-            match serde_json::from_slice(&line) {
+            match from_guest(&line) {
                 Ok(message) => return Ok(message),
                 Err(_) => self.garbage += 1,
             }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use noonmark_contract::config::BootConfig;
 use noonmark_contract::config::network::{NET_SERVICE, NTP_SERVICE};
 use noonmark_contract::config::settings::{CMDLINE_PREFIX, Cmdline, Settings};
 use noonmark_contract::config::values::SysctlName;
+use noonmark_contract::config::{BootConfig, Service};
 use noonmark_contract::record::{self, Effective, Event, Origin, SeedState};
 use noonmark_contract::seed::instance::Instance;
 use noonmark_contract::seed::verdict::{Datasource, Verdict};
@@ -156,14 +156,18 @@ impl Layers {
         }
         for file in &instance.files {
             let path = file.path.as_str();
-            // Such a program may have rights that no seed can give.
-            if image
-                .services
-                .iter()
-                .any(|service| service.exec.first().is_some_and(|program| program == path))
-            {
+            // Such a program may have rights that no seed can give; and a script that it is told to run
+            // is as good as the program.
+            let named = |service: &Service| {
+                service
+                    .exec
+                    .iter()
+                    .any(|word| leads_to(service, word, path))
+            };
+            if let Some(service) = image.services.iter().find(|service| named(service)) {
                 return Err(format!(
-                    "the file {path}: it is the program of one of the image's services"
+                    "the file {path}: the image's service {} runs or is told of it",
+                    service.name
                 ));
             }
             let below = |folder: &str| {
@@ -176,6 +180,15 @@ impl Layers {
         }
         files::write_all("/", &instance.files).map_err(|error| error.to_string())
     }
+}
+
+/// Whether a word of a service's command line is this path, or one that leads there from its folder.
+fn leads_to(service: &Service, word: &str, path: &str) -> bool {
+    let below = |folder: &str| {
+        let rest = path.strip_prefix(folder.trim_end_matches('/'));
+        rest.and_then(|rest| rest.strip_prefix('/'))
+    };
+    word == path || below(&service.cwd) == Some(word.trim_start_matches("./"))
 }
 
 /// Takes out the image's own services that an instance has turned off.
@@ -235,7 +248,6 @@ fn set_sysctl(name: &SysctlName, value: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use noonmark_contract::config::Service;
     use noonmark_contract::config::system::{DataDisk, FileSystem};
     use noonmark_contract::seed::instance::SeedFile;
 
@@ -305,6 +317,10 @@ mod tests {
         };
         let mut layers = layers("");
         layers.image.seed.programs = false;
+        layers.image.services.push(Service {
+            cwd: "/srv".into(),
+            ..Service::new("py", vec!["/bin/python3".into(), "./main.py".into()])
+        });
         layers.image.mounts = vec![DataDisk {
             label: "data".parse().unwrap(),
             path: "/data".parse().unwrap(),
@@ -316,7 +332,10 @@ mod tests {
         }];
         for (instance, named) in [
             (service("other"), "[seed] programs"),
-            (file("/bin/web"), "/bin/web: it is the program"),
+            (file("/bin/web"), "/bin/web: the image's service web runs"),
+            (file("/srv/main.py"), "/srv/main.py: the image's service py"),
+            (file("/lib/libc.so.6"), "/lib/libc.so.6"),
+            (file("/etc/ld.so.preload"), "/etc/ld.so.preload"),
             (file("/init"), "/init"),
             (file("/data/x"), "a data disk is mounted there"),
         ] {
@@ -325,7 +344,7 @@ mod tests {
             assert!(problem.contains(named), "{problem}");
             assert_eq!(applied.seed.state, SeedState::Refused);
             assert_eq!(applied.config.hostname, "noonmark");
-            assert_eq!(applied.config.services.len(), 1);
+            assert_eq!(applied.config.services.len(), 2);
             assert!(matches!(applied.events.as_slice(), [Event::Seed { .. }]));
         }
         layers.image.seed.programs = true;
@@ -339,7 +358,7 @@ mod tests {
         );
         assert_eq!(
             layers.apply(found(service("other"))).config.services.len(),
-            2
+            3
         );
     }
 

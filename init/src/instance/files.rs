@@ -1,9 +1,11 @@
 //! Writes a seed's files: all of them or none.
 //!
 //! Everything is written beside its place first, under a name of PID 1's own, and takes its place
-//! only when all the rest is there too. No part of a path is followed through a symbolic link.
+//! only when all the rest is there too. No part of a path is followed through a symbolic link. Where they
+//! can't all be written, the folders that were made for them are gone again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use noonmark_contract::config::values::GuestPath;
 use noonmark_contract::seed::instance::{CONTENT_MAX, SeedFile};
@@ -30,12 +32,17 @@ struct Staged {
     temporary: String,
 }
 
+/// A folder that was made: the one that it is in, and its name.
+type MadeFolder = (OwnedFd, String);
+
 /// Writes them below the folder `root`, which for PID 1 is `/`.
 ///
 /// # Errors
 /// Where one of them can't be written; then none is.
 pub fn write_all(root: &str, files: &[SeedFile]) -> Result<(), FileError> {
+    check_nesting(files)?;
     let mut staged: BTreeMap<&GuestPath, Staged> = BTreeMap::new();
+    let mut made = Vec::new();
     let mut outcome = Ok(());
     for (index, file) in files.iter().enumerate() {
         let wrong = |problem: String| FileError {
@@ -43,7 +50,7 @@ pub fn write_all(root: &str, files: &[SeedFile]) -> Result<(), FileError> {
             problem,
         };
         let before = staged.get(&file.path);
-        match stage(root, file, before, index) {
+        match stage(root, file, before, index, &mut made) {
             Ok(new) => {
                 // What an earlier entry for the same path has staged is in the new one, or gone.
                 if let Some(old) = staged.insert(&file.path, new) {
@@ -77,7 +84,31 @@ pub fn write_all(root: &str, files: &[SeedFile]) -> Result<(), FileError> {
             let _ = unlinkat(&file.folder, file.temporary.as_str(), AtFlags::empty());
         }
     }
+    if outcome.is_err() {
+        for (folder, name) in made.iter().rev() {
+            // One that is not empty holds what was put in its place before the failure.
+            let _ = unlinkat(folder, name.as_str(), AtFlags::REMOVEDIR);
+        }
+    }
     outcome
+}
+
+/// A file can't be a folder on another one's path as well.
+fn check_nesting(files: &[SeedFile]) -> Result<(), FileError> {
+    let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    for path in &paths {
+        let mut folder = Path::new(path);
+        while let Some(above) = folder.parent() {
+            if above.to_str().is_some_and(|above| paths.contains(above)) {
+                return Err(FileError {
+                    path: (*path).to_owned(),
+                    problem: format!("the seed has a file `{}` as well", above.display()),
+                });
+            }
+            folder = above;
+        }
+    }
+    Ok(())
 }
 
 fn stage(
@@ -85,8 +116,9 @@ fn stage(
     file: &SeedFile,
     before: Option<&Staged>,
     index: usize,
+    made: &mut Vec<MadeFolder>,
 ) -> Result<Staged, String> {
-    let (folder, name) = folder_of(root, file.path.as_str())?;
+    let (folder, name) = folder_of(root, file.path.as_str(), made)?;
     let temporary = format!(".noonmark-seed.{index}");
     // Whatever stands there must be a plain file: a folder or a device is not replaced.
     let existing = open_existing(&folder, &name)?;
@@ -135,7 +167,11 @@ fn write_to(target: &OwnedFd, mut content: &[u8], file: &SeedFile) -> Result<(),
 }
 
 /// Opens the folder that a file is in, making what is missing of it, and gives the file's name.
-fn folder_of(root: &str, path: &str) -> Result<(OwnedFd, String), String> {
+fn folder_of(
+    root: &str,
+    path: &str,
+    all_made: &mut Vec<MadeFolder>,
+) -> Result<(OwnedFd, String), String> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     let opened = openat(CWD, root, flags, Mode::empty());
     let mut folder = opened.map_err(|errno| format!("{root}: {errno}"))?;
@@ -149,9 +185,13 @@ fn folder_of(root: &str, path: &str) -> Result<(OwnedFd, String), String> {
             return Err(format!("the folder `{part}` in its path: {errno}"));
         }
         // ENOTDIR or ELOOP where it is a file or a symbolic link.
-        folder = openat(&folder, part, flags, Mode::empty()).map_err(|errno| {
+        let within = openat(&folder, part, flags, Mode::empty()).map_err(|errno| {
             format!("`{part}` in its path is no folder (links are not followed): {errno}")
         })?;
+        let above = std::mem::replace(&mut folder, within);
+        if made.is_ok() {
+            all_made.push((above, part.to_owned()));
+        }
     }
     Ok((folder, name.to_owned()))
 }
@@ -191,8 +231,6 @@ fn read_all(file: &OwnedFd) -> Result<Vec<u8>, String> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt as _, symlink};
-    use std::path::Path;
-
     use tempfile::TempDir;
 
     use super::*;
@@ -255,6 +293,21 @@ mod tests {
             assert_eq!(fs::read_to_string(folder.path().join("old")).unwrap(), "a");
             assert_eq!(names(folder.path()).len(), 2);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_a_folder_of_another_leaves_nothing_behind() {
+        let (folder, root) = root();
+        for order in [["/0", "/a", "/a/b"], ["/a/b", "/a", "/0"]] {
+            let files = order.map(|path| file(path, "x", false));
+            let error = write_all(&root, &files).unwrap_err().to_string();
+            assert!(error.contains("/a/b"), "{error}");
+            assert!(names(folder.path()).is_empty());
+        }
+        fs::create_dir(folder.path().join("stands")).unwrap();
+        let files = ["/new/deep/x", "/stands"].map(|path| file(path, "x", false));
+        assert!(write_all(&root, &files).is_err());
+        assert_eq!(names(folder.path()), ["stands"]);
     }
 
     #[test]

@@ -30,8 +30,23 @@ const KEY_MAX: usize = 100;
 /// The longest instance id.
 const ID_MAX: usize = 128;
 
-/// Folders whose content is PID 1's or the kernel's own.
-const GUARDED: [&str; 5] = ["/dev", "/proc", "/sys", "/lib/modules", "/run/noonmark"];
+/// Folders whose content is PID 1's or the kernel's own, or becomes part of programs that have rights
+/// which no seed can give: libraries (ld.so(8)).
+const GUARDED: [&str; 10] = [
+    "/dev",
+    "/proc",
+    "/sys",
+    "/run/noonmark",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+];
+
+/// What names libraries to glibc's and to musl's dynamic linkers begins so.
+const LINKERS: [&str; 2] = ["/etc/ld.so.", "/etc/ld-musl-"];
 
 /// Everything that a seed says, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +176,8 @@ pub fn check_path(path: &GuestPath) -> Result<(), InstanceError> {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let own = within("/init") || text.starts_with("/noonmark");
-    if own || GUARDED.iter().any(|folder| within(folder)) {
+    let linkers = LINKERS.iter().any(|start| text.starts_with(start));
+    if own || linkers || GUARDED.iter().any(|folder| within(folder)) {
         return Err(InstanceError(format!(
             "the file {path}: a seed may not write there"
         )));
@@ -216,6 +232,10 @@ mod tests {
             "/sys/x",
             "/dev/mem",
             "/lib/modules/x.ko",
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "/usr/lib/libssl.so.3",
+            "/etc/ld.so.preload",
+            "/etc/ld-musl-x86_64.path",
         ] {
             let instance = Instance {
                 files: vec![file(path)],
@@ -224,7 +244,14 @@ mod tests {
             let error = instance.check().unwrap_err().to_string();
             assert!(error.contains(path), "{error}");
         }
-        for path in ["/etc/init", "/initial", "/device", "/lib/module", "/run/x"] {
+        for path in [
+            "/etc/init",
+            "/initial",
+            "/device",
+            "/library",
+            "/run/x",
+            "/etc/ld",
+        ] {
             assert_eq!(check_path(&path.parse().unwrap()), Ok(()), "{path}");
         }
     }
