@@ -16,6 +16,9 @@ use super::rtnetlink::{Link, LinkMonitor, Rtnetlink, RtnetlinkError};
 /// The loop looks around at least this often, whatever the kernel tells.
 const LOOK: Nanos = Nanos::from_secs(60);
 
+/// The first interface's metric, as network managers have it: room for a lower one by hand.
+const METRIC_FIRST: u32 = 100;
+
 /// How soon what the kernel refused is tried again.
 const RETRY: Nanos = Nanos::from_secs(5);
 
@@ -165,7 +168,7 @@ impl Manager {
             config.gateway6.map(IpAddr::from),
         ];
         for router in routers.into_iter().flatten() {
-            self.rtnetlink.set_default_route(link, router)?;
+            self.rtnetlink.set_default_route(link, router, metric(at))?;
         }
         let managed = &mut self.interfaces[at];
         if config.dhcp4 {
@@ -217,7 +220,8 @@ impl Manager {
         if let Some(lease) = &granted {
             report(self.rtnetlink.add_address(link, lease.address));
             if let Some(router) = lease.router {
-                report(self.rtnetlink.set_default_route(link, router.into()));
+                let router = IpAddr::from(router);
+                report(self.rtnetlink.set_default_route(link, router, metric(at)));
             }
             println!("noonmark-net: {}: {} by DHCP", link.name, lease.address);
         }
@@ -262,6 +266,12 @@ impl Managed {
         self.lease = None;
         self.told_absent = false;
     }
+}
+
+/// The metric of an interface's default routes: the first of the configuration goes before the others,
+/// and none takes another's away.
+fn metric(at: usize) -> u32 {
+    METRIC_FIRST.saturating_add(u32::try_from(at).unwrap_or(u32::MAX))
 }
 
 fn say(config: &Interface, what: &str) {

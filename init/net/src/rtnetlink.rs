@@ -165,25 +165,19 @@ impl Rtnetlink {
         Ok(())
     }
 
-    /// Makes `router` the default route; replaces another.
+    /// Makes `router` a default route; replaces the one of the same metric. Of several, the kernel takes
+    /// the one with the least metric.
     ///
     /// # Errors
     /// [`RtnetlinkError`].
-    pub fn set_default_route(&mut self, link: &Link, router: IpAddr) -> Result<(), RtnetlinkError> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family(router);
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
-        message.header.protocol = RouteProtocol::Static;
-        message.header.scope = RouteScope::Universe;
-        message.header.kind = RouteType::Unicast;
-        // Some networks have a router outside the prefix that they hand out.
-        message.header.flags = RouteFlags::Onlink;
-        message.attributes = vec![
-            RouteAttribute::Gateway(router.into()),
-            RouteAttribute::Oif(link.index),
-        ];
+    pub fn set_default_route(
+        &mut self,
+        link: &Link,
+        router: IpAddr,
+        metric: u32,
+    ) -> Result<(), RtnetlinkError> {
         let what = format!("{}: routing by {router}", link.name);
-        let message = RouteNetlinkMessage::NewRoute(message);
+        let message = RouteNetlinkMessage::NewRoute(default_route(link, router, metric));
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         self.request(&what, message, flags)?;
         Ok(())
@@ -350,6 +344,23 @@ fn address_message(link: &Link, cidr: Cidr) -> AddressMessage {
     message
 }
 
+fn default_route(link: &Link, router: IpAddr, metric: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(router);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    // Some networks have a router outside the prefix that they hand out.
+    message.header.flags = RouteFlags::Onlink;
+    message.attributes = vec![
+        RouteAttribute::Gateway(router.into()),
+        RouteAttribute::Oif(link.index),
+        RouteAttribute::Priority(metric),
+    ];
+    message
+}
+
 /// The network's broadcast address; a network of one or two has none.
 fn broadcast(address: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
     let hosts = u32::MAX.checked_shr(prefix.into())?;
@@ -376,6 +387,18 @@ mod tests {
         assert_eq!(broadcast(address, 0), Some(Ipv4Addr::BROADCAST));
         assert_eq!(broadcast(address, 31), None);
         assert_eq!(broadcast(address, 32), None);
+    }
+
+    #[test]
+    fn a_default_route_has_its_interfaces_metric_so_that_no_other_replaces_it() {
+        let link = Link {
+            index: 3,
+            name: "eth1".into(),
+            mac: None,
+        };
+        let route = default_route(&link, "192.0.2.1".parse().unwrap(), 101);
+        assert!(route.attributes.contains(&RouteAttribute::Oif(3)));
+        assert!(route.attributes.contains(&RouteAttribute::Priority(101)));
     }
 
     #[test]
