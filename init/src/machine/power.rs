@@ -137,13 +137,18 @@ fn write_out(data_disks: &'static [String]) {
     }
 }
 
-/// Unmounts a data disk; one that somebody still holds is made read-only, which leaves it as clean.
+/// Makes a data disk read-only, which leaves it clean, and unmounts it. Unmounting alone would not do:
+/// each service has a mount of it too, which goes some time after the service has.
 fn unmount_data_disk(path: &str) {
-    let outcome = match unmount(path, UnmountFlags::empty()) {
-        Err(Errno::BUSY) => mount_remount(path, MountFlags::RDONLY, ""),
+    let outcome = match mount_remount(path, MountFlags::RDONLY, "") {
+        Ok(()) => match unmount(path, UnmountFlags::empty()) {
+            // Somebody holds it, and can't write to it.
+            Err(Errno::BUSY) => Ok(()),
+            outcome => outcome,
+        },
         // Nothing is mounted there.
         Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-        outcome => outcome,
+        Err(_) => unmount(path, UnmountFlags::empty()),
     };
     if let Err(errno) = outcome {
         log!(Error, "taking down {path}: {errno}");
