@@ -11,6 +11,9 @@ use crate::spec::DEFAULT_SOURCE_DATE;
 /// The label that NoCloud looks for.
 pub const LABEL: &str = "CIDATA";
 
+/// The names of the files of a [`Seed`], in its order.
+pub const FILES: [&str; 4] = ["user-data", "meta-data", "network-config", "vendor-data"];
+
 /// What a seed holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Seed<'a> {
@@ -20,6 +23,8 @@ pub struct Seed<'a> {
     pub meta_data: &'a [u8],
     /// `network-config`, where there is one.
     pub network_config: Option<&'a [u8]>,
+    /// `vendor-data`, where there is one.
+    pub vendor_data: Option<&'a [u8]>,
 }
 
 /// Makes a seed disk; the same bytes for the same content.
@@ -27,13 +32,17 @@ pub struct Seed<'a> {
 /// # Errors
 /// If the content is too large for a FAT16 volume.
 pub fn write(seed: &Seed<'_>) -> Result<Vec<u8>, FatError> {
-    let mut files = BTreeMap::from([
-        ("user-data".to_string(), seed.user_data),
-        ("meta-data".to_string(), seed.meta_data),
-    ]);
-    if let Some(network_config) = seed.network_config {
-        files.insert("network-config".into(), network_config);
-    }
+    let contents = [
+        Some(seed.user_data),
+        Some(seed.meta_data),
+        seed.network_config,
+        seed.vendor_data,
+    ];
+    let files: BTreeMap<String, &[u8]> = FILES
+        .into_iter()
+        .zip(contents)
+        .filter_map(|(name, content)| Some((name.to_owned(), content?)))
+        .collect();
     fat::write(&Volume {
         label: LABEL,
         date: DEFAULT_SOURCE_DATE,

@@ -119,6 +119,7 @@ fn a_seed_disk_has_the_names_and_label_that_nocloud_looks_for() {
         user_data: b"#cloud-config\n",
         meta_data: b"instance-id: a\n",
         network_config: None,
+        vendor_data: None,
     };
     let disk = seed::write(&seed).expect("a seed disk");
     let fat::VolumeContent { label, files, .. } = fat::read(&disk).expect("a volume");
@@ -134,6 +135,7 @@ fn a_seed_disk_is_the_same_on_every_machine() {
         user_data: b"#noonmark\n",
         meta_data: b"instance-id: a\n",
         network_config: Some(b"version: 2\n"),
+        vendor_data: None,
     };
     let disk = seed::write(&seed).expect("a seed disk");
     assert_eq!(

@@ -51,6 +51,7 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
         user_data: format!("#cloud-config\nntp: {{servers: [{names}]}}\n").as_bytes(),
         meta_data: b"",
         network_config: Some(NETWORK_CONFIG),
+        vendor_data: None,
     })?;
     let image = build_spec("ntp", SPEC)?;
     let disk = test_folder("ntp")?.join("seed.img");

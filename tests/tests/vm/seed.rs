@@ -36,6 +36,7 @@ pub fn is_configured_by_seed_and_command_line(platform: &Platform, _: &Images) -
         user_data: user_data.as_bytes(),
         meta_data: b"instance-id: i-1\nlocal-hostname: other\n",
         network_config: None,
+        vendor_data: None,
     })?;
     let words = " noonmark.clock.watch_ms=50 noonmark.colour=red";
     let (mut guest, _disks) = boot(platform, &[&disk], words)?;

@@ -1,69 +1,80 @@
-//! `seed`: makes a NoCloud volume, by which one instance gets its own name and configuration.
+//! `seed`: makes a NoCloud volume, by which one instance gets its own name and configuration, or tells
+//! what a guest would make of one.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod check;
+mod document;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use noonmark_image::output;
 use noonmark_image::seed::{self, Seed};
 
-/// A file larger than this is no configuration.
-const SIZE_MAX: u64 = 16 << 20;
+use document::read;
 
-/// Makes a NoCloud seed disk (label CIDATA), the same bits for the same input.
+/// Makes a NoCloud seed disk (label CIDATA), the same bits for the same input, or checks one.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: cargo xtask seed --user-data user-data --meta-data meta-data \
-                        -o seed.img"
+    after_help = "Examples: cargo xtask seed --user-data user-data --meta-data meta-data -o seed.img\n          \
+                  cargo xtask seed --check seed.img"
 )]
 pub struct SeedCommand {
     /// The instance's configuration.
-    #[arg(long, value_name = "FILE")]
-    user_data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    user_data: Option<PathBuf>,
     /// The instance's id and host name, in YAML.
-    #[arg(long, value_name = "FILE")]
-    meta_data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    meta_data: Option<PathBuf>,
     /// The instance's network configuration.
     #[arg(long, value_name = "FILE")]
     network_config: Option<PathBuf>,
+    /// What the platform adds to user-data; noonmark's guests read none.
+    #[arg(long, value_name = "FILE")]
+    vendor_data: Option<PathBuf>,
     /// The disk image to write.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "check")]
+    output: Option<PathBuf>,
+    /// Tell what a guest would make of a seed: of a disk's image, of a folder with a seed's files, or of
+    /// a user-data file. Exit status 1 where it would ignore or refuse something, or sees no seed.
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with_all = ["user_data", "meta_data", "network_config", "vendor_data", "output"]
+    )]
+    check: Option<PathBuf>,
+    /// In which form --check tells it.
+    #[arg(long, value_enum, default_value = "text", requires = "check")]
+    format: check::Format,
 }
 
 impl SeedCommand {
     pub fn run(self) -> Result<ExitCode> {
-        let user_data = read(&self.user_data)?;
-        let meta_data = read(&self.meta_data)?;
+        if let Some(path) = &self.check {
+            return check::run(path, self.format);
+        }
+        let (Some(user_data), Some(meta_data), Some(output)) =
+            (self.user_data, self.meta_data, self.output)
+        else {
+            bail!("--user-data, --meta-data and --output belong together");
+        };
+        let (user_data, meta_data) = (read(&user_data)?, read(&meta_data)?);
         let network_config = self.network_config.as_deref().map(read).transpose()?;
+        let vendor_data = self.vendor_data.as_deref().map(read).transpose()?;
         let disk = seed::write(&Seed {
             user_data: &user_data,
             meta_data: &meta_data,
             network_config: network_config.as_deref(),
+            vendor_data: vendor_data.as_deref(),
         })?;
-        output::write_file(&self.output, &disk)?;
+        output::write_file(&output, &disk)?;
         println!(
             "{}: {} KiB, label {}",
-            self.output.display(),
+            output.display(),
             disk.len().div_ceil(1024),
             seed::LABEL
         );
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>> {
-    let size = fs::metadata(file)
-        .with_context(|| format!("cannot read {}", file.display()))?
-        .len();
-    if size > SIZE_MAX {
-        bail!(
-            "{} has {size} bytes; a seed's file has at most {} MiB",
-            file.display(),
-            SIZE_MAX >> 20
-        );
-    }
-    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }

@@ -1,0 +1,117 @@
+//! `seed --check`: what a guest would make of a seed, told without one.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::run;
+
+const USER_DATA: &str = "#cloud-config
+hostname: one
+write_files:
+- {path: /etc/motd, content: noon, permissions: '0640', owner: '7:8'}
+";
+
+const NETWORK: &str = "version: 2
+ethernets:
+  eth0:
+    addresses: [192.0.2.7/24]
+    gateway4: 192.0.2.1
+    nameservers: {addresses: [192.0.2.53]}
+";
+
+fn folder(user_data: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = [
+        ("user-data", user_data),
+        ("meta-data", "instance-id: i-1\n"),
+        ("network-config", NETWORK),
+    ];
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).expect("a writable folder");
+    }
+    folder
+}
+
+/// What is told of a seed, and whether all of it is taken.
+fn checked(path: &Path) -> (Value, bool) {
+    let path = path.to_str().expect("a path in UTF-8");
+    let output = run(&["seed", "--check", path, "--format", "json"]);
+    let told = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (told, output.status.success())
+}
+
+#[test]
+fn a_folder_and_the_disk_made_of_it_are_read_alike() {
+    let folder = folder(USER_DATA);
+    let expected = json!({
+        "seed": true,
+        "instance_id": "i-1",
+        "hostname": "one",
+        "files": [{
+            "path": "/etc/motd",
+            "mode": 0o640,
+            "uid": 7,
+            "gid": 8,
+            "append": false,
+            "content_base64": "bm9vbg==",
+        }],
+        "network": [{
+            "name": "eth0",
+            "addresses": ["192.0.2.7/24"],
+            "dhcp4": false,
+            "gateway4": "192.0.2.1",
+            "gateway6": null,
+            "nameservers": ["192.0.2.53"],
+        }],
+        "ignored": [],
+        "refused": [],
+    });
+    assert_eq!(checked(folder.path()), (expected.clone(), true));
+
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let disk = file("seed.img");
+    let made = run(&[
+        "seed",
+        "--user-data",
+        &file("user-data"),
+        "--meta-data",
+        &file("meta-data"),
+        "--network-config",
+        &file("network-config"),
+        "-o",
+        &disk,
+    ]);
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(checked(Path::new(&disk)), (expected, true));
+}
+
+#[test]
+fn what_is_not_taken_is_named_and_fails() {
+    let ignored = folder(&format!("{USER_DATA}packages: [vim]\n"));
+    let (told, taken) = checked(ignored.path());
+    assert!(!taken);
+    assert!(told["ignored"].to_string().contains("packages"), "{told}");
+
+    let refused = folder("#cloud-config\nwrite_files: 3\n");
+    let (told, taken) = checked(refused.path());
+    assert!(!taken);
+    assert!(
+        told["refused"].to_string().contains("write_files"),
+        "{told}"
+    );
+
+    let empty = tempfile::tempdir().expect("a folder");
+    let (told, taken) = checked(empty.path());
+    assert_eq!((&told["seed"], taken), (&json!(false), false));
+}
+
+#[test]
+fn a_single_user_data_file_is_checked_as_such() {
+    let folder = folder(USER_DATA);
+    let (told, taken) = checked(&folder.path().join("user-data"));
+    assert!(taken, "{told}");
+    assert_eq!(told["hostname"], json!("one"));
+}

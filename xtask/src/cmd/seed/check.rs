@@ -1,0 +1,237 @@
+//! `seed --check`: what a guest would make of a seed, told on the host by the guest's own reader.
+
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Seek};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::ValueEnum;
+use noonmark_contract::config::network::Interface;
+use noonmark_contract::seed::instance::{Instance, SeedFile, printable};
+use noonmark_contract::seed::verdict::Datasource;
+use noonmark_image::seed;
+use noonmark_seed::nocloud::{self, Disk};
+use serde::Serialize;
+
+use super::document;
+
+/// So much of a line is shown.
+const LINE_MAX: usize = 1000;
+
+/// In which form it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs, as one object.
+    Json,
+}
+
+/// What a guest would make of a seed.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    /// Whether it is a seed at all.
+    seed: bool,
+    instance_id: Option<String>,
+    hostname: Option<String>,
+    files: Vec<WrittenFile>,
+    network: Vec<NetworkInterface>,
+    /// What means nothing to the guest, each with its key and the reason.
+    ignored: Vec<String>,
+    /// Why the guest would take nothing of it.
+    refused: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct WrittenFile {
+    path: String,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    append: bool,
+    content_base64: String,
+}
+
+#[derive(Debug, Serialize)]
+struct NetworkInterface {
+    name: Option<String>,
+    addresses: Vec<String>,
+    dhcp4: bool,
+    gateway4: Option<Ipv4Addr>,
+    gateway6: Option<Ipv6Addr>,
+    nameservers: Vec<IpAddr>,
+}
+
+/// Tells what a guest would make of a disk's image, a folder of a seed's files, or a user-data file; exit
+/// status 1 where something would be ignored or refused, or there is no seed.
+pub fn run(path: &Path, format: Format) -> Result<ExitCode> {
+    let kind = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let found = if kind.is_dir() {
+        of_folder(path)?
+    } else {
+        let mut file =
+            File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if is_text(&mut file).with_context(|| format!("cannot read {}", path.display()))? {
+            of_documents(&[("user-data", document::read(path)?)])?
+        } else {
+            read(path.display().to_string(), file)
+        }
+    };
+    match format {
+        Format::Json => println!("{}", serde_json::to_string(&found)?),
+        Format::Text => print!("{}", text(path, &found)),
+    }
+    Ok(if found.is_taken_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether a file is a document, not a disk: a disk's image has NULs in its first sector.
+fn is_text(file: &mut File) -> std::io::Result<bool> {
+    let mut sector = Vec::new();
+    file.by_ref().take(512).read_to_end(&mut sector)?;
+    file.rewind()?;
+    // A document of cloud-init's may also be packed.
+    Ok(!sector.contains(&0) || sector.starts_with(&[0x1f, 0x8b]))
+}
+
+fn of_folder(folder: &Path) -> Result<Found> {
+    let mut documents = Vec::new();
+    for name in seed::FILES {
+        let file = folder.join(name);
+        if file.exists() {
+            documents.push((name, document::read(&file)?));
+        }
+    }
+    of_documents(&documents)
+}
+
+/// What comes of these documents on a disk that `seed` makes.
+fn of_documents(documents: &[(&'static str, Vec<u8>)]) -> Result<Found> {
+    let document = |wanted| {
+        let found = documents.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, bytes)| bytes.as_slice())
+    };
+    let [user_data, meta_data, network_config, vendor_data] = seed::FILES.map(document);
+    if user_data.is_none() && meta_data.is_none() {
+        return Ok(Found::default());
+    }
+    let disk = seed::write(&seed::Seed {
+        user_data: user_data.unwrap_or_default(),
+        meta_data: meta_data.unwrap_or_default(),
+        network_config,
+        vendor_data,
+    })?;
+    Ok(read("the seed".to_owned(), Cursor::new(disk)))
+}
+
+fn read(name: String, disk: impl Read + Seek) -> Found {
+    match nocloud::read(vec![Disk { name, disk }]).seed {
+        Datasource::Absent => Found::default(),
+        Datasource::Refused { problem, .. } => Found {
+            seed: true,
+            refused: vec![problem],
+            ..Found::default()
+        },
+        Datasource::Found { instance, .. } => Found::of(*instance),
+    }
+}
+
+impl Found {
+    fn of(instance: Instance) -> Self {
+        let network = instance.settings.network.unwrap_or_default();
+        Self {
+            seed: true,
+            instance_id: instance.id,
+            hostname: instance.settings.hostname.map(|name| name.to_string()),
+            files: instance.files.into_iter().map(written).collect(),
+            network: network.interface.into_iter().map(interface).collect(),
+            ignored: instance.ignored,
+            refused: Vec::new(),
+        }
+    }
+
+    fn is_taken_whole(&self) -> bool {
+        self.seed && self.ignored.is_empty() && self.refused.is_empty()
+    }
+}
+
+fn written(file: SeedFile) -> WrittenFile {
+    WrittenFile {
+        path: file.path.to_string(),
+        mode: file.mode.get(),
+        uid: file.uid,
+        gid: file.gid,
+        append: file.append,
+        content_base64: STANDARD.encode(&file.content),
+    }
+}
+
+fn interface(interface: Interface) -> NetworkInterface {
+    let name = interface.name.map(|name| name.as_str().to_owned());
+    NetworkInterface {
+        name: name.or_else(|| interface.macaddress.map(|mac| mac.to_string())),
+        addresses: interface
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        dhcp4: interface.dhcp4,
+        gateway4: interface.gateway4,
+        gateway6: interface.gateway6,
+        nameservers: interface.nameservers,
+    }
+}
+
+fn text(path: &Path, found: &Found) -> String {
+    if !found.seed {
+        return format!(
+            "{}: no seed: neither a disk labelled {} nor a folder with user-data or meta-data\n",
+            path.display(),
+            seed::LABEL
+        );
+    }
+    let mut lines = Vec::new();
+    let mut tell = |key: &str, value: String| {
+        // A seed's own words, which may be meant for the terminal.
+        lines.push(format!("{key:<12} {}\n", printable(&value, LINE_MAX)));
+    };
+    if let Some(id) = &found.instance_id {
+        tell("instance-id", id.clone());
+    }
+    if let Some(name) = &found.hostname {
+        tell("hostname", name.clone());
+    }
+    for file in &found.files {
+        let (way, WrittenFile { path, mode, .. }) = (if file.append { ">>" } else { ">" }, file);
+        tell(
+            "file",
+            format!("{way} {path} {mode:04o} {}:{}", file.uid, file.gid),
+        );
+    }
+    for interface in &found.network {
+        let name = interface.name.as_deref().unwrap_or("the first interface");
+        let dhcp = interface.dhcp4.then(|| "dhcp4".to_owned());
+        let what: Vec<String> = dhcp
+            .into_iter()
+            .chain(interface.addresses.clone())
+            .collect();
+        tell("network", format!("{name} {}", what.join(" ")));
+    }
+    for what in &found.ignored {
+        tell("ignored", what.clone());
+    }
+    for why in &found.refused {
+        tell("refused", why.clone());
+    }
+    if lines.is_empty() {
+        return format!("{}: a seed that says nothing\n", path.display());
+    }
+    lines.concat()
+}
