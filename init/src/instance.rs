@@ -2,6 +2,7 @@
 //! between the clock's first correction and the first service.
 
 pub mod apply;
+mod events;
 pub mod files;
 pub mod reader;
 pub mod search;

@@ -110,7 +110,7 @@ impl Pid1 {
         problems: Vec<String>,
     ) -> Result<Self, Errno> {
         let now = clocks::raw();
-        let (config, effective) = layers.effective(None);
+        let (config, effective) = layers.effective(&[]);
         // Before the modules are loaded, so that no device that they bring is missed.
         let uevents = Uevents::open();
         let runtime_dir = RuntimeDir::open();

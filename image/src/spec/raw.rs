@@ -142,6 +142,7 @@ pub(super) struct RawSeed {
     pub wait_ms: Key<i64>,
     pub cdrom: Option<bool>,
     pub programs: Option<bool>,
+    pub strict: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -20,6 +20,7 @@ pub(super) fn seed(raw: &RawSeed, doc: &TomlDocument<'_>) -> Checked<SeedConfig>
         wait: wait.map_or(default.wait, |ms| Nanos::from_millis(ms.get().into())),
         cdrom: raw.cdrom.unwrap_or(default.cdrom),
         programs: raw.programs.unwrap_or(default.programs),
+        strict: raw.strict.unwrap_or(default.strict),
     })
 }
 

@@ -139,7 +139,7 @@ fn a_network_that_could_not_work_is_refused() {
             "with its prefix length",
         ),
         (
-            interface("dhcp4 = true\ngateway4 = \"192.0.2.1\""),
+            interface("addresses = [\"2001:db8::7/64\"]\ngateway4 = \"192.0.2.1\""),
             "needs an IPv4 address",
         ),
         (

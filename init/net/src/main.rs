@@ -4,11 +4,13 @@
 //! every service's output goes.
 //!
 //! `manager` has the loop and decides; `rtnetlink` asks the kernel for links, addresses and routes;
+//! `names` knows what udev would call an interface;
 //! `dhcp` gets a lease, on the raw frames of `frames`; `resolv` writes the name servers.
 
 mod dhcp;
 mod frames;
 mod manager;
+mod names;
 mod resolv;
 mod rtnetlink;
 

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 
-use noonmark_contract::config::network::{Cidr, Interface, Network, RESOLV_CONF};
+use noonmark_contract::config::network::{Cidr, Interface, InterfaceName, Network, RESOLV_CONF};
 use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks;
 use rustix::event::{PollFd, PollFlags, poll};
 use smoltcp::wire::DhcpOption;
 
 use super::dhcp::{self, Change, Client, Lease};
+use super::names;
 use super::resolv;
 use super::rtnetlink::{Link, LinkMonitor, Rtnetlink, RtnetlinkError};
 
@@ -112,7 +114,7 @@ impl Manager {
                 continue;
             };
             match self.set_up(at, &link) {
-                Ok(()) => self.interfaces[at].link = Some(link),
+                Ok(link) => self.interfaces[at].link = Some(link),
                 Err(error) => {
                     say(
                         &self.interfaces[at].config,
@@ -125,34 +127,54 @@ impl Manager {
         Ok(done)
     }
 
-    /// The interface that is meant. One without name and address takes the first that no other
-    /// entry has.
+    /// The interface that is meant: by its hardware address, else by the kernel's name or one of
+    /// udev's. One without either takes the first that no other entry has, and so does the only entry
+    /// where there is only one interface, if its name is one that the kernel never gives.
     fn find(&self, at: usize, links: &[Link]) -> Option<Link> {
-        let config = &self.interfaces[at].config;
-        let is_named = |config: &Interface, link: &Link| {
-            config
-                .name
-                .as_ref()
-                .is_some_and(|name| name.as_str() == link.name)
-                || config.macaddress.is_some() && config.macaddress == link.mac
+        let is_meant = |config: &Interface, link: &Link| match (&config.macaddress, &config.name) {
+            (Some(mac), _) => link.mac == Some(*mac),
+            (None, Some(name)) => {
+                let names = || names::udev_names(Path::new(names::SYS), &link.name, link.mac);
+                name.as_str() == link.name || names().iter().any(|other| other == name.as_str())
+            }
+            (None, None) => false,
         };
-        let anonymous = config.name.is_none() && config.macaddress.is_none();
+        let config = &self.interfaces[at].config;
+        if let Some(link) = links.iter().find(|link| is_meant(config, link)) {
+            return Some(link.clone());
+        }
         let taken = |link: &Link| {
             let mut others = self.interfaces.iter();
-            others.any(|other| is_named(&other.config, link))
+            others.any(|other| is_meant(&other.config, link))
         };
-        links
+        let mut free = links
             .iter()
-            .find(|link| match anonymous {
-                true => link.mac.is_some() && !taken(link),
-                false => is_named(config, link),
-            })
-            .cloned()
+            .filter(|link| link.mac.is_some() && !taken(link));
+        let first = free.next();
+        let is_kernels = |name: &InterfaceName| name.as_str().starts_with("eth");
+        match (&config.macaddress, &config.name) {
+            (None, None) => first.cloned(),
+            (None, Some(name)) if !is_kernels(name) && self.interfaces.len() == 1 => {
+                first.filter(|_| free.next().is_none()).cloned()
+            }
+            _ => None,
+        }
     }
 
-    /// Brings an interface up and gives it what is fixed; DHCP begins.
-    fn set_up(&mut self, at: usize, link: &Link) -> Result<(), RtnetlinkError> {
+    /// Brings an interface up and gives it what is fixed; DHCP begins. The interface as it is then.
+    fn set_up(&mut self, at: usize, link: &Link) -> Result<Link, RtnetlinkError> {
         let config = self.interfaces[at].config.clone();
+        let mut link = link.clone();
+        // Known by its hardware address, it gets the name that is wanted, if no other has it.
+        if let (Some(_), Some(name)) = (config.macaddress, &config.name)
+            && name.as_str() != link.name
+        {
+            match self.rtnetlink.rename(&link, name.as_str()) {
+                Ok(()) => name.as_str().clone_into(&mut link.name),
+                Err(error) => say(&config, &format!("keeps its name: {error}")),
+            }
+        }
+        let link = &link;
         // An earlier run of this program may have left a lease behind.
         for left in self.rtnetlink.addresses4(link)? {
             if !config.addresses.contains(&left) {
@@ -188,7 +210,7 @@ impl Manager {
             (false, false) => format!("{} is up with {}", link.name, addresses.join(", ")),
         };
         println!("noonmark-net: {what}");
-        Ok(())
+        Ok(link.clone())
     }
 
     /// Lets an interface's DHCP client go on.
@@ -219,7 +241,10 @@ impl Manager {
         }
         if let Some(lease) = &granted {
             report(self.rtnetlink.add_address(link, lease.address));
-            if let Some(router) = lease.router {
+            // A router that the configuration names is not DHCP's to replace.
+            if let Some(router) = lease.router
+                && managed.config.gateway4.is_none()
+            {
                 let router = IpAddr::from(router);
                 report(self.rtnetlink.set_default_route(link, router, metric(at)));
             }

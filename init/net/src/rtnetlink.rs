@@ -109,6 +109,21 @@ impl Rtnetlink {
         Ok(links)
     }
 
+    /// Gives an interface another name. It is down afterwards: one that is up may refuse (dev_change_name,
+    /// net/core/dev.c).
+    ///
+    /// # Errors
+    /// [`RtnetlinkError`].
+    pub fn rename(&mut self, link: &Link, name: &str) -> Result<(), RtnetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes = vec![LinkAttribute::IfName(name.into())];
+        let what = format!("calling {} {name}", link.name);
+        self.request(&what, RouteNetlinkMessage::SetLink(message), NLM_F_ACK)?;
+        Ok(())
+    }
+
     /// Brings an interface up.
     ///
     /// # Errors

@@ -1,73 +1,81 @@
-//! `user-data` that begins with `#cloud-config`, as far as it means something in this guest.
+//! A cloud-config, as far as a guest without accounts, packages and shell can honour one.
 //!
-//! Keys and forms are those of cloud-init's modules set_hostname, write_files, runcmd, bootcmd and
-//! ntp (its documentation, "Module reference"). What is honoured must be right, else the whole seed is
-//! refused; any other key is ignored by name.
+//! The keys that are honoured are those of cloud-init: hostname, fqdn, write_files, runcmd, bootcmd and
+//! ntp (its documentation, "Module reference"). An entry of a list that can't be used is left out and
+//! told, as is a key whose value is wrong; any other key is ignored by name. Where an entry wants what no
+//! seed may have, the whole document is refused.
 
 mod commands;
+mod hostname;
 mod ntp;
 mod write_files;
 
-use commands::commands;
+pub use hostname::short_name;
 use noonmark_contract::config::Start;
-use noonmark_contract::seed::instance::Instance;
 use write_files::write_files;
 
-use crate::value::{Checked, UNKNOWN, boolean, document, get, optional};
+use crate::instances::Instances;
+use crate::root::Root;
+use crate::user_data::Script;
+use crate::value::{Checked, Field, UNKNOWN};
 use crate::yaml::Node;
 
 /// The first line of a cloud-config.
 pub const HEADER: &str = "#cloud-config";
 
-/// Takes in a cloud-config.
-///
-/// # Errors
-/// [`DocumentError`](crate::value::DocumentError).
-pub fn read(text: &str, instance: &mut Instance) -> Checked<()> {
-    let entries = document(text)?;
-    let get = |key: &str| get(&entries, key);
-    let flag = |key: &str| get(key).map_or(Ok(false), |value| boolean(value, key));
-    if flag("preserve_hostname")? {
-        instance.settings.hostname = None;
-    } else {
-        let (first, second) = if flag("prefer_fqdn_over_hostname")? {
-            ("fqdn", "hostname")
-        } else {
-            ("hostname", "fqdn")
-        };
-        let named = [first, second].into_iter().find(|key| get(key).is_some());
-        if let Some(key) = named
-            && let Some(value) = get(key)
-        {
-            let hostname = &mut instance.settings.hostname;
-            *hostname = optional(value, key)?.or(hostname.take());
-        }
+/// Takes in a cloud-config, which may be merged from several, and the scripts beside it, for an image of
+/// which this is known. Scripts come before the commands of `runcmd`: cloud-init runs them in the order
+/// of their names, of which `runcmd` is the last.
+pub fn read(config: &Node, scripts: Vec<Script>, root: &Root, instances: &mut Instances) {
+    let whole = Field::root(config);
+    keep(hostname::hostname(&whole, instances), &whole, instances);
+    if let Some(field) = whole.get("bootcmd") {
+        let taken = commands::commands(&field, Start::Boot, root, instances);
+        keep(taken, &field, instances);
     }
-    for (key, start) in [("bootcmd", Start::Boot), ("runcmd", Start::ClockSynced)] {
-        if let Some(value) = get(key) {
-            commands(value, key, start, instance)?;
-        }
+    for script in scripts {
+        commands::script(script, root, instances);
     }
-    for (key, value) in &entries {
-        match key.as_str() {
+    if let Some(field) = whole.get("runcmd") {
+        let taken = commands::commands(&field, Start::ClockSynced, root, instances);
+        keep(taken, &field, instances);
+    }
+    let entries = whole.entries().unwrap_or_default();
+    for (key, field) in entries {
+        let instance = instances.of(&field);
+        match key {
             "hostname"
             | "fqdn"
             | "preserve_hostname"
             | "prefer_fqdn_over_hostname"
             | "bootcmd"
-            | "runcmd" => {}
-            "write_files" => write_files(value, instance)?,
-            "ntp" => ntp::servers(value, instance)?,
-            _ => instance.ignore(key, reason(key, value)),
+            | "runcmd"
+            | "merge_how"
+            | "merge_type" => {}
+            "write_files" => {
+                let written = write_files(&field, root, instances);
+                keep(written, &field, instances);
+            }
+            "ntp" => {
+                let servers = ntp::servers(&field, instance);
+                keep(servers, &field, instances);
+            }
+            _ => field.ignore(instance, reason(key, &field)),
         }
     }
-    Ok(())
+}
+
+/// Tells what is wrong with a key, which does nothing then.
+fn keep(taken: Checked<()>, field: &Field<'_>, instances: &mut Instances) {
+    if let Err(error) = taken {
+        instances.of(field).refuse(error);
+    }
 }
 
 /// Why a key is ignored.
-fn reason(key: &str, value: &Node) -> &'static str {
+fn reason(key: &str, field: &Field<'_>) -> &'static str {
     match key {
-        "timezone" if matches!(value, Node::Text(zone) if zone == "UTC" || zone == "Etc/UTC") => {
+        "timezone" if matches!(field.text(), Ok("UTC" | "Etc/UTC")) => {
             "the guest's zone is UTC as it is"
         }
         "timezone" => "the guest has no zones' database; its programs use UTC, or $TZ",
@@ -94,19 +102,24 @@ fn reason(key: &str, value: &Node) -> &'static str {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::meta_data;
+    use noonmark_contract::seed::instance::Instance;
+
+    use crate::value::document;
 
     use super::*;
 
-    fn taken(text: &str) -> Instance {
-        let mut instance = Instance::default();
-        read(text, &mut instance).unwrap();
-        instance
+    /// What this says to an image of which this is known.
+    fn read_by(text: &str, root: &Root) -> Instance {
+        let mut instances = Instances::default();
+        match document("user-data", text, &mut instances.user) {
+            Ok(config) => read(&config, Vec::new(), root, &mut instances),
+            Err(error) => instances.user.refuse(error),
+        }
+        instances.user
     }
 
-    fn error(text: &str) -> String {
-        let read = read(text, &mut Instance::default());
-        read.unwrap_err().to_string()
+    fn taken(text: &str) -> Instance {
+        read_by(text, &Root::unknown())
     }
 
     fn name(text: &str) -> Option<String> {
@@ -116,16 +129,15 @@ mod tests {
     #[test]
     fn the_host_name_follows_cloud_inits_precedence() {
         assert_eq!(name("hostname: a\nfqdn: b.c\n").as_deref(), Some("a"));
-        assert_eq!(name("fqdn: b.c\n").as_deref(), Some("b.c"));
+        assert_eq!(name("fqdn: b.c\n").as_deref(), Some("b"));
+        assert_eq!(name("hostname: a.b.c\n").as_deref(), Some("a"));
         let preferred = "hostname: a\nfqdn: b.c\nprefer_fqdn_over_hostname: true\n";
         assert_eq!(name(preferred).as_deref(), Some("b.c"));
+        assert_eq!(
+            name("hostname: build_box_1\n").as_deref(),
+            Some("build_box_1")
+        );
         assert_eq!(name("hostname: a\npreserve_hostname: yes\n"), None);
-        let mut instance = Instance::default();
-        meta_data::read("instance-id: i-1\nlocal-hostname: m\nx: 1\n", &mut instance).unwrap();
-        assert_eq!(instance.id.as_deref(), Some("i-1"));
-        assert_eq!(instance.ignored.len(), 1);
-        read("hostname: u\n", &mut instance).unwrap();
-        assert_eq!(instance.settings.hostname.unwrap().as_str(), "u");
     }
 
     #[test]
@@ -133,47 +145,118 @@ mod tests {
         let instance = taken(
             "write_files:\n- path: /etc/a\n  content: |\n    one\n  permissions: 0600\n  \
              owner: 1000:50\n- path: /etc/b\n  encoding: b64\n  content: aGk=\n  append: true\n- \
-             {path: /etc/c, content: !!binary aGk=, permissions: '0755'}\n",
+             {path: /etc/c, content: !!binary aGk=, permissions: '0755', defer: true}\n- {path: etc/x/../d}\n",
         );
         let told: Vec<_> = instance
             .files
             .iter()
             .map(|file| {
                 let text = String::from_utf8_lossy(&file.content).into_owned();
-                (text, file.mode.get(), file.uid, file.gid, file.append)
+                let path = file.path.as_str();
+                (path, text, file.mode.get(), file.uid, file.gid, file.append)
             })
             .collect();
         let expected = [
-            ("one\n".to_owned(), 0o600, 1000, 50, false),
-            ("hi".to_owned(), 0o644, 0, 0, true),
-            ("hi".to_owned(), 0o755, 0, 0, false),
+            ("/etc/a", "one\n".to_owned(), 0o600, 1000, 50, false),
+            ("/etc/b", "hi".to_owned(), 0o644, 0, 0, true),
+            ("/etc/c", "hi".to_owned(), 0o755, 0, 0, false),
+            ("/etc/d", String::new(), 0o644, 0, 0, false),
         ];
         assert_eq!(told, expected);
+        assert_eq!(instance.taken[0], "user-data line 2: write_files[0]");
     }
 
     #[test]
-    fn commands_as_lists_are_taken_and_texts_are_ignored_by_name() {
-        let instance =
-            taken("runcmd:\n- [/bin/a, -x, 5]\n- echo hello\n- [ls, -l]\nbootcmd:\n- [/bin/b]\n");
-        let services: Vec<_> = instance
-            .services
-            .iter()
-            .map(|service| (service.name.as_str(), service.start, service.exec.len()))
-            .collect();
+    fn permissions_are_what_pyyaml_and_cloud_init_make_of_them() {
+        for (written, mode) in [
+            ("0644", 0o644),
+            ("'0644'", 0o644),
+            ("'644'", 0o644),
+            ("0o644", 0o644),
+            ("420", 0o644),
+            ("0x1a4", 0o644),
+            ("0b110100100", 0o644),
+            ("'1755'", 0o1755),
+        ] {
+            let text = format!("write_files: [{{path: /a, permissions: {written}}}]\n");
+            let instance = taken(&text);
+            let [file] = instance.files.as_slice() else {
+                panic!("{written}: {instance:?}");
+            };
+            assert_eq!(file.mode.get(), mode, "{written}");
+        }
+    }
+
+    #[test]
+    fn commands_need_no_shell_where_they_are_lists_and_the_images_where_it_has_one() {
+        let text = "runcmd:\n- [/bin/a, -x, 5]\n- echo hello\n- [ls, -l]\nbootcmd:\n- [/bin/b]\n";
+        let started = |instance: &Instance| -> Vec<(String, Start, String)> {
+            let services = instance.services.iter();
+            services
+                .map(|service| (service.name.clone(), service.start, service.exec.join(" ")))
+                .collect()
+        };
+        let instance = taken(text);
         let expected = [
-            ("bootcmd.0", Start::Boot, 1),
-            ("runcmd.0", Start::ClockSynced, 3),
+            ("bootcmd.0".into(), Start::Boot, "/bin/b".into()),
+            ("runcmd.0".into(), Start::ClockSynced, "/bin/a -x 5".into()),
         ];
-        assert_eq!(services, expected);
+        assert_eq!(started(&instance), expected);
         let ignored = instance.ignored.join("\n");
         assert!(
-            ignored.contains("runcmd[1]: a text needs a shell"),
+            ignored.contains("line 3: runcmd[1]: a text needs a shell"),
             "{ignored}"
         );
+        assert!(ignored.contains("line 4: runcmd[2]: `ls`"), "{ignored}");
+        let image = tempfile::tempdir().unwrap();
+        std::fs::create_dir(image.path().join("bin")).unwrap();
+        for program in ["sh", "ls"] {
+            std::fs::write(image.path().join("bin").join(program), "").unwrap();
+        }
+        let instance = read_by(text, &Root::at(image.path().to_owned()));
+        let execs: Vec<String> = started(&instance)
+            .into_iter()
+            .map(|(_, _, exec)| exec)
+            .collect();
+        assert_eq!(
+            execs,
+            [
+                "/bin/b",
+                "/bin/a -x 5",
+                "/bin/sh -c echo hello",
+                "/bin/ls -l"
+            ]
+        );
+        assert_eq!(instance.ignored, [""; 0]);
+    }
+
+    #[test]
+    fn a_script_is_run_where_the_image_has_its_interpreter() {
+        let script = || Script {
+            name: "user-data".into(),
+            path: "/var/lib/cloud/instance/scripts/part-001".into(),
+            content: b"#! /bin/sh -e\necho\n".to_vec(),
+        };
+        let read = |root: &Root| {
+            let mut instances = Instances::default();
+            let text = "runcmd: [[/bin/a]]\n";
+            let config = document("user-data", text, &mut instances.user).unwrap();
+            super::read(&config, vec![script()], root, &mut instances);
+            instances.user
+        };
+        let instance = read(&Root::unknown());
         assert!(
-            ignored.contains("runcmd[2]: the program's absolute"),
-            "{ignored}"
+            instance.ignored[0].contains("#! /bin/sh -e"),
+            "{instance:?}"
         );
+        assert!(instance.services.len() == 1 && instance.files.is_empty());
+        let image = tempfile::tempdir().unwrap();
+        std::fs::create_dir(image.path().join("bin")).unwrap();
+        std::fs::write(image.path().join("bin/sh"), "").unwrap();
+        let instance = read(&Root::at(image.path().to_owned()));
+        assert_eq!(instance.files[0].mode.get(), 0o700);
+        assert_eq!(instance.services[0].exec, [script().path]);
+        assert_eq!(instance.services[1].after.as_deref(), Some("part-001"));
     }
 
     #[test]
@@ -182,41 +265,70 @@ mod tests {
         assert_eq!(
             instance.ignored,
             [
-                "packages: the guest has no package manager",
-                "frobnicate: means nothing to this guest",
-                "timezone: the guest's zone is UTC as it is",
+                "user-data line 1: packages: the guest has no package manager",
+                "user-data line 2: frobnicate: means nothing to this guest",
+                "user-data line 3: timezone: the guest's zone is UTC as it is",
             ]
         );
     }
 
     #[test]
-    fn what_is_wrong_in_an_honoured_key_is_named_with_its_place() {
+    fn what_is_wrong_is_left_out_and_told_with_its_place_and_the_rest_counts() {
         for (text, named) in [
-            ("hostname: a_b\n", "hostname: `a_b`"),
+            ("hostname: 'a b'\n", "hostname: `a b`"),
             ("write_files: x\n", "write_files: expected a list"),
             (
                 "write_files: [{content: x}]\n",
-                "write_files[0].path: is missing",
+                "write_files[0]: `path` is missing",
             ),
-            ("write_files: [{path: /a/../b}]\n", "write_files[0].path"),
-            ("write_files: [{path: /a, encoding: rot13}]\n", "rot13"),
             (
                 "write_files: [{path: /a, permissions: '9'}]\n",
-                "permissions",
-            ),
-            (
-                "write_files: [{path: /a, owner: joe}]\n",
-                "write_files[0].owner",
+                "write_files[0].permissions",
             ),
             (
                 "write_files: [{path: /a, encoding: b64, content: '%'}]\n",
                 "content: no base64",
             ),
+            (
+                "write_files: [{path: /a, source: {uri: 'http://192.0.2.1/'}}]\n",
+                "write_files[0].source",
+            ),
+            ("runcmd: [[/x, {a: b}]]\n", "runcmd[0][1]: expected a text"),
+            ("ntp: {servers: ['a b']}\n", "ntp.servers[0]"),
             ("- a\n", "expected keys and values"),
         ] {
-            let error = error(text);
-            assert!(error.contains(named), "{text}: {error}");
+            let instance = taken(&format!(
+                "{text}{}",
+                if text.starts_with('-') {
+                    ""
+                } else {
+                    "fqdn: right\n"
+                }
+            ));
+            let [refused] = instance.refused.as_slice() else {
+                panic!("{text}: {instance:?}");
+            };
+            assert!(refused.starts_with("user-data line 1: "), "{refused}");
+            assert!(refused.contains(named), "{text}: {refused}");
+            assert!(instance.files.is_empty() && instance.services.is_empty());
+            if !text.starts_with('-') && !text.starts_with("hostname") {
+                assert_eq!(
+                    instance.settings.hostname.unwrap().as_str(),
+                    "right",
+                    "{text}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn an_owner_that_the_image_lacks_leaves_the_file_roots_and_is_told() {
+        let instance = taken("write_files: [{path: /a, owner: 'app:app'}]\n");
+        assert_eq!((instance.files[0].uid, instance.files[0].gid), (0, 0));
+        assert!(
+            instance.ignored[0].contains("write_files[0].owner: `app:app`"),
+            "{instance:?}"
+        );
     }
 
     proptest! {
@@ -224,8 +336,8 @@ mod tests {
         fn no_document_upsets_the_reader(
             text in "(hostname|write_files|runcmd|path|content|-|:|\\[|\\]|\\{|\\}|,| |\n|x|0){0,60}",
         ) {
-            let _ = read(&text, &mut Instance::default());
-            let _ = meta_data::read(&text, &mut Instance::default());
+            let _ = taken(&text);
+            let _ = crate::meta_data::read(&text, false, &mut Instance::default());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Contents that are written in another form: base64, gzip.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use base64::Engine as _;
@@ -41,6 +42,9 @@ pub enum ContentError {
     /// It is no UTF-8.
     #[error("no UTF-8: {0}")]
     Utf8(std::str::Utf8Error),
+    /// Its byte order mark says UTF-16, and it is none.
+    #[error("no UTF-16, which its first bytes announce")]
+    Utf16,
     /// It is too large.
     #[error("more than {0} bytes when it is unpacked")]
     TooLarge(usize),
@@ -100,12 +104,35 @@ pub fn base64(text: &[u8]) -> Result<Vec<u8>, ContentError> {
     Ok(BASE64.decode(dense)?)
 }
 
-/// A document's text.
+/// A document's text: UTF-8, with or without a byte order mark, or UTF-16 with one, as PowerShell's
+/// `>` writes it.
 ///
 /// # Errors
-/// If it is no UTF-8.
-pub fn text(bytes: &[u8]) -> Result<&str, ContentError> {
-    std::str::from_utf8(bytes).map_err(ContentError::Utf8)
+/// If it is neither.
+pub fn text(bytes: &[u8]) -> Result<Cow<'_, str>, ContentError> {
+    let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, odd) = rest.as_chunks();
+        let units = pairs.iter().map(|pair| unit(*pair));
+        let text: Result<String, _> = char::decode_utf16(units).collect();
+        match text {
+            Ok(text) if odd.is_empty() => Ok(Cow::Owned(text)),
+            _ => Err(ContentError::Utf16),
+        }
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] | rest => match std::str::from_utf8(rest) {
+            Ok(text) => Ok(Cow::Borrowed(text)),
+            Err(error) => Err(ContentError::Utf8(error)),
+        },
+    }
+}
+
+/// Whether these bytes are packed by gzip (RFC 1952, 2.3.1).
+#[must_use]
+pub fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
 }
 
 /// Unpacks gzip, at most `max` bytes of it.
@@ -163,6 +190,16 @@ mod tests {
         let error = Encoding::Gzip.decode(bomb, 1000).unwrap_err();
         assert!(matches!(error, ContentError::TooLarge(1000)), "{error}");
         assert!(Encoding::Plain.decode(vec![0; 5], 4).is_err());
+    }
+
+    #[test]
+    fn a_document_is_read_with_the_byte_order_marks_that_editors_write() {
+        assert_eq!(text(b"\xef\xbb\xbfnoon").unwrap(), "noon");
+        assert_eq!(text(b"\xff\xfen\0\xe9\0").unwrap(), "n\u{e9}");
+        assert_eq!(text(b"\xfe\xff\0n\0\xe9").unwrap(), "n\u{e9}");
+        assert!(text(b"\xff\xfen").is_err());
+        assert!(text(b"\xff\xfe\x00\xd8").is_err());
+        assert!(text(b"n\xff").is_err());
     }
 
     proptest! {

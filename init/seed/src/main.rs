@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use noonmark_seed::nocloud::{self, Disk};
+use noonmark_seed::root::Root;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
@@ -35,11 +36,12 @@ fn main() -> ExitCode {
         .skip(1)
         .filter_map(|argument| open(Path::new(&argument)))
         .collect();
+    let root = Root::at("/".into());
     if let Err(errno) = give_up_rights() {
         eprintln!("noonmark-seed: giving up rights: {errno}; nothing was read");
         return ExitCode::FAILURE;
     }
-    let verdict = nocloud::read(disks);
+    let verdict = nocloud::read(disks, &root);
     match std::io::stdout().write_all(&verdict.encode()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

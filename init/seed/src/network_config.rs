@@ -1,18 +1,20 @@
-//! NoCloud's `network-config`, versions 1 and 2, as far as an image's network can be so.
+//! NoCloud's `network-config`, versions 1 and 2, as far as an image's network can be so; and the form
+//! of `/etc/network/interfaces` that older meta-data has.
 //!
-//! What Ethernet interfaces get is taken: DHCP, addresses, default routes, name servers. Everything
-//! else that a distribution could do with such a file is ignored by name.
+//! What Ethernet interfaces get is taken: DHCP, addresses, default routes, name servers. What is wrong
+//! is left out and told, as little of it as possible. Everything else that a distribution could do with
+//! such a file is ignored by name.
 
 mod entry;
+mod interfaces;
 mod v1;
 mod v2;
 
 use entry::Entry;
-use noonmark_contract::config::network::{Interface, NetworkConfig};
+use noonmark_contract::config::network::NetworkConfig;
 use noonmark_contract::seed::instance::Instance;
 
-use crate::value::{Checked, document, get, map, string, wrong};
-use crate::yaml::Node;
+use crate::value::{Checked, Field, document};
 
 /// Takes in a network-config. One that has no interface which gets an address leaves the image's
 /// network as it is.
@@ -20,70 +22,68 @@ use crate::yaml::Node;
 /// # Errors
 /// [`DocumentError`](crate::value::DocumentError).
 pub fn read(text: &str, instance: &mut Instance) -> Checked<()> {
-    let whole = document(text)?;
-    let entries = match get(&whole, "network") {
-        Some(inner) => map(inner, "network")?,
-        None => &whole,
-    };
-    let config = get(entries, "config");
-    if matches!(config, Some(Node::Text(word)) if word == "disabled") {
+    let root = document("network-config", text, instance)?;
+    take(&Field::root(&root), instance)
+}
+
+/// Takes in what a network-config has, wherever it is written.
+///
+/// # Errors
+/// As [`read`].
+pub fn take(whole: &Field<'_>, instance: &mut Instance) -> Checked<()> {
+    let whole = whole.get("network").unwrap_or_else(|| whole.clone());
+    let config = whole.get("config");
+    if let Some(config) = config
+        .as_ref()
+        .filter(|config| matches!(config.text(), Ok("disabled")))
+    {
         instance.settings.network = Some(NetworkConfig::default());
+        config.take(instance);
         return Ok(());
     }
-    let version = get(entries, "version").map_or(Ok(None), |value| string(value, "version"))?;
-    let entries = match version.as_deref() {
-        Some("1") => v1::interfaces(config.unwrap_or(&Node::Null), instance)?,
-        Some("2") => v2::interfaces(entries, instance)?,
-        _ => return wrong("version", "expected 1 or 2"),
+    let version = whole.get("version");
+    let version = version.map_or(Ok(""), |version| version.text())?;
+    let entries = match (version.trim(), config) {
+        ("1", Some(config)) => v1::interfaces(&config, instance)?,
+        ("1", None) => Vec::new(),
+        ("2", _) => v2::interfaces(&whole, instance)?,
+        _ => return whole.wrong("expected a `version`, 1 or 2"),
     };
-    let interface = identified(entries, instance)?;
-    if !interface.is_empty() {
-        instance.settings.network = Some(NetworkConfig { interface });
-    }
+    set(entries, instance);
     Ok(())
 }
 
-/// The interfaces that get an address, each with the name by which the guest knows it. There is no
-/// udev here, so a name like `ens3` can only mean the one interface that there is.
-fn identified(entries: Vec<Entry>, instance: &mut Instance) -> Checked<Vec<Interface>> {
-    let mut interfaces = Vec::new();
-    let with_address: Vec<Entry> = entries
-        .into_iter()
-        .filter(|entry| {
-            let some = entry.interface.dhcp4 || !entry.interface.addresses.is_empty();
-            if !some {
-                instance.ignore(&entry.at, "it gets no address");
-            }
-            some
-        })
-        .collect();
-    let only_one = with_address.len() == 1;
-    for mut entry in with_address {
-        match entry.name {
-            None => {}
-            Some(name) if is_kernels(&name) => {
-                entry.interface.name = Some(name.parse().or_else(|unfit| wrong(&entry.at, unfit))?);
-            }
-            Some(_) if only_one => instance.ignore(
-                format_args!("{}'s name", entry.at),
-                "interfaces are called eth0, eth1 ... here; the first is meant",
-            ),
-            Some(_) => {
-                instance.ignore(
-                    &entry.at,
-                    "interfaces are called eth0, eth1 ... here; name it so, or by its `macaddress`",
-                );
-                continue;
-            }
-        }
-        interfaces.push(entry.interface);
-    }
-    Ok(interfaces)
+/// Takes in what `/etc/network/interfaces` would have (interfaces(5)).
+///
+/// # Errors
+/// If it is no text.
+pub fn take_interfaces(field: &Field<'_>, instance: &mut Instance) -> Checked<()> {
+    let entries = interfaces::interfaces(field, instance)?;
+    set(entries, instance);
+    Ok(())
 }
 
-fn is_kernels(name: &str) -> bool {
-    name.strip_prefix("eth")
-        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+/// Sets those interfaces up that get an address. One that can't be set up so is told and left out.
+fn set(entries: Vec<Entry>, instance: &mut Instance) {
+    let mut config = NetworkConfig::default();
+    for entry in entries {
+        let at = entry.at;
+        if !entry.interface.dhcp4 && entry.interface.addresses.is_empty() {
+            instance.ignore(&at, "it gets no address");
+            continue;
+        }
+        config.interface.push(entry.interface);
+        match config.check() {
+            Ok(()) => instance.take(at),
+            Err(error) => {
+                config.interface.pop();
+                instance.refuse(format_args!("{at}: {}", error.problem));
+            }
+        }
+    }
+    if !config.interface.is_empty() {
+        instance.settings.network = Some(config);
+    }
 }
 
 #[cfg(test)]
@@ -130,8 +130,9 @@ mod tests {
         );
         assert_eq!(
             ignored,
-            "network-config ethernets.eth0.routes[1]: only the default route can be set\n\
-             network-config ethernets.eth0.nameservers.search: names are looked up as they are"
+            "network-config line 9: network.ethernets.eth0.routes[1]: only the default route can be \
+             set\nnetwork-config line 12: network.ethernets.eth0.nameservers.search: names are looked \
+             up as they are"
         );
     }
 
@@ -143,25 +144,107 @@ mod tests {
              '192.0.2.7'\n        netmask: '255.255.255.0'\n        gateway: '192.0.2.1'\n    - \
              type: nameserver\n      address:\n      - '192.0.2.53'\n      search:\n      - 'lan'\n",
         );
-        assert_eq!(
-            told,
-            "bc:24:11:00:00:01 192.0.2.7/24 via 192.0.2.1 dns 192.0.2.53"
-        );
+        assert_eq!(told, "eth0 192.0.2.7/24 via 192.0.2.1 dns 192.0.2.53");
         assert_eq!(
             ignored,
-            "network-config config[1].search: names are looked up as they are"
+            "network-config line 15: config[1].search: names are looked up as they are"
         );
     }
 
     #[test]
-    fn one_interface_of_a_name_that_no_guest_has_is_the_first_and_of_two_none_is_guessed() {
-        let one = "version: 2\nethernets:\n  ens3: {dhcp4: true}\n";
-        let (told, ignored) = read(one);
-        assert_eq!(told, "the first Ethernet interface dhcp4 dns ");
-        assert!(ignored.contains("ens3's name: interfaces are called eth0"));
-        let (told, ignored) = read(&format!("{one}  ens4: {{dhcp4: true}}\n"));
-        assert_eq!(told, "");
-        assert!(ignored.contains("ens4: interfaces are called"), "{ignored}");
+    fn interfaces_keep_the_names_that_they_are_given_and_a_pattern_is_the_first() {
+        let (told, ignored) = read(
+            "version: 2\nethernets:\n  ens18: {dhcp4: true}\n  ens19: {addresses: [192.0.2.7/24]}\n  \
+             rest: {match: {name: 'en*'}, dhcp4: yes}\n",
+        );
+        assert_eq!(
+            told,
+            "ens18 dhcp4 dns ; ens19 192.0.2.7/24 dns ; the first Ethernet interface dhcp4 dns "
+        );
+        assert_eq!(ignored, "");
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_as_if_it_were_not_there() {
+        let (told, ignored) = read(
+            "version: '2'\nethernets:\n  eth0:\n    addresses: [192.0.2.7/24]\n    gateway4: null\n    \
+             mtu:\n    nameservers:\n    routes: ~\n",
+        );
+        assert_eq!((&*told, &*ignored), ("eth0 192.0.2.7/24 dns ", ""));
+    }
+
+    #[test]
+    fn a_prefix_is_a_length_or_a_mask_or_cloud_inits_default() {
+        for (subnet, address) in [
+            ("address: 192.0.2.7", "192.0.2.7/24"),
+            ("address: '2001:db8::7'", "2001:db8::7/64"),
+            ("address: 192.0.2.7, prefix: 26", "192.0.2.7/26"),
+            (
+                "address: 192.0.2.7, netmask: 255.255.255.192",
+                "192.0.2.7/26",
+            ),
+            ("address: 192.0.2.7/255.255.0.0", "192.0.2.7/16"),
+            ("address: 192.0.2.7, netmask: 20", "192.0.2.7/20"),
+            (
+                "address: '2001:db8::7', netmask: 'ffff:ffff::'",
+                "2001:db8::7/32",
+            ),
+        ] {
+            let (told, _) = read(&format!(
+                "version: 1\nconfig:\n- {{type: physical, name: eth0, subnets: [{{type: static, {subnet}}}]}}\n"
+            ));
+            assert_eq!(told, format!("eth0 {address} dns "));
+        }
+    }
+
+    #[test]
+    fn a_default_route_is_taken_in_each_way_to_write_it() {
+        for route in [
+            "routes: [{to: default, via: 192.0.2.1}]",
+            "routes: [{to: 0.0.0.0/0, via: 192.0.2.1, on-link: true}]",
+            "routes: [{to: 0/0, via: 192.0.2.1}]",
+            "gateway4: 192.0.2.1",
+        ] {
+            let (told, ignored) = read(&format!(
+                "version: 2\nethernets: {{eth0: {{dhcp4: true, {route}}}}}\n"
+            ));
+            assert_eq!(
+                (&*told, &*ignored),
+                ("eth0 dhcp4 via 192.0.2.1 dns ", ""),
+                "{route}"
+            );
+        }
+        for route in [
+            "{network: 0.0.0.0, netmask: 0.0.0.0, gateway: 192.0.2.1}",
+            "{destination: 0.0.0.0/0, gateway: 192.0.2.1}",
+        ] {
+            let interface = "{type: physical, name: eth0, subnets: [{type: dhcp4, routes: [R]}]}";
+            let beside = "{type: physical, name: eth0, subnets: [{type: dhcp}]}\n- R";
+            for form in [interface, beside] {
+                let item = form.replace('R', route).replace("- {", "- {type: route, ");
+                let (told, ignored) = read(&format!("version: 1\nconfig:\n- {item}\n"));
+                assert_eq!(
+                    (&*told, &*ignored),
+                    ("eth0 dhcp4 via 192.0.2.1 dns ", ""),
+                    "{item}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_form_of_etc_network_interfaces_is_taken() {
+        let mut instance = Instance::default();
+        let text = "network-interfaces: |\n  auto lo eth0\n  iface lo inet loopback\n  iface eth0 inet \
+                    static\n    address 192.0.2.7\n    netmask 255.255.255.0\n    gateway 192.0.2.1\n    \
+                    dns-nameservers 192.0.2.53 192.0.2.54\n    up echo\n  iface eth1 inet dhcp\n";
+        crate::meta_data::read(text, false, &mut instance).unwrap();
+        let network = instance.settings.network.clone().unwrap();
+        let told: Vec<String> = network.interface.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["eth0 192.0.2.7/24 via 192.0.2.1", "eth1 dhcp4"]);
+        assert_eq!(network.interface[0].nameservers.len(), 2);
+        assert!(instance.ignored[0].contains("`up echo`"), "{instance:?}");
+        assert_eq!(instance.refused, [""; 0]);
     }
 
     #[test]
@@ -190,26 +273,51 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_an_honoured_key_is_named() {
-        for (text, named) in [
-            ("version: 3\n", "version: expected 1 or 2"),
+    fn what_is_wrong_is_told_with_its_place_and_the_rest_counts() {
+        let eth1 = "eth1: {dhcp4: true}";
+        for (text, named, rest) in [
             (
-                "version: 2\nethernets: {eth0: {addresses: [192.0.2.7]}}\n",
-                "eth0.addresses: `192.0.2.7`",
+                format!("version: 2\nethernets: {{eth0: {{addresses: [x, 192.0.2.7/24]}}, {eth1}}}\n"),
+                "line 2: ethernets.eth0.addresses[0]: `x`",
+                2,
             ),
             (
-                "version: 1\nconfig: [{type: physical, subnets: [{type: static, address: x}]}]\n",
-                "config[0].subnets[0].address",
+                format!("version: 2\nethernets: {{eth0: {{dhcp4: maybe}}, {eth1}}}\n"),
+                "ethernets.eth0.dhcp4: expected true or false",
+                1,
             ),
             (
-                "version: 1\nconfig: [{type: physical, subnets: [{type: static, address: \
-                 192.0.2.1, netmask: 255.0.255.0}]}]\n",
-                "netmask",
+                format!("version: 2\nethernets: {{eth0: {{dhcp4: true, mtu: 9}}, {eth1}}}\n"),
+                "ethernets.eth0: expected 576",
+                1,
+            ),
+            (
+                "version: 1\nconfig: [{type: physical, name: eth1, subnets: [{type: dhcp}]}, {name: a}]\n".into(),
+                "config[1]: expected a `type`",
+                1,
+            ),
+            (
+                "version: 1\nconfig: [{type: physical, subnets: [{type: static, address: 192.0.2.1, \
+                 netmask: 255.0.255.0}, {type: dhcp}]}]\n"
+                    .into(),
+                "255.0.255.0",
+                1,
             ),
         ] {
-            let error = super::read(text, &mut Instance::default()).unwrap_err();
-            assert!(error.to_string().contains(named), "{text}: {error}");
+            let mut instance = Instance::default();
+            super::read(&text, &mut instance).unwrap();
+            let [refused] = instance.refused.as_slice() else {
+                panic!("{text}: {instance:?}");
+            };
+            assert!(refused.starts_with("network-config line "), "{refused}");
+            assert!(refused.contains(named), "{text}: {refused}");
+            assert_eq!(instance.settings.network.unwrap().interface.len(), rest, "{text}");
         }
+        let error = super::read("version: 3\n", &mut Instance::default()).unwrap_err();
+        assert!(
+            error.to_string().contains("expected a `version`, 1 or 2"),
+            "{error}"
+        );
     }
 
     proptest! {

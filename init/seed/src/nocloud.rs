@@ -1,18 +1,24 @@
 //! The datasource NoCloud: looks through disks for the one that is labelled as a seed, and reads the
 //! documents on it.
 
-use std::fmt::Display;
 use std::io::{Read, Seek};
 
-use noonmark_contract::seed::instance::{Instance, printable};
-use noonmark_contract::seed::verdict::{Datasource, Verdict};
+use noonmark_contract::seed::instance::Instance;
+use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
 
-use crate::value::UNKNOWN;
+use crate::instances::{Instances, VENDOR_DATA};
+use crate::merge::Mergers;
+use crate::root::Root;
 use crate::volume::{self, Volume};
-use crate::{content, meta_data, network_config, user_data};
+use crate::yaml::{Node, Place, Value};
+use crate::{cloud_config, content, meta_data, network_config, noonmark_config, user_data};
 
 /// NoCloud's label, in capitals or not.
 const LABEL: &str = "CIDATA";
+
+/// The documents of a seed, in the order in which they count: of two words on the same setting the
+/// later one's stays.
+pub const FILES: [&str; 4] = ["meta-data", "network-config", VENDOR_DATA, "user-data"];
 
 /// The longest file of a seed that is read, packed or unpacked.
 const FILE_MAX: usize = 1 << 20;
@@ -26,9 +32,12 @@ pub struct Disk<D> {
     pub disk: D,
 }
 
-/// Looks at the disks, and reads the seed if there is exactly one.
+/// A document's bytes, that it is not there, or why it can't be read.
+pub type File = Result<Option<Vec<u8>>, String>;
+
+/// Looks at the disks, and reads the seed if there is exactly one, for an image of which this is known.
 #[must_use]
-pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>) -> Verdict {
+pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>, root: &Root) -> Verdict {
     let mut seeds: Vec<(Disk<D>, Volume)> = Vec::new();
     for mut disk in disks {
         // A disk that can't be read is no seed, and whose it is can't be told.
@@ -44,11 +53,11 @@ pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>) -> Verdict {
         }
     }
     Verdict {
-        seed: choose(seeds),
+        seed: choose(seeds, root),
     }
 }
 
-fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>) -> Datasource {
+fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>, root: &Root) -> Datasource {
     if seeds.len() > 1 {
         let names: Vec<&str> = seeds.iter().map(|(disk, _)| disk.name.as_str()).collect();
         return Datasource::Refused {
@@ -62,46 +71,115 @@ fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>) -> Datasource {
     let Some((mut disk, volume)) = seeds.pop() else {
         return Datasource::Absent;
     };
-    match instance(&mut disk.disk, &volume) {
-        Ok(instance) => Datasource::Found {
-            device: disk.name,
-            instance: Box::new(instance),
-        },
-        Err(problem) => Datasource::Refused {
+    let files = FILES.map(|name| {
+        let read = volume.read(&mut disk.disk, name, FILE_MAX);
+        read.map_err(|error| format!("{name}: {error}"))
+    });
+    if let [Ok(None), _, _, Ok(None)] = files {
+        return Datasource::Refused {
             device: Some(disk.name),
-            problem: printable(&problem, 500),
-        },
+            problem: "it has neither meta-data nor user-data".into(),
+        };
+    }
+    Datasource::Found {
+        device: disk.name,
+        documents: documents(files, root),
     }
 }
 
-/// Everything that the seed says; else what is wrong, with the file that it is wrong in.
-fn instance(disk: &mut (impl Read + Seek), volume: &Volume) -> Result<Instance, String> {
-    let mut file = |name| in_file(name, volume.read(disk, name, FILE_MAX));
-    let (meta, user) = (file("meta-data")?, file("user-data")?);
-    if meta.is_none() && user.is_none() {
-        return Err("it has neither meta-data nor user-data".into());
+/// What each of the documents [`FILES`] says. One that is wrong says nothing but that, and the others
+/// count.
+#[must_use]
+pub fn documents(files: [File; 4], root: &Root) -> Vec<Document> {
+    let has_network = !matches!(files[1], Ok(None));
+    let [meta, network, vendor, user] = files;
+    let mut meta = text(meta, "meta-data", |text, instance| {
+        meta_data::read(text, has_network, instance)
+    });
+    let network = text(network, "network-config", network_config::read);
+    let Instances {
+        user: user_says,
+        vendor: vendor_says,
+        preserve_hostname,
+    } = programs(&vendor, &user, root);
+    if let Some(meta) = meta.as_mut().filter(|_| preserve_hostname) {
+        meta.settings.hostname = None;
     }
+    let is_there = |file: &File| !matches!(file, Ok(None));
+    let says = [
+        meta,
+        network,
+        is_there(&vendor).then_some(vendor_says),
+        is_there(&user).then_some(user_says),
+    ];
+    let document = |(name, instance): (&str, Option<Instance>)| {
+        let instance = instance?;
+        let instance = match instance.check() {
+            Ok(()) => instance,
+            Err(refusal) => Instance::refused(format_args!("{name}: {refusal}")),
+        };
+        let name = name.to_owned();
+        Some(Document { name, instance })
+    };
+    FILES.into_iter().zip(says).filter_map(document).collect()
+}
+
+/// What a document of text says; none where it is not there.
+fn text<E: std::fmt::Display>(
+    file: File,
+    name: &str,
+    read: impl FnOnce(&str, &mut Instance) -> Result<(), E>,
+) -> Option<Instance> {
     let mut instance = Instance::default();
-    if let Some(meta) = meta {
-        let text = in_file("meta-data", content::text(&meta))?;
-        in_file("meta-data", meta_data::read(text, &mut instance))?;
-    }
-    let is_there = |content: &Vec<u8>| !content.trim_ascii().is_empty();
-    if file("vendor-data")?.as_ref().is_some_and(is_there) {
-        instance.ignore("vendor-data", UNKNOWN);
-    }
-    if let Some(network) = file("network-config")?.filter(is_there) {
-        let text = in_file("network-config", content::text(&network))?;
-        in_file("network-config", network_config::read(text, &mut instance))?;
-    }
-    if let Some(user) = user {
-        let read = user_data::read(user, FILE_MAX, &mut instance);
-        in_file("user-data", read)?;
-    }
-    instance.check().map_err(|refusal| refusal.to_string())?;
-    Ok(instance)
+    let taken = file.transpose()?.and_then(|bytes| {
+        let text = content::text(&bytes).map_err(|error| format!("{name}: {error}"))?;
+        read(&text, &mut instance).map_err(|error| error.to_string())
+    });
+    Some(match taken {
+        Ok(()) => instance,
+        Err(why) => Instance::refused(why),
+    })
 }
 
-fn in_file<T>(name: &str, read: Result<T, impl Display>) -> Result<T, String> {
-    read.map_err(|error| format!("{name}: {error}"))
+/// What vendor-data and user-data say. What vendor-data has counts where user-data says nothing of it.
+fn programs(vendor: &File, user: &File, root: &Root) -> Instances {
+    let mut instances = Instances::default();
+    let mut config: Option<Node> = None;
+    let mut scripts = Vec::new();
+    for (name, file) in [(FILES[3], user), (FILES[2], vendor)] {
+        let instance = instances.of_document(name);
+        let bytes = match file {
+            Ok(Some(bytes)) => bytes.clone(),
+            Ok(None) => continue,
+            Err(why) => {
+                instance.refuse(why);
+                continue;
+            }
+        };
+        let mut parts = user_data::parts(name, bytes, FILE_MAX, instance);
+        for (name, text) in parts.noonmark {
+            let before = instance.clone();
+            if let Err(error) = noonmark_config::read(&text, instance) {
+                *instance = before;
+                instance.refuse(format_args!("{name}: {error}"));
+            }
+        }
+        config = match (config, parts.cloud_config) {
+            (Some(user), Some(vendor)) => Some(Mergers::of_vendor().merge(user, vendor)),
+            (user, vendor) => user.or(vendor),
+        };
+        // Those of vendor-data run first.
+        parts.scripts.append(&mut scripts);
+        scripts = parts.scripts;
+    }
+    let nothing = || Node {
+        place: Place {
+            document: FILES[3].into(),
+            line: 1,
+        },
+        value: Value::Map(Vec::new()),
+    };
+    let config = config.unwrap_or_else(nothing);
+    cloud_config::read(&config, scripts, root, &mut instances);
+    instances
 }

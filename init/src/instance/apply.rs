@@ -10,8 +10,9 @@ use noonmark_contract::config::values::SysctlName;
 use noonmark_contract::config::{BootConfig, Service};
 use noonmark_contract::record::{self, Effective, Event, Origin, SeedState};
 use noonmark_contract::seed::instance::Instance;
-use noonmark_contract::seed::verdict::{Datasource, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
 
+use super::events::seed_events;
 use super::files;
 
 /// The kernel command line.
@@ -62,7 +63,7 @@ impl Layers {
 
     /// All layers in one, and which layer each key's value is from.
     #[must_use]
-    pub fn effective(&self, seed: Option<&Settings>) -> (BootConfig, BTreeMap<String, Effective>) {
+    pub fn effective(&self, seed: &[Settings]) -> (BootConfig, BTreeMap<String, Effective>) {
         let mut config = self.image.clone();
         if let Some(sources) = &self.cmdline.sources {
             config.clock.sources.clone_from(sources);
@@ -73,52 +74,46 @@ impl Layers {
         {
             sources.origin = Origin::Cmdline;
         }
-        if let Some(seed) = seed {
-            config.apply(seed, Origin::Seed, &mut effective);
+        for settings in seed {
+            config.apply(settings, Origin::Seed, &mut effective);
         }
         config.apply(&self.cmdline.settings, Origin::Cmdline, &mut effective);
         (config, effective)
     }
 
-    /// Takes in the seed that was found, whole or not at all: its files are written, and the
-    /// kernel's settings are set.
+    /// Takes in the seed that was found: its files are written, and the kernel's settings are set. A
+    /// document of it that is not allowed changes nothing at all and takes no other with it, unless the
+    /// image is strict.
     #[must_use]
     pub fn apply(&self, verdict: Result<Verdict, String>) -> Applied {
         let mut seed = record::Seed::default();
-        let mut events = Vec::new();
-        let mut instance = None;
+        let mut taken = Vec::new();
         match verdict.map(|verdict| verdict.seed) {
             Ok(Datasource::Absent) if self.image.seed.enabled => seed.state = SeedState::Absent,
             Ok(Datasource::Absent) => {}
             Ok(Datasource::Refused { device, problem }) => {
-                refuse(&mut seed, device, problem);
+                seed.device = device;
+                refuse(&mut seed, problem);
             }
-            Err(problem) => refuse(&mut seed, None, problem),
-            Ok(Datasource::Found {
-                device,
-                instance: mut found,
-            }) => {
-                for (key, why) in found.settings.take_unfit(&self.image) {
-                    found.ignore(key, &why);
-                }
-                seed.instance_id.clone_from(&found.id);
-                seed.ignored.clone_from(&found.ignored);
-                match self.take(&found) {
-                    Ok(()) => {
+            Err(problem) => refuse(&mut seed, problem),
+            Ok(Datasource::Found { device, documents }) => {
+                seed.device = Some(device);
+                match self.take(documents, &mut seed) {
+                    Ok(documents) => {
                         seed.state = SeedState::Applied;
-                        seed.device = Some(device);
-                        instance = Some(found);
+                        taken = documents;
                     }
-                    Err(problem) => refuse(&mut seed, Some(device), problem),
+                    Err(problem) => refuse(&mut seed, problem),
                 }
             }
         }
-        events.extend(seed_events(&seed, instance.as_deref()));
-        let settings = instance.as_ref().map(|instance| &instance.settings);
-        let (mut config, effective) = self.effective(settings);
-        config
-            .services
-            .extend(instance.into_iter().flat_map(|instance| instance.services));
+        let mut events = seed_events(&seed, &taken);
+        let (settings, services): (Vec<_>, Vec<_>) = taken
+            .into_iter()
+            .map(|instance| (instance.settings, instance.services))
+            .unzip();
+        let (mut config, effective) = self.effective(&settings);
+        config.services.extend(services.into_iter().flatten());
         drop_idle(&mut config);
         let failures = config
             .sysctl
@@ -133,8 +128,61 @@ impl Layers {
         }
     }
 
-    /// Checks a seed against the image, and writes its files.
-    fn take(&self, instance: &Instance) -> Result<(), String> {
+    /// What of the documents counts, once their files are written; what doesn't is told in `seed`.
+    ///
+    /// # Errors
+    /// Why nothing of them counts.
+    fn take(
+        &self,
+        documents: Vec<Document>,
+        seed: &mut record::Seed,
+    ) -> Result<Vec<Instance>, String> {
+        let mut names: Vec<String> = Vec::new();
+        names.extend(self.image.services.iter().map(|own| own.name.clone()));
+        let mut allowed = Vec::new();
+        for Document { name, mut instance } in documents {
+            for (key, why) in instance.settings.take_unfit(&self.image) {
+                instance.ignore(format_args!("{name}: {key}"), &why);
+            }
+            seed.ignored.append(&mut instance.ignored);
+            seed.refused.append(&mut instance.refused);
+            match self.check(&instance, &names) {
+                Ok(()) => {
+                    names.extend(instance.services.iter().map(|service| service.name.clone()));
+                    allowed.push((name, instance));
+                }
+                Err(problem) => seed.refused.push(format!("{name}: {problem}")),
+            }
+        }
+        let mut taken = Vec::new();
+        if self.image.seed.strict {
+            // Nothing is written before all is known to be right, and then all or nothing.
+            if !seed.refused.is_empty() {
+                return Err(seed.refused.join("; "));
+            }
+            let files = allowed
+                .iter_mut()
+                .flat_map(|(_, one)| std::mem::take(&mut one.files));
+            files::write_all("/", &files.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        }
+        for (name, mut instance) in allowed {
+            match files::write_all("/", &instance.files) {
+                Ok(()) => {
+                    seed.taken.append(&mut instance.taken);
+                    seed.instance_id = instance.id.clone().or(seed.instance_id.take());
+                    taken.push(instance);
+                }
+                Err(problem) => seed.refused.push(format!("{name}: {problem}")),
+            }
+        }
+        match taken.is_empty() {
+            true => Err("each of its documents is refused".into()),
+            false => Ok(taken),
+        }
+    }
+
+    /// Checks a document's instance against the image and the services that there are.
+    fn check(&self, instance: &Instance, names: &[String]) -> Result<(), String> {
         instance.check().map_err(|refusal| refusal.to_string())?;
         let image = &self.image;
         if !image.seed.programs && !instance.services.is_empty() {
@@ -142,7 +190,7 @@ impl Layers {
                 "it starts programs, and the image's `[seed] programs` forbids that".into(),
             );
         }
-        let mut names: Vec<&str> = image.services.iter().map(|own| own.name.as_str()).collect();
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         for service in &instance.services {
             let name = service.name.as_str();
             if names.contains(&name) {
@@ -178,7 +226,7 @@ impl Layers {
                 return Err(format!("the file {path}: a data disk is mounted there"));
             }
         }
-        files::write_all("/", &instance.files).map_err(|error| error.to_string())
+        Ok(())
     }
 }
 
@@ -204,35 +252,9 @@ fn drop_idle(config: &mut BootConfig) {
         });
 }
 
-fn refuse(seed: &mut record::Seed, device: Option<String>, problem: String) {
+fn refuse(seed: &mut record::Seed, problem: String) {
     seed.state = SeedState::Refused;
-    seed.device = device;
     seed.problem = Some(problem);
-}
-
-/// What is reported of it; nothing where there is no seed.
-fn seed_events(seed: &record::Seed, instance: Option<&Instance>) -> Vec<Event> {
-    let state = seed.state;
-    let event = |what: String| Event::Seed { state, what };
-    let on = seed.device.as_deref().map(|name| format!("{name}: "));
-    let on = on.unwrap_or_default();
-    let mut events = Vec::new();
-    if let Some(problem) = &seed.problem {
-        events.push(event(format!(
-            "{on}{problem}; nothing of it is applied, and the image's own configuration stands"
-        )));
-    }
-    if let Some(instance) = instance {
-        let id = instance.id.as_deref().unwrap_or("without an instance-id");
-        events.push(event(format!(
-            "{on}{id}, {} files, {} programs",
-            instance.files.len(),
-            instance.services.len()
-        )));
-    }
-    let ignored = seed.ignored.iter();
-    events.extend(ignored.map(|key| event(format!("{on}ignored {key}"))));
-    events
 }
 
 /// Sets a kernel setting; a `/` in its name stands for a dot in a folder's.
@@ -266,10 +288,18 @@ mod tests {
     }
 
     fn found(instance: Instance) -> Result<Verdict, String> {
+        documents([("user-data", instance)])
+    }
+
+    fn documents<const N: usize>(of: [(&str, Instance); N]) -> Result<Verdict, String> {
+        let document = |(name, instance): (&str, Instance)| Document {
+            name: name.into(),
+            instance,
+        };
         Ok(Verdict {
             seed: Datasource::Found {
                 device: "vda".into(),
-                instance: Box::new(instance),
+                documents: of.map(document).into(),
             },
         })
     }
@@ -340,26 +370,43 @@ mod tests {
             (file("/data/x"), "a data disk is mounted there"),
         ] {
             let applied = layers.apply(found(instance));
-            let problem = applied.seed.problem.unwrap();
-            assert!(problem.contains(named), "{problem}");
+            let refused = applied.seed.refused.join("");
+            assert!(refused.contains(named), "{refused}");
             assert_eq!(applied.seed.state, SeedState::Refused);
             assert_eq!(applied.config.hostname, "noonmark");
             assert_eq!(applied.config.services.len(), 2);
-            assert!(matches!(applied.events.as_slice(), [Event::Seed { .. }]));
+            let told = |event: &Event| matches!(event, Event::Seed { .. });
+            assert!(applied.events.len() == 2 && applied.events.iter().all(told));
         }
         layers.image.seed.programs = true;
         let applied = layers.apply(found(service("web")));
-        assert!(
-            applied
-                .seed
-                .problem
-                .unwrap()
-                .contains("of that name already")
-        );
+        assert!(applied.seed.refused[0].contains("of that name already"));
         assert_eq!(
             layers.apply(found(service("other"))).config.services.len(),
             3
         );
+    }
+
+    #[test]
+    fn a_document_that_is_refused_takes_no_other_with_it_unless_the_image_is_strict() {
+        let bad = Instance {
+            services: vec![Service::new("web", vec!["/bin/x".into()])],
+            ..named("other")
+        };
+        let verdict = || documents([("meta-data", named("sundial")), ("user-data", bad.clone())]);
+        let mut layers = layers("");
+        let applied = layers.apply(verdict());
+        assert_eq!(applied.seed.state, SeedState::Applied);
+        assert_eq!(applied.config.hostname, "sundial");
+        assert_eq!(applied.config.services.len(), 1);
+        assert!(applied.seed.refused[0].starts_with("user-data: service web"));
+        layers.image.seed.strict = true;
+        let applied = layers.apply(verdict());
+        assert_eq!(applied.seed.state, SeedState::Refused);
+        assert_eq!(applied.config.hostname, "noonmark");
+        assert!(applied.seed.problem.unwrap().contains("service web"));
+        let right = documents([("meta-data", named("one")), ("user-data", named("two"))]);
+        assert_eq!(layers.apply(right).config.hostname, "two");
     }
 
     #[test]

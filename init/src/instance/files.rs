@@ -1,8 +1,9 @@
 //! Writes a seed's files: all of them or none.
 //!
 //! Everything is written beside its place first, under a name of PID 1's own, and takes its place
-//! only when all the rest is there too. No part of a path is followed through a symbolic link. Where they
-//! can't all be written, the folders that were made for them are gone again.
+//! only when all the rest is there too. No part of a path is followed through a symbolic link; one that
+//! stands in a file's own place, as the image's `/etc/resolv.conf`, is replaced. Where they can't all be
+//! written, the folders that were made for them are gone again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -120,7 +121,7 @@ fn stage(
 ) -> Result<Staged, String> {
     let (folder, name) = folder_of(root, file.path.as_str(), made)?;
     let temporary = format!(".noonmark-seed.{index}");
-    // Whatever stands there must be a plain file: a folder or a device is not replaced.
+    // Whatever stands there must be a plain file or a link: a folder or a device is not replaced.
     let existing = open_existing(&folder, &name)?;
     let mut content = Vec::new();
     if file.append {
@@ -128,8 +129,10 @@ fn stage(
             Some(staged) => open_existing(&staged.folder, &staged.temporary)?,
             None => existing,
         };
-        if let Some(earlier) = earlier {
-            content = read_all(&earlier)?;
+        match earlier {
+            Existing::Plain(earlier) => content = read_all(&earlier)?,
+            Existing::Nothing => {}
+            Existing::Link => return Err("it is a symbolic link, and none is followed".into()),
         }
     }
     content.extend_from_slice(&file.content);
@@ -196,19 +199,27 @@ fn folder_of(
     Ok((folder, name.to_owned()))
 }
 
-/// Opens a plain file that is there; none where nothing is.
-fn open_existing(folder: impl AsFd, name: &str) -> Result<Option<OwnedFd>, String> {
+/// What stands in a file's place and may be replaced.
+enum Existing {
+    Nothing,
+    Plain(OwnedFd),
+    Link,
+}
+
+/// Opens a plain file that is there.
+fn open_existing(folder: impl AsFd, name: &str) -> Result<Existing, String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(folder, name, flags, Mode::empty()) {
         Ok(file) => file,
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(Existing::Nothing),
+        Err(Errno::LOOP) => return Ok(Existing::Link),
         Err(errno) => return Err(format!("it can't be replaced: {errno}")),
     };
     let stat = fstat(&file).map_err(|errno| errno.to_string())?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err("it is there, and no plain file".into());
     }
-    Ok(Some(file))
+    Ok(Existing::Plain(file))
 }
 
 fn read_all(file: &OwnedFd) -> Result<Vec<u8>, String> {
@@ -317,10 +328,15 @@ mod tests {
         fs::write(outside.path().join("target"), "a").unwrap();
         symlink(&outside_path, folder.path().join("way")).unwrap();
         symlink(outside.path().join("target"), folder.path().join("link")).unwrap();
-        for bad in ["/way/target", "/link"] {
-            assert!(write_all(&root, &[file(bad, "x", false)]).is_err(), "{bad}");
+        for (bad, append) in [("/way/target", false), ("/link", true)] {
+            let files = [file(bad, "x", append)];
+            assert!(write_all(&root, &files).is_err(), "{bad}");
         }
-        let target = fs::read_to_string(outside.path().join("target")).unwrap();
-        assert_eq!(target, "a");
+        write_all(&root, &[file("/link", "x", false)]).unwrap();
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!(read(&outside.path().join("target")), "a");
+        assert_eq!(read(&folder.path().join("link")), "x");
+        let link = fs::symlink_metadata(folder.path().join("link")).unwrap();
+        assert!(link.is_file());
     }
 }

@@ -54,7 +54,7 @@ pub fn is_configured_by_seed_and_command_line(platform: &Platform, _: &Images) -
             status.seed
         );
         ensure!(
-            status.seed.ignored == ["packages: the guest has no package manager"],
+            status.seed.ignored == ["user-data line 3: packages: the guest has no package manager"],
             "{:?}",
             status.seed
         );

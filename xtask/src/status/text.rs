@@ -231,10 +231,12 @@ fn seed(status: &Status) -> String {
         SeedState::Looking => "is being looked for".to_owned(),
         SeedState::Absent => "none".to_owned(),
         SeedState::Applied => format!(
-            "applied{}, instance {}, {} keys ignored",
+            "applied{}, instance {}, {} taken, {} ignored, {} refused",
             on(" from "),
             seed.instance_id.as_deref().unwrap_or("without an id"),
-            seed.ignored.len()
+            seed.taken.len(),
+            seed.ignored.len(),
+            seed.refused.len()
         ),
         SeedState::Refused => format!(
             "refused{}: {}",

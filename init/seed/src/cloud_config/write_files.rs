@@ -1,58 +1,70 @@
 //! `write_files`.
 
-use noonmark_contract::config::values::Mode;
-use noonmark_contract::seed::instance::{CONTENT_MAX, Instance, SeedFile};
+use noonmark_contract::config::values::{GuestPath, Mode};
+use noonmark_contract::seed::instance::{CONTENT_MAX, Instance, SeedFile, printable};
 
-use crate::content::{ContentError, Encoding};
-use crate::value::{Checked, UNKNOWN, boolean, bytes, list, string, wrong};
-use crate::yaml::Node;
+use crate::content::Encoding;
+use crate::instances::Instances;
+use crate::root::Root;
+use crate::value::{Checked, Field, UNKNOWN};
+use crate::yaml::Value;
+
+/// What a file has that says nothing of its permissions.
+const MODE: i64 = 0o644;
 
 /// Takes in the files, in the list's order.
-pub fn write_files(value: &Node, instance: &mut Instance) -> Checked<()> {
-    for (index, item) in list(value, "write_files")?.iter().enumerate() {
-        let at = format!("write_files[{index}]");
-        let Node::Map(entries) = item else {
-            return wrong(&at, "expected `path`, `content` and so on");
-        };
-        let file = write_file(entries, &at, instance)?;
-        instance.files.push(file);
+pub fn write_files(field: &Field<'_>, root: &Root, instances: &mut Instances) -> Checked<()> {
+    for item in field.items()? {
+        let instance = instances.of(&item);
+        match file(&item, root, instance) {
+            Ok(file) => {
+                instance.files.push(file);
+                item.take(instance);
+            }
+            Err(error) => instance.refuse(error),
+        }
     }
     Ok(())
 }
 
-fn write_file(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> Checked<SeedFile> {
+fn file(item: &Field<'_>, root: &Root, instance: &mut Instance) -> Checked<SeedFile> {
     let mut path = None;
     let mut content = Vec::new();
     let mut encoding = Encoding::Plain;
-    let mut mode = 0o644;
+    let mut mode = MODE;
     let (mut uid, mut gid) = (0, 0);
     let mut append = false;
-    for (key, value) in entries {
-        let name = format!("{at}.{key}");
-        match key.as_str() {
-            "path" => path = string(value, &name)?,
-            "content" => content = bytes(value, &name)?,
-            "encoding" => {
-                let written = string(value, &name)?.unwrap_or_default();
-                encoding = Encoding::try_from(written).or_else(|error| wrong(&name, error))?;
+    let mut content_at = item.clone();
+    for (key, field) in item.entries()? {
+        match key {
+            "path" => path = Some(guest_path(&field)?),
+            "content" => {
+                content = field.bytes()?;
+                content_at = field;
             }
-            "permissions" => mode = permissions(value, &name)?.unwrap_or(mode),
-            "owner" => (uid, gid) = owner(value, &name)?,
-            "append" => append = boolean(value, &name)?,
-            _ => instance.ignore(&name, UNKNOWN),
+            // cloud-init takes what it doesn't know for plain text.
+            "encoding" => match Encoding::try_from(field.text()?.to_owned()) {
+                Ok(known) => encoding = known,
+                Err(error) => field.ignore(instance, &error.to_string()),
+            },
+            "permissions" => mode = permissions(&field)?,
+            "owner" => (uid, gid) = owner(&field, root, instance)?,
+            "append" => append = field.boolean()?,
+            // Nothing that files could wait for comes after the seed.
+            "defer" => drop(field.boolean()?),
+            // Without its content the file would be wrong.
+            "source" => return field.wrong("nothing is fetched for a seed; write its `content`"),
+            _ => field.ignore(instance, UNKNOWN),
         }
     }
     let Some(path) = path else {
-        return wrong(&format!("{at}.path"), "is missing");
+        return item.wrong("`path` is missing");
     };
-    let content = encoding
-        .decode(content, CONTENT_MAX)
-        .or_else(|error: ContentError| wrong(&format!("{at}.content"), error))?;
+    let decoded = encoding.decode(content, CONTENT_MAX);
+    let content = decoded.or_else(|error| content_at.wrong(error))?;
     Ok(SeedFile {
-        path: path
-            .parse()
-            .or_else(|unfit| wrong(&format!("{at}.path"), unfit))?,
-        mode: Mode::try_from(mode).or_else(|unfit| wrong(&format!("{at}.permissions"), unfit))?,
+        path,
+        mode: Mode::try_from(mode).or_else(|unfit| item.wrong(format!("permissions: {unfit}")))?,
         uid,
         gid,
         append,
@@ -61,30 +73,75 @@ fn write_file(entries: &[(String, Node)], at: &str, instance: &mut Instance) -> 
     })
 }
 
-/// `0644`, `'0o644'`: octal, as YAML 1.1 has numbers that begin with a 0, and cloud-init texts.
-fn permissions(value: &Node, key: &str) -> Checked<Option<i64>> {
-    let Some(text) = string(value, key)? else {
-        return Ok(None);
+/// The path from the root folder, with `.` and `..` taken out, as cloud-init's `os.path.abspath` does.
+fn guest_path(field: &Field<'_>) -> Checked<GuestPath> {
+    let mut parts = Vec::new();
+    for part in field.text()?.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let path: Result<GuestPath, _> = format!("/{}", parts.join("/")).parse();
+    path.or_else(|unfit| field.wrong(unfit))
+}
+
+/// In quotes the digits are octal, as cloud-init reads a text. Without quotes they are what PyYAML
+/// makes of them by YAML 1.1: octal after a `0`, else decimal, binary or hexadecimal.
+fn permissions(field: &Field<'_>) -> Checked<i64> {
+    let text = field.text()?.trim();
+    let number = match field.value() {
+        Value::Plain(_) => integer(text),
+        _ => None,
     };
-    let digits = text.trim_start_matches("0o");
-    match i64::from_str_radix(digits, 8) {
-        Ok(mode) => Ok(Some(mode)),
-        Err(_) => wrong(key, "expected octal digits, as in '0644'"),
+    let octal = || {
+        let digits = text.strip_prefix("0o").or(text.strip_prefix("0O"));
+        i64::from_str_radix(digits.unwrap_or(text), 8).ok()
+    };
+    match number.or_else(octal) {
+        Some(mode) => Ok(mode),
+        None => field.wrong("expected octal digits in quotes, as in '0644'"),
     }
 }
 
-/// `1000:1000`, `root:root`; there is no list of users to look another name up in.
-fn owner(value: &Node, key: &str) -> Checked<(u32, u32)> {
-    let Some(text) = string(value, key)? else {
+/// A scalar that YAML 1.1 has for an integer (<https://yaml.org/type/int.html>), but for those with
+/// colons.
+fn integer(text: &str) -> Option<i64> {
+    let digits = text.replace('_', "");
+    let (digits, radix) = if let Some(digits) = digits.strip_prefix("0x") {
+        (digits, 16)
+    } else if let Some(digits) = digits.strip_prefix("0b") {
+        (digits, 2)
+    } else if let Some(digits) = digits.strip_prefix('0').filter(|digits| !digits.is_empty()) {
+        (digits, 8)
+    } else {
+        (digits.as_str(), 10)
+    };
+    i64::from_str_radix(digits, radix).ok()
+}
+
+/// `1000:1000`, `root:root`, `app`: numbers, or names of the image's users and groups. The file of one
+/// that the image lacks stays root's.
+fn owner(field: &Field<'_>, root: &Root, instance: &mut Instance) -> Checked<(u32, u32)> {
+    let text = field.text()?.trim();
+    let id = |name: &str, known: &dyn Fn(&str) -> Option<u32>| match name {
+        "" | "root" | "-1" | "None" => Some(0),
+        _ => match name.parse() {
+            Ok(id) => Some(id).filter(|id| *id != u32::MAX),
+            Err(_) => known(name),
+        },
+    };
+    let (user, group) = text.split_once(':').unwrap_or((text, ""));
+    let user = id(user, &|name| root.user(name));
+    let group = id(group, &|name| root.group(name));
+    if user.is_none() || group.is_none() {
+        let what = format!("{field}: `{}`", printable(text, 60));
+        instance.ignore(
+            what,
+            "the image has no such user or group; the file is root's",
+        );
         return Ok((0, 0));
-    };
-    let number = |name: &str| match name {
-        "root" => Some(0),
-        _ => name.parse().ok().filter(|id| *id != u32::MAX),
-    };
-    let (user, group) = text.split_once(':').unwrap_or((&text, "root"));
-    match (number(user), number(group)) {
-        (Some(uid), Some(gid)) => Ok((uid, gid)),
-        _ => wrong(key, "expected numbers, as in 1000:1000, or `root`"),
     }
+    Ok((user.unwrap_or_default(), group.unwrap_or_default()))
 }

@@ -1,140 +1,132 @@
 //! Version 1: cloud-init's own form, which Proxmox and others write.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use noonmark_contract::config::network::{Cidr, Interface};
+use noonmark_contract::config::network::Interface;
 use noonmark_contract::seed::instance::Instance;
 
-use crate::value::{Checked, UNKNOWN, get, list, map, parsed, string, words, wrong};
-use crate::yaml::Node;
+use crate::value::{Checked, Field, UNKNOWN};
 
-use super::entry::{Entry, NO_ROUTE, NO_SEARCH, route_by};
+use super::entry::{self, ETHERNET_ONLY, Entry, NO_DHCP6, NO_ROUTE, NO_SEARCH, keep};
 
 /// What the list `config` has.
-pub fn interfaces(config: &Node, instance: &mut Instance) -> Checked<Vec<Entry>> {
+pub fn interfaces(config: &Field<'_>, instance: &mut Instance) -> Checked<Vec<Entry>> {
     let mut found: Vec<Entry> = Vec::new();
-    let mut servers = Vec::new();
-    for (index, item) in list(config, "config")?.iter().enumerate() {
-        let at = format!("network-config config[{index}]");
-        let entries = map(item, &at)?;
-        let kind = get(entries, "type").map_or(Ok(None), |kind| string(kind, &at))?;
-        match kind.as_deref() {
-            Some("physical") => found.push(physical(entries, at, instance)?),
-            Some("nameserver") => servers.append(&mut nameserver(entries, &at, instance)?),
-            Some(kind) => instance.ignore(format_args!("{at} of type {kind}"), UNKNOWN),
-            None => return wrong(&at, "expected a `type`"),
-        }
+    // What stands beside the interfaces is for all of them; the guest has one list of name servers.
+    let mut shared = Interface::default();
+    for item in config.items()? {
+        let kind = item.get("type").map_or(Ok(""), |kind| kind.text());
+        let taken = kind.and_then(|kind| match kind {
+            "physical" => {
+                found.push(physical(&item, instance)?);
+                Ok(())
+            }
+            "nameserver" => nameserver(&item, &mut shared, instance),
+            "route" => route(&item, &mut shared, instance),
+            "loopback" => Ok(()),
+            "" => item.wrong("expected a `type`"),
+            kind => {
+                instance.ignore(format_args!("{item} of type {kind}"), ETHERNET_ONLY);
+                Ok(())
+            }
+        });
+        keep(taken, instance);
     }
-    // The guest has one list for all interfaces.
+    let routed = found.iter().any(|entry| entry.interface.gateway4.is_some());
     if let Some(first) = found.first_mut() {
-        first.interface.nameservers.append(&mut servers);
+        let interface = &mut first.interface;
+        interface.nameservers.append(&mut shared.nameservers);
+        if !routed {
+            interface.gateway4 = shared.gateway4;
+        }
+        interface.gateway6 = interface.gateway6.or(shared.gateway6);
     }
     Ok(found)
 }
 
-fn physical(entries: &[(String, Node)], at: String, instance: &mut Instance) -> Checked<Entry> {
+fn physical(item: &Field<'_>, instance: &mut Instance) -> Checked<Entry> {
     let mut interface = Interface::default();
     let mut name = None;
-    for (key, value) in entries {
-        let here = format!("{at}.{key}");
-        match key.as_str() {
+    for (key, field) in item.entries()? {
+        match key {
             "type" => {}
-            "name" => name = string(value, &here)?,
-            "mac_address" => interface.macaddress = Some(parsed(value, &here)?),
-            "mtu" => interface.mtu = Some(parsed(value, &here)?),
+            "name" => name = Some(field.text()?),
+            "mac_address" => interface.macaddress = Some(field.parsed()?),
+            "mtu" => keep(
+                field.parsed().map(|mtu| interface.mtu = Some(mtu)),
+                instance,
+            ),
             "subnets" => {
-                for (index, item) in list(value, &here)?.iter().enumerate() {
-                    let here = format!("{here}[{index}]");
-                    subnet(map(item, &here)?, &here, &mut interface, instance)?;
+                for subnet in field.items()? {
+                    keep(self::subnet(&subnet, &mut interface, instance), instance);
                 }
             }
-            _ => instance.ignore(&here, UNKNOWN),
+            _ => field.ignore(instance, UNKNOWN),
         }
     }
-    Ok(Entry::new(at, name, interface))
+    Entry::new(item, interface, name)
 }
 
-fn subnet(
-    entries: &[(String, Node)],
-    at: &str,
-    interface: &mut Interface,
-    instance: &mut Instance,
-) -> Checked<()> {
-    let kind = get(entries, "type").map_or(Ok(None), |kind| string(kind, at))?;
-    match kind.as_deref() {
-        Some("dhcp" | "dhcp4") => interface.dhcp4 = true,
-        Some("static" | "static6") => {
-            interface.addresses.push(address(entries, at)?);
+fn subnet(item: &Field<'_>, interface: &mut Interface, instance: &mut Instance) -> Checked<()> {
+    let Some(kind) = item.get("type") else {
+        return item.wrong("expected a `type`");
+    };
+    match kind.text()? {
+        "dhcp" | "dhcp4" => interface.dhcp4 = true,
+        "static" | "static6" => {
+            let Some(address) = item.get("address").or_else(|| item.get("ip_address")) else {
+                return item.wrong("`address` is missing");
+            };
+            let beside = item.get("prefix").or_else(|| item.get("netmask"));
+            let beside = beside.map(|field| field.text()).transpose()?;
+            interface
+                .addresses
+                .push(entry::cidr(address.text()?, beside, &address)?);
         }
-        Some(kind) => {
-            let what = format!("{at} of type {kind}");
-            instance.ignore(what, "only dhcp4, static and static6 can be set up");
-            return Ok(());
-        }
-        None => return wrong(at, "expected a `type`"),
+        "manual" => {}
+        "dhcp6" => kind.ignore(instance, NO_DHCP6),
+        text if text.starts_with("ipv6_") => kind.ignore(instance, NO_DHCP6),
+        _ => return kind.wrong("expected dhcp4, static or static6"),
     }
-    for (key, value) in entries {
-        let here = format!("{at}.{key}");
-        match key.as_str() {
-            "type" | "address" | "netmask" => {}
-            "gateway" => route_by(interface, parsed(value, &here)?),
-            "dns_nameservers" => interface.nameservers.append(&mut addresses(value, &here)?),
-            "dns_search" => instance.ignore(&here, NO_SEARCH),
-            "routes" => instance.ignore(&here, NO_ROUTE),
-            _ => instance.ignore(&here, UNKNOWN),
+    for (key, field) in item.entries()? {
+        match key {
+            "type" | "address" | "ip_address" | "netmask" | "prefix" | "broadcast" => {}
+            "gateway" => keep(entry::route_by(&field, interface), instance),
+            "dns_nameservers" => entry::nameservers(&field, interface, instance),
+            "dns_search" => field.ignore(instance, NO_SEARCH),
+            "routes" => {
+                for item in field.items()? {
+                    keep(route(&item, interface, instance), instance);
+                }
+            }
+            _ => field.ignore(instance, UNKNOWN),
         }
     }
     Ok(())
 }
 
-/// `192.0.2.7/24`, or an address and its netmask in a key of its own.
-fn address(entries: &[(String, Node)], at: &str) -> Checked<Cidr> {
-    let here = format!("{at}.address");
-    let Some(value) = get(entries, "address") else {
-        return wrong(&here, "is missing");
-    };
-    let Some(netmask) = get(entries, "netmask") else {
-        return parsed(value, &here);
-    };
-    let text = string(value, &here)?.unwrap_or_default();
-    if text.contains('/') {
-        return parsed(value, &here);
-    }
-    let address: IpAddr = parsed(value, &here)?;
-    let here = format!("{at}.netmask");
-    let mask = string(netmask, &here)?.unwrap_or_default();
-    let prefix = match mask.parse::<Ipv4Addr>() {
-        Ok(mask) => {
-            let bits = u32::from(mask);
-            if bits.count_ones() != bits.leading_ones() {
-                return wrong(&here, "expected a netmask like 255.255.255.0");
-            }
-            bits.count_ones().to_string()
-        }
-        Err(_) => mask,
-    };
-    parsed(&Node::Text(format!("{address}/{prefix}")), &here)
-}
-
-fn nameserver(
-    entries: &[(String, Node)],
-    at: &str,
-    instance: &mut Instance,
-) -> Checked<Vec<IpAddr>> {
-    let mut servers = Vec::new();
-    for (key, value) in entries {
-        let here = format!("{at}.{key}");
-        match key.as_str() {
-            "type" => {}
-            "address" => servers.append(&mut addresses(value, &here)?),
-            "search" => instance.ignore(&here, NO_SEARCH),
-            _ => instance.ignore(&here, UNKNOWN),
+/// A route: `network` or `destination`, `netmask` or `prefix`, and `gateway`.
+fn route(item: &Field<'_>, interface: &mut Interface, instance: &mut Instance) -> Checked<()> {
+    let text = |key: &str| item.get(key).map(|field| field.text()).transpose();
+    let to = text("network")?
+        .or(text("destination")?)
+        .unwrap_or_default();
+    let prefix = text("prefix")?.or(text("netmask")?);
+    match item.get("gateway") {
+        Some(gateway) if entry::is_everywhere(to, prefix) => entry::route_by(&gateway, interface),
+        _ => {
+            item.ignore(instance, NO_ROUTE);
+            Ok(())
         }
     }
-    Ok(servers)
 }
 
-fn addresses(value: &Node, at: &str) -> Checked<Vec<IpAddr>> {
-    let texts = words(value, at)?.into_iter().map(Node::Text);
-    texts.map(|text| parsed(&text, at)).collect()
+fn nameserver(item: &Field<'_>, shared: &mut Interface, instance: &mut Instance) -> Checked<()> {
+    for (key, field) in item.entries()? {
+        match key {
+            "type" | "interface" => {}
+            "address" => entry::nameservers(&field, shared, instance),
+            "search" => field.ignore(instance, NO_SEARCH),
+            _ => field.ignore(instance, UNKNOWN),
+        }
+    }
+    Ok(())
 }

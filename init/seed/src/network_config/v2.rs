@@ -1,124 +1,124 @@
 //! Version 2: netplan's form.
 
 use noonmark_contract::config::network::Interface;
-use noonmark_contract::seed::instance::{Instance, printable};
+use noonmark_contract::seed::instance::Instance;
 
-use crate::value::{Checked, UNKNOWN, boolean, get, list, map, parsed, string};
-use crate::yaml::Node;
+use crate::value::{Checked, Field, UNKNOWN};
+use crate::yaml::Value;
 
-use super::entry::{Entry, NO_ROUTE, NO_SEARCH, route_by};
-
-/// Where a default route leads to, as people write it.
-const EVERYWHERE: [&str; 5] = ["default", "0.0.0.0/0", "::/0", "0/0", "0.0.0.0"];
+use super::entry::{self, ETHERNET_ONLY, Entry, NO_DHCP6, NO_ROUTE, NO_SEARCH, keep};
 
 /// What `ethernets` has.
-pub fn interfaces(entries: &[(String, Node)], instance: &mut Instance) -> Checked<Vec<Entry>> {
+pub fn interfaces(whole: &Field<'_>, instance: &mut Instance) -> Checked<Vec<Entry>> {
     let mut found = Vec::new();
-    for (key, value) in entries {
-        match key.as_str() {
+    for (key, field) in whole.entries()? {
+        match key {
             "version" => {}
             "ethernets" => {
-                for (id, value) in map(value, key)? {
-                    found.push(ethernet(id, value, instance)?);
+                for (id, field) in field.entries()? {
+                    match ethernet(id, &field, instance) {
+                        Ok(entry) => found.push(entry),
+                        Err(error) => instance.refuse(error),
+                    }
                 }
             }
-            _ => instance.ignore(format_args!("network-config {key}"), UNKNOWN),
+            "bonds" | "bridges" | "vlans" | "wifis" | "tunnels" | "vrfs" | "modems"
+            | "dummy-devices" => field.ignore(instance, ETHERNET_ONLY),
+            _ => field.ignore(instance, UNKNOWN),
         }
     }
     Ok(found)
 }
 
-fn ethernet(id: &str, value: &Node, instance: &mut Instance) -> Checked<Entry> {
-    let at = printable(&format!("network-config ethernets.{id}"), 80);
+fn ethernet(id: &str, ethernet: &Field<'_>, instance: &mut Instance) -> Checked<Entry> {
     let mut interface = Interface::default();
-    let mut name = Some(id.to_owned());
-    for (key, value) in map(value, &at)? {
-        let here = format!("{at}.{key}");
-        match key.as_str() {
-            "dhcp4" => interface.dhcp4 = boolean(value, &here)?,
-            "dhcp6" if !boolean(value, &here)? => {}
-            "dhcp6" => instance.ignore(&here, "there is no client of DHCPv6"),
+    let (mut name, mut set_name) = (Some(id), None);
+    for (key, field) in ethernet.entries()? {
+        match key {
+            "dhcp4" => interface.dhcp4 = field.boolean()?,
+            "dhcp6" if field.boolean().is_ok_and(|wanted| !wanted) => {}
+            "dhcp6" => field.ignore(instance, NO_DHCP6),
             "addresses" => {
-                for item in list(value, &here)? {
-                    // An address with options has them below it.
-                    let address = match item {
-                        Node::Map(options) => options.first().map(|(text, _)| text.clone()),
-                        _ => string(item, &here)?,
-                    };
-                    let address = Node::Text(address.unwrap_or_default());
-                    interface.addresses.push(parsed(&address, &here)?);
+                for item in field.items()? {
+                    let address = address(&item).and_then(|text| entry::cidr(text, None, &item));
+                    keep(address.map(|cidr| interface.addresses.push(cidr)), instance);
                 }
             }
-            "gateway4" => interface.gateway4 = Some(parsed(value, &here)?),
-            "gateway6" => interface.gateway6 = Some(parsed(value, &here)?),
-            "mtu" => interface.mtu = Some(parsed(value, &here)?),
-            "match" => name = matched(value, &here, &mut interface, instance)?,
-            "nameservers" => nameservers(value, &here, &mut interface, instance)?,
-            "routes" => routes(value, &here, &mut interface, instance)?,
-            _ => instance.ignore(&here, UNKNOWN),
+            "gateway4" | "gateway6" => keep(entry::route_by(&field, &mut interface), instance),
+            "mtu" => keep(
+                field.parsed().map(|mtu| interface.mtu = Some(mtu)),
+                instance,
+            ),
+            "match" => name = matched(&field, &mut interface, instance)?,
+            "nameservers" => keep(nameservers(&field, &mut interface, instance), instance),
+            "routes" => {
+                for item in field.items()? {
+                    keep(route(&item, &mut interface, instance), instance);
+                }
+            }
+            "set-name" => set_name = Some(field.text()?),
+            _ => field.ignore(instance, UNKNOWN),
         }
     }
-    Ok(Entry::new(at, name, interface))
+    // What is known by its hardware address keeps the kernel's name, unless it is to have another.
+    if interface.macaddress.is_some() {
+        name = set_name;
+    } else if let Some(field) = ethernet.get("set-name") {
+        field.ignore(instance, "it needs `match: {macaddress: ...}`");
+    }
+    Entry::new(ethernet, interface, name)
+}
+
+/// An address; one with options has them below it.
+fn address<'a>(item: &Field<'a>) -> Checked<&'a str> {
+    match item.value() {
+        Value::Map(options) => Ok(options.first().map_or("", |(text, _)| text)),
+        _ => item.text(),
+    }
 }
 
 /// By what an interface is known: its hardware address, or else its name, which may be a pattern.
-fn matched(
-    value: &Node,
-    at: &str,
+fn matched<'a>(
+    field: &Field<'a>,
     interface: &mut Interface,
     instance: &mut Instance,
-) -> Checked<Option<String>> {
+) -> Checked<Option<&'a str>> {
     let mut name = None;
-    for (key, value) in map(value, at)? {
-        let here = format!("{at}.{key}");
-        match key.as_str() {
-            "macaddress" => interface.macaddress = Some(parsed(value, &here)?),
-            "name" => name = string(value, &here)?,
-            _ => instance.ignore(&here, UNKNOWN),
+    for (key, field) in field.entries()? {
+        match key {
+            "macaddress" => interface.macaddress = Some(field.parsed()?),
+            "name" => name = Some(field.text()?),
+            _ => field.ignore(instance, UNKNOWN),
         }
     }
-    // Without either it is whichever there is, which a name that the kernel never gives means too.
-    Ok(Some(name.unwrap_or_else(|| "*".into())))
+    // Without either it is whichever there is.
+    Ok(name)
 }
 
 fn nameservers(
-    value: &Node,
-    at: &str,
+    field: &Field<'_>,
     interface: &mut Interface,
     instance: &mut Instance,
 ) -> Checked<()> {
-    for (key, value) in map(value, at)? {
-        let here = format!("{at}.{key}");
-        match key.as_str() {
-            "addresses" => {
-                for item in list(value, &here)? {
-                    interface.nameservers.push(parsed(item, &here)?);
-                }
-            }
-            "search" if list(value, &here)?.is_empty() => {}
-            "search" => instance.ignore(&here, NO_SEARCH),
-            _ => instance.ignore(&here, UNKNOWN),
+    for (key, field) in field.entries()? {
+        match key {
+            "addresses" => entry::nameservers(&field, interface, instance),
+            "search" if field.words()?.is_empty() => {}
+            "search" => field.ignore(instance, NO_SEARCH),
+            _ => field.ignore(instance, UNKNOWN),
         }
     }
     Ok(())
 }
 
-fn routes(
-    value: &Node,
-    at: &str,
-    interface: &mut Interface,
-    instance: &mut Instance,
-) -> Checked<()> {
-    for (index, item) in list(value, at)?.iter().enumerate() {
-        let here = format!("{at}[{index}]");
-        let route = map(item, &here)?;
-        let to = get(route, "to").map_or(Ok(None), |to| string(to, &here))?;
-        match get(route, "via") {
-            Some(via) if EVERYWHERE.contains(&to.unwrap_or_default().as_str()) => {
-                route_by(interface, parsed(via, &format!("{here}.via"))?);
-            }
-            _ => instance.ignore(&here, NO_ROUTE),
+/// A default route is one on the link anyway, wherever its router is.
+fn route(item: &Field<'_>, interface: &mut Interface, instance: &mut Instance) -> Checked<()> {
+    let to = item.get("to").map_or(Ok(""), |to| to.text())?;
+    match item.get("via") {
+        Some(via) if entry::is_everywhere(to, None) => entry::route_by(&via, interface),
+        _ => {
+            item.ignore(instance, NO_ROUTE);
+            Ok(())
         }
     }
-    Ok(())
 }

@@ -10,13 +10,14 @@ use noonmark_contract::config::settings::Cmdline;
 use noonmark_contract::ntp::{packet, sock};
 use noonmark_contract::record::{Command, Record};
 use noonmark_contract::seed::instance::Instance;
-use noonmark_contract::seed::verdict::{Datasource, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
 use noonmark_contract::testport;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_linux::lines::{Inbox, Taken};
 use noonmark_seed::content::Encoding;
 use noonmark_seed::nocloud::{self, Disk};
-use noonmark_seed::{cloud_config, meta_data, network_config, noonmark_config, volume, yaml};
+use noonmark_seed::root::Root;
+use noonmark_seed::{meta_data, network_config, noonmark_config, volume, yaml};
 
 /// An ISO 9660's descriptors begin here.
 const ISO_BEGIN: usize = 16 * 2048;
@@ -32,10 +33,17 @@ const NOW: Utc = Utc(1_767_225_600_000_000_000);
 
 /// Whatever a seed says, what PID 1 is told of it arrives as it was sent, or is refused.
 fn arrives(instance: Instance) {
+    all_arrive(vec![Document {
+        name: "user-data".into(),
+        instance,
+    }]);
+}
+
+fn all_arrive(documents: Vec<Document>) {
     let sent = Verdict {
         seed: Datasource::Found {
             device: "vda".into(),
-            instance: Box::new(instance),
+            documents,
         },
     };
     if let Ok(received) = Verdict::decode(&sent.encode()) {
@@ -55,7 +63,7 @@ fn disk(bytes: Vec<u8>) {
         name: "vda".into(),
         disk: Cursor::new(bytes),
     };
-    let verdict = nocloud::read(vec![disk]);
+    let verdict = nocloud::read(vec![disk], &Root::unknown());
     let arrived = Verdict::decode(&verdict.encode()).expect("what the reader says is taken");
     assert_eq!(arrived, verdict);
 }
@@ -90,19 +98,28 @@ fn seed_iso() {
 fn seed_meta_data() {
     check!().for_each(|bytes: &[u8]| {
         let mut instance = Instance::default();
-        if text(bytes).is_some_and(|text| meta_data::read(text, &mut instance).is_ok()) {
+        if text(bytes).is_some_and(|text| meta_data::read(text, false, &mut instance).is_ok()) {
             arrives(instance);
         }
     });
 }
 
 #[test]
+fn seed_user_data() {
+    check!().for_each(|bytes: &[u8]| {
+        let files = [Ok(None), Ok(None), Ok(None), Ok(Some(bytes.to_vec()))];
+        all_arrive(nocloud::documents(files, &Root::unknown()));
+    });
+}
+
+#[test]
 fn seed_cloud_config() {
     check!().for_each(|bytes: &[u8]| {
-        let mut instance = Instance::default();
-        if text(bytes).is_some_and(|text| cloud_config::read(text, &mut instance).is_ok()) {
-            arrives(instance);
-        }
+        let config = |bytes: &[u8]| Ok(Some([b"#cloud-config\n", bytes].concat()));
+        // One half of it goes over the other.
+        let (vendor, user) = bytes.split_at(bytes.len() / 2);
+        let files = [Ok(None), Ok(None), config(vendor), config(user)];
+        all_arrive(nocloud::documents(files, &Root::unknown()));
     });
 }
 
@@ -130,7 +147,7 @@ fn seed_toml() {
 #[test]
 fn seed_yaml() {
     check!().for_each(|bytes: &[u8]| {
-        let _ = text(bytes).map(yaml::parse);
+        let _ = text(bytes).map(|text| yaml::parse("user-data", text));
     });
 }
 

@@ -9,16 +9,24 @@ use noonmark_contract::seed::verdict::Datasource;
 use proptest::prelude::*;
 
 use crate::disks::{fat, seed, unpack};
-use crate::{refused, run, verdict};
+use crate::{all, found, refused, run, verdict};
 
 const ISO: &[u8] = include_bytes!("images/cloud-localds.gz");
 
+/// Checks that of this user-data nothing is taken, why, and that meta-data counts all the same.
 fn refused_with(user_data: &[u8], named: &str) {
-    let problem = refused(&seed(user_data));
+    let instance = found(&seed(user_data));
+    let [problem] = instance.refused.as_slice() else {
+        panic!("{instance:?}");
+    };
     assert!(
-        problem.starts_with("user-data: ") && problem.contains(named),
+        problem.starts_with("user-data") && problem.contains(named),
         "{problem}"
     );
+    assert_eq!(instance.id.as_deref(), Some("i-1"));
+    let settings = instance.settings;
+    let nothing = settings.hostname.is_none() && settings.network.is_none();
+    assert!(nothing && instance.files.is_empty() && instance.services.is_empty());
 }
 
 #[test]
@@ -34,10 +42,7 @@ fn two_seeds_are_told_and_neither_is_taken() {
 
 #[test]
 fn user_data_that_is_no_configuration_is_refused() {
-    refused_with(
-        b"#!/bin/sh\nreboot\n",
-        "`#!/bin/sh`; expected #cloud-config or #noonmark",
-    );
+    refused_with(b"#include\nhttp://192.0.2.1/\n", "nothing is fetched");
     refused_with(b"#cloud-config\nhostname: \xff\xfe\n", "no UTF-8");
     refused_with(b"#cloud-config\na: [\n", "line");
     refused_with(b"#cloud-config\nhostname: a b\n", "hostname: `a b`");
@@ -60,7 +65,7 @@ fn a_hundred_megabytes_of_user_data_are_refused_by_their_size() {
         .expect("the folder's entry");
     let length = u32::try_from(user_data.len()).expect("it fits");
     disk[entry + 28..entry + 32].copy_from_slice(&length.to_le_bytes());
-    let problem = refused(&disk);
+    let problem = found(&disk).refused.join("");
     assert!(
         problem.contains("user-data has 104857600 bytes"),
         "{problem}"
@@ -85,27 +90,21 @@ fn bombs_are_refused_by_what_they_unpack_to() {
 
 #[test]
 fn files_outside_a_seeds_reach_and_rights_that_it_may_not_give_are_refused() {
-    let file = |path: &str| format!("#cloud-config\nwrite_files: [{{path: {path}, content: x}}]\n");
+    let file =
+        |path: &str| format!("#cloud-config\nhostname: a\nwrite_files: [{{path: {path}}}]\n");
     for path in [
         "/etc/../init",
         "init",
         "/proc/sysrq-trigger",
-        "/init",
         "/noonmark.json",
     ] {
-        let problem = refused(&seed(file(path).as_bytes()));
-        assert!(problem.contains(path), "{problem}");
+        refused_with(file(path).as_bytes(), "a seed may not write there");
     }
     let service = b"#noonmark\n[[service]]\nname = \"x\"\nexec = [\"/x\"]\ncapabilities = \
                     [\"CAP_SYS_TIME\"]\n";
-    let problem = refused(&seed(service));
-    assert!(
-        problem.contains("service x: a seed can't give capabilities"),
-        "{problem}"
-    );
+    refused_with(service, "service x: a seed can't give capabilities");
     let sysctl = b"#noonmark\n[sysctl]\n\"kernel.core_pattern\" = \"|/x\"\n";
-    let problem = refused(&seed(sysctl));
-    assert!(problem.contains("kernel.core_pattern"), "{problem}");
+    refused_with(sysctl, "kernel.core_pattern");
 }
 
 #[test]
@@ -120,8 +119,10 @@ fn a_truncated_volume_is_refused_or_no_seed_and_never_half_read() {
             let cut = &whole[..length.min(whole.len() - 1)];
             let seed = verdict(&[("vda", cut)]).seed;
             let half = match &seed {
-                Datasource::Found { instance, .. } => {
-                    instance.id.is_none() || instance.settings.hostname.is_none()
+                Datasource::Found { documents, .. } => {
+                    let instance = all(documents.clone());
+                    let whole = instance.id.is_some() && instance.settings.hostname.is_some();
+                    !whole && instance.refused.is_empty()
                 }
                 Datasource::Absent | Datasource::Refused { .. } => false,
             };
@@ -137,8 +138,7 @@ fn a_folder_and_a_file_that_run_in_a_circle_end() {
     let reserved = usize::from(u16::from_le_bytes([disk[14], disk[15]]));
     let root = reserved * 512 + 2 * 4;
     disk[root..root + 4].copy_from_slice(&2_u32.to_le_bytes());
-    let problem = refused(&disk);
-    assert!(problem.contains("meta-data"), "{problem}");
+    assert_ne!(verdict(&[("vda", &disk)]).seed, Datasource::Absent);
     // The root folder's record for itself names a parent that is itself, as every ISO's does; make
     // the folder's extent begin at the descriptor that it was found by.
     let mut iso = unpack(ISO);

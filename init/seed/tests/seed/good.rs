@@ -85,14 +85,12 @@ fn a_partition_of_the_seeds_own_disk_is_not_a_second_seed() {
 
 #[test]
 fn keys_that_are_not_honoured_are_told_by_name() {
-    let instance = found(&seed(
-        b"#cloud-config\npackages: [vim]\nruncmd:\n- echo hello\n",
-    ));
-    assert_eq!(
-        instance.ignored,
-        [
-            "runcmd[0]: a text needs a shell; write it as a list of arguments",
-            "packages: the guest has no package manager",
-        ]
-    );
+    let instance = found(&seed(b"#cloud-config\npackages: [vim]\nhostname: a\n"));
+    let told = "user-data line 2: packages: the guest has no package manager";
+    assert_eq!(instance.ignored, [told]);
+    let taken = [
+        "meta-data line 1: instance-id",
+        "user-data line 3: hostname",
+    ];
+    assert_eq!(instance.taken, taken);
 }

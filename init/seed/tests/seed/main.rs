@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use noonmark_contract::seed::instance::Instance;
-use noonmark_contract::seed::verdict::{Datasource, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
 
 /// Runs the program on disks of these names.
 fn run(disks: &[(&str, &[u8])]) -> Output {
@@ -39,12 +39,30 @@ fn verdict(disks: &[(&str, &[u8])]) -> Verdict {
 /// What it takes from a seed that it finds on the only disk.
 fn found(disk: &[u8]) -> Instance {
     match verdict(&[("vda", disk)]).seed {
-        Datasource::Found { device, instance } => {
+        Datasource::Found { device, documents } => {
             assert_eq!(device, "vda");
-            *instance
+            all(documents)
         }
         other => panic!("no seed: {other:?}"),
     }
+}
+
+/// What the documents say together.
+fn all(documents: Vec<Document>) -> Instance {
+    let mut all = Instance::default();
+    for Document { mut instance, .. } in documents {
+        all.id = instance.id.or(all.id);
+        let settings = instance.settings;
+        all.settings.hostname = settings.hostname.or(all.settings.hostname);
+        all.settings.network = settings.network.or(all.settings.network);
+        all.settings.ntp.servers = settings.ntp.servers.or(all.settings.ntp.servers);
+        all.files.append(&mut instance.files);
+        all.services.append(&mut instance.services);
+        all.taken.append(&mut instance.taken);
+        all.ignored.append(&mut instance.ignored);
+        all.refused.append(&mut instance.refused);
+    }
+    all
 }
 
 /// Why it refuses the seed on the only disk.

@@ -1,7 +1,8 @@
 //! What the reference page says of seeds is what the reader does.
 
 use noonmark_contract::seed::instance::Instance;
-use noonmark_seed::{cloud_config, meta_data, network_config, noonmark_config};
+use noonmark_seed::root::Root;
+use noonmark_seed::{meta_data, network_config, nocloud, noonmark_config};
 
 const PAGE: &str = include_str!("../../../../image/docs/reference.md");
 
@@ -32,11 +33,19 @@ fn keys(table: &'static str) -> Vec<(&'static str, &'static str)> {
     .collect()
 }
 
+/// What a guest makes of this cloud-config, of which nothing is wrong.
+fn taken(text: &str) -> Instance {
+    let bytes = format!("#cloud-config\n{text}").into_bytes();
+    let files = [Ok(None), Ok(None), Ok(None), Ok(Some(bytes))];
+    let document = nocloud::documents(files, &Root::unknown()).pop();
+    let instance = document.expect("user-data").instance;
+    assert_eq!(instance.refused, Vec::<String>::new(), "{text}");
+    instance
+}
+
 /// What is ignored of this cloud-config.
 fn ignored(text: &str) -> Vec<String> {
-    let mut instance = Instance::default();
-    cloud_config::read(text, &mut instance).unwrap_or_else(|error| panic!("{text}: {error}"));
-    instance.ignored
+    taken(text).ignored
 }
 
 #[test]
@@ -49,12 +58,10 @@ fn the_examples_are_taken_whole() {
     let settings = &instance.settings;
     assert!(settings.network.is_some() && settings.ntp.servers.is_some());
 
-    let mut instance = Instance::default();
-    cloud_config::read(example("yaml\n#cloud-config"), &mut instance).expect("the example in YAML");
+    let instance = taken(example("yaml\n#cloud-config"));
     assert_eq!((instance.files.len(), instance.services.len()), (2, 1));
     assert_eq!(instance.files[1].content, b"hi\n");
     assert_eq!(instance.ignored, Vec::<String>::new());
-    instance.check().expect("nothing that is refused");
 }
 
 #[test]
@@ -143,7 +150,7 @@ fn the_keys_of_a_written_file_are_those_that_the_page_names() {
 fn the_keys_of_meta_data_are_those_that_the_page_names() {
     for (key, _) in keys(part("meta-data")) {
         let mut instance = Instance::default();
-        meta_data::read(&format!("{key}: a\n"), &mut instance).expect("meta-data");
+        meta_data::read(&format!("{key}: auto lo\n"), false, &mut instance).expect("meta-data");
         assert_eq!(instance.ignored, Vec::<String>::new(), "{key}");
     }
 }

@@ -52,8 +52,9 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Interface {
-    /// The kernel's name of it, e.g. `eth0`. Where neither this nor `macaddress` is given, the
-    /// first Ethernet interface is meant.
+    /// The kernel's name of it, e.g. `eth0`, or one that udev would give it, e.g. `ens3` or `enp0s3`; with
+    /// `macaddress` the name that it gets. Where neither this nor `macaddress` is given, the first
+    /// Ethernet interface is meant.
     pub name: Option<InterfaceName>,
     /// Its hardware address, e.g. `52:54:00:12:34:56`.
     pub macaddress: Option<Mac>,

@@ -22,6 +22,9 @@ pub struct SeedConfig {
     pub cdrom: bool,
     /// Whether a seed may start programs: `[[service]]`, `runcmd` and `bootcmd`.
     pub programs: bool,
+    /// Whether a seed is taken whole or not at all: one of which anything is wrong or not allowed changes
+    /// nothing.
+    pub strict: bool,
 }
 
 /// `[tmpfs]`: how much PID 1's file systems in memory may hold; half of the memory where a key is
@@ -92,6 +95,7 @@ impl Default for SeedConfig {
             wait: Nanos::from_secs(2),
             cdrom: false,
             programs: true,
+            strict: false,
         }
     }
 }

@@ -151,7 +151,8 @@ macro_rules! checked_text {
 }
 
 checked_text!(
-    /// A host name (RFC 1123), at most 64 bytes: what `sethostname` takes.
+    /// A host name (RFC 1123), at most 64 bytes: what `sethostname` takes. Underscores are taken too,
+    /// as systemd-hostnamed takes them.
     Hostname,
     check_hostname
 );
@@ -199,12 +200,12 @@ pub fn check_hostname(name: &str) -> Result<(), &'static str> {
             && !label.ends_with('-')
             && label
                 .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
     (name.len() <= 64 && name.split('.').all(label))
         .then_some(())
         .ok_or(
-            "expected a host name: letters, digits, `-` and `.`, at most 64 characters in labels \
+            "expected a host name: letters, digits, `-`, `_` and `.`, at most 64 characters in labels \
              of at most 63",
         )
 }
@@ -299,10 +300,10 @@ mod tests {
 
     #[test]
     fn a_host_name_is_one_that_the_network_takes() {
-        for good in ["a", "noonmark-2.example.org"] {
+        for good in ["a", "noonmark-2.example.org", "build_box_1"] {
             assert!(good.parse::<Hostname>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "a..b", "a_b", "a b", &"a".repeat(65)] {
+        for bad in ["", "-a", "a-", "a..b", "a b", &"a".repeat(65)] {
             assert!(bad.parse::<Hostname>().is_err(), "{bad:?}");
         }
     }

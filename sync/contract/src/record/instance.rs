@@ -37,10 +37,16 @@ pub struct Seed {
     /// `instance-id` of its meta-data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// Keys that it has and that do nothing here, with the reason.
+    /// What it says that is honoured, each with its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<String>,
+    /// What it says that does nothing here, each with its place and the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
-    /// Why it was refused.
+    /// What it says that is wrong or not allowed, and so is left out, each with its place and the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// Why nothing of it is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -56,7 +62,7 @@ pub enum SeedState {
     Looking,
     /// There is none.
     Absent,
-    /// It is applied.
+    /// It is applied, but for what is told as ignored or refused.
     Applied,
     /// There is one, and nothing of it is applied.
     Refused,

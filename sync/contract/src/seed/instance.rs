@@ -1,4 +1,4 @@
-//! What a seed gives one instance of an image, and what a seed may not touch.
+//! What a document of a seed gives one instance of an image, and what a seed may not touch.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -21,11 +21,14 @@ pub const CONTENT_MAX: usize = 4 << 20;
 /// How many services and commands a seed may add.
 pub const SERVICES_MAX: usize = 64;
 
-/// How many ignored keys are told by name.
-pub const IGNORED_MAX: usize = 64;
+/// How many things a document tells of a kind: of what is taken, ignored, refused.
+pub const NOTES_MAX: usize = 64;
 
-/// How much of an ignored key's name is told.
-const KEY_MAX: usize = 100;
+/// How much of the place and the name of something ignored is told.
+const KEY_MAX: usize = 120;
+
+/// How much of anything else is told.
+const NOTE_MAX: usize = 400;
 
 /// The longest instance id.
 const ID_MAX: usize = 128;
@@ -48,7 +51,7 @@ const GUARDED: [&str; 10] = [
 /// What names libraries to glibc's and to musl's dynamic linkers begins so.
 const LINKERS: [&str; 2] = ["/etc/ld.so.", "/etc/ld-musl-"];
 
-/// Everything that a seed says, checked.
+/// Everything that a document of a seed says, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Instance {
@@ -60,8 +63,12 @@ pub struct Instance {
     pub files: Vec<SeedFile>,
     /// Programs to start beside the image's.
     pub services: Vec<Service>,
-    /// Keys that mean nothing here, each with the reason.
+    /// What is honoured, each with its place.
+    pub taken: Vec<String>,
+    /// What means nothing here, each with its place and the reason.
     pub ignored: Vec<String>,
+    /// What is wrong or not allowed, and so is left out, each with its place and the reason.
+    pub refused: Vec<String>,
 }
 
 /// A file that a seed writes.
@@ -91,12 +98,28 @@ pub struct SeedFile {
 pub struct InstanceError(pub String);
 
 impl Instance {
-    /// Notes a key that does nothing, as far as there is room.
-    pub fn ignore(&mut self, key: impl core::fmt::Display, why: &str) {
-        if self.ignored.len() < IGNORED_MAX {
-            let key = printable(&key.to_string(), KEY_MAX);
-            self.ignored.push(format!("{key}: {why}"));
-        }
+    /// An instance of which nothing but this is known: why its document is refused.
+    #[must_use]
+    pub fn refused(why: impl core::fmt::Display) -> Self {
+        let mut instance = Self::default();
+        instance.refuse(why);
+        instance
+    }
+
+    /// Notes something that is honoured, as far as there is room.
+    pub fn take(&mut self, what: impl core::fmt::Display) {
+        note(&mut self.taken, what);
+    }
+
+    /// Notes something that does nothing, as far as there is room.
+    pub fn ignore(&mut self, what: impl core::fmt::Display, why: &str) {
+        let what = printable(&what.to_string(), KEY_MAX);
+        note(&mut self.ignored, format_args!("{what}: {why}"));
+    }
+
+    /// Notes something that is left out because it is wrong, as far as there is room.
+    pub fn refuse(&mut self, why: impl core::fmt::Display) {
+        note(&mut self.refused, why);
     }
 
     /// Checks what the types alone don't say: sizes, and what no seed may do. Both ends of the pipe
@@ -162,6 +185,12 @@ impl Instance {
             }
         }
         Ok(())
+    }
+}
+
+fn note(notes: &mut Vec<String>, what: impl core::fmt::Display) {
+    if notes.len() < NOTES_MAX {
+        notes.push(printable(&what.to_string(), NOTE_MAX));
     }
 }
 

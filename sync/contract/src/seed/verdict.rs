@@ -1,7 +1,6 @@
 //! What the seed's reader tells PID 1, and how it travels through the pipe: one line of JSON, then
 //! the files' contents in their order.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,6 +11,9 @@ use super::instance::{CONTENT_MAX, Instance, InstanceError, SeedFile};
 
 /// The longest line of JSON.
 const LINE_MAX: usize = 1 << 20;
+
+/// A seed has no more documents than these: meta-data, network-config, vendor-data, user-data.
+const DOCUMENTS_MAX: usize = 4;
 
 /// More bytes than this are no verdict.
 pub const VERDICT_MAX: usize = LINE_MAX + CONTENT_MAX;
@@ -42,9 +44,19 @@ pub enum Datasource {
     Found {
         /// Where it is.
         device: String,
-        /// What it says.
-        instance: Box<Instance>,
+        /// What it says; of two documents' words on the same setting the later one's counts.
+        documents: Vec<Document>,
     },
+}
+
+/// One of a seed's documents. Each stands for itself: one that is refused takes no other with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// Its file, e.g. `user-data`.
+    pub name: String,
+    /// What it says.
+    pub instance: Instance,
 }
 
 /// Bytes that are no verdict.
@@ -59,6 +71,9 @@ pub enum VerdictError {
     /// It is no JSON of this shape.
     #[error("its answer is wrong: {0}")]
     Json(#[from] serde_json::Error),
+    /// It has more than a seed can have.
+    #[error("its answer has too many documents or too long files")]
+    TooMuch,
     /// It asks for what no seed may have.
     #[error(transparent)]
     Refused(#[from] InstanceError),
@@ -71,8 +86,11 @@ impl Verdict {
         // Texts, numbers and lists of them always have a JSON form.
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
-        if let Datasource::Found { instance, .. } = &self.seed {
-            for file in &instance.files {
+        if let Datasource::Found { documents, .. } = &self.seed {
+            for file in documents
+                .iter()
+                .flat_map(|document| &document.instance.files)
+            {
                 bytes.extend_from_slice(&file.content);
             }
         }
@@ -91,15 +109,20 @@ impl Verdict {
         let (line, mut rest) = bytes.split_at(end.ok_or(VerdictError::Cut)?);
         rest = &rest[1..];
         let mut verdict: Self = serde_json::from_slice(line)?;
-        if let Datasource::Found { instance, .. } = &mut verdict.seed {
-            instance.check()?;
-            for SeedFile {
-                content, length, ..
-            } in &mut instance.files
-            {
-                let (own, others) = rest.split_at_checked(*length).ok_or(VerdictError::Cut)?;
-                *content = own.to_vec();
-                rest = others;
+        if let Datasource::Found { documents, .. } = &mut verdict.seed {
+            if documents.len() > DOCUMENTS_MAX || rest.len() > CONTENT_MAX {
+                return Err(VerdictError::TooMuch);
+            }
+            for Document { instance, .. } in documents {
+                instance.check()?;
+                for SeedFile {
+                    content, length, ..
+                } in &mut instance.files
+                {
+                    let (own, others) = rest.split_at_checked(*length).ok_or(VerdictError::Cut)?;
+                    *content = own.to_vec();
+                    rest = others;
+                }
             }
         }
         if rest.is_empty() {
@@ -133,14 +156,21 @@ mod tests {
         }
     }
 
+    fn document(contents: Vec<Vec<u8>>) -> Document {
+        Document {
+            name: "user-data".into(),
+            instance: Instance {
+                files: contents.into_iter().map(file).collect(),
+                ..Instance::default()
+            },
+        }
+    }
+
     fn verdict(contents: Vec<Vec<u8>>) -> Verdict {
         Verdict {
             seed: Datasource::Found {
                 device: "vda".into(),
-                instance: Box::new(Instance {
-                    files: contents.into_iter().map(file).collect(),
-                    ..Instance::default()
-                }),
+                documents: vec![document(contents)],
             },
         }
     }
@@ -169,14 +199,20 @@ mod tests {
     #[test]
     fn a_reader_that_was_broken_into_gets_nothing_past_the_check() {
         let mut sent = verdict(vec![]);
-        let Datasource::Found { instance, .. } = &mut sent.seed else {
+        let Datasource::Found { documents, .. } = &mut sent.seed else {
             unreachable!("it is made above")
         };
-        instance.files.push(SeedFile {
+        documents[0].instance.files.push(SeedFile {
             path: "/init".parse().unwrap(),
             ..file(vec![])
         });
         let error = Verdict::decode(&sent.encode()).unwrap_err();
         assert!(error.to_string().contains("/init"), "{error}");
+        let Datasource::Found { documents, .. } = &mut sent.seed else {
+            unreachable!("it is made above")
+        };
+        *documents = vec![document(vec![]); DOCUMENTS_MAX + 1];
+        let error = Verdict::decode(&sent.encode()).unwrap_err();
+        assert!(matches!(error, VerdictError::TooMuch), "{error}");
     }
 }

@@ -11,10 +11,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use noonmark_contract::config::network::Interface;
-use noonmark_contract::seed::instance::{Instance, SeedFile, printable};
-use noonmark_contract::seed::verdict::Datasource;
+use noonmark_contract::seed::instance::{SeedFile, printable};
+use noonmark_contract::seed::verdict::{Datasource, Document};
 use noonmark_image::seed;
 use noonmark_seed::nocloud::{self, Disk};
+use noonmark_seed::root::Root;
 use serde::Serialize;
 
 use super::document;
@@ -42,7 +43,7 @@ struct Found {
     network: Vec<NetworkInterface>,
     /// What means nothing to the guest, each with its key and the reason.
     ignored: Vec<String>,
-    /// Why the guest would take nothing of it.
+    /// What is wrong or not allowed and so is left out, each with its place and the reason.
     refused: Vec<String>,
 }
 
@@ -132,29 +133,39 @@ fn of_documents(documents: &[(&'static str, Vec<u8>)]) -> Result<Found> {
 }
 
 fn read(name: String, disk: impl Read + Seek) -> Found {
-    match nocloud::read(vec![Disk { name, disk }]).seed {
+    match nocloud::read(vec![Disk { name, disk }], &Root::unknown()).seed {
         Datasource::Absent => Found::default(),
         Datasource::Refused { problem, .. } => Found {
             seed: true,
             refused: vec![problem],
             ..Found::default()
         },
-        Datasource::Found { instance, .. } => Found::of(*instance),
+        Datasource::Found { documents, .. } => Found::of(documents),
     }
 }
 
 impl Found {
-    fn of(instance: Instance) -> Self {
-        let network = instance.settings.network.unwrap_or_default();
-        Self {
+    /// Of two documents' words on the same setting the later one's counts.
+    fn of(documents: Vec<Document>) -> Self {
+        let mut found = Self {
             seed: true,
-            instance_id: instance.id,
-            hostname: instance.settings.hostname.map(|name| name.to_string()),
-            files: instance.files.into_iter().map(written).collect(),
-            network: network.interface.into_iter().map(interface).collect(),
-            ignored: instance.ignored,
-            refused: Vec::new(),
+            ..Self::default()
+        };
+        for Document { mut instance, .. } in documents {
+            let settings = instance.settings;
+            found.instance_id = instance.id.or(found.instance_id);
+            found.hostname = settings
+                .hostname
+                .map(|name| name.to_string())
+                .or(found.hostname);
+            found.files.extend(instance.files.into_iter().map(written));
+            if let Some(network) = settings.network {
+                found.network = network.interface.into_iter().map(interface).collect();
+            }
+            found.ignored.append(&mut instance.ignored);
+            found.refused.append(&mut instance.refused);
         }
+        found
     }
 
     fn is_taken_whole(&self) -> bool {

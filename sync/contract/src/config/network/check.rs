@@ -47,9 +47,6 @@ impl Interface {
         let has = |is_kind: fn(&core::net::IpAddr) -> bool| {
             self.addresses.iter().any(|cidr| is_kind(&cidr.address))
         };
-        if self.name.is_some() && self.macaddress.is_some() {
-            return Err(("", "expected `name` or `macaddress`, not both"));
-        }
         if self.mtu.is_some_and(|mtu| mtu < MTU_MIN) {
             return Err((".mtu", "expected 576 to 65535 bytes"));
         }
@@ -65,8 +62,11 @@ impl Interface {
                 "it gets no address: expected `dhcp4 = true` or `addresses = [\"192.0.2.7/24\"]`",
             ));
         }
-        if self.gateway4.is_some() && !has(core::net::IpAddr::is_ipv4) {
-            return Err((".gateway4", "it needs an IPv4 address in `addresses`"));
+        if self.gateway4.is_some() && !self.dhcp4 && !has(core::net::IpAddr::is_ipv4) {
+            return Err((
+                ".gateway4",
+                "it needs an IPv4 address in `addresses`, or `dhcp4`",
+            ));
         }
         if self.gateway6.is_some() && !has(core::net::IpAddr::is_ipv6) {
             return Err((".gateway6", "it needs an IPv6 address in `addresses`"));

@@ -1,0 +1,34 @@
+//! What user-data and vendor-data say, kept apart although they are read as one.
+
+use noonmark_contract::seed::instance::Instance;
+
+use crate::value::Field;
+
+/// What user-data and vendor-data say, each for itself.
+#[derive(Debug, Default)]
+pub struct Instances {
+    /// user-data's
+    pub user: Instance,
+    /// vendor-data's
+    pub vendor: Instance,
+    /// Whether no document's host name counts (`preserve_hostname`).
+    pub preserve_hostname: bool,
+}
+
+/// The document that vendor-data is, as places begin with it.
+pub const VENDOR_DATA: &str = "vendor-data";
+
+impl Instances {
+    /// That of the document in which this value is written.
+    pub fn of(&mut self, field: &Field<'_>) -> &mut Instance {
+        self.of_document(&field.place().document)
+    }
+
+    /// That of the document, or of the part of one, with this name in messages.
+    pub fn of_document(&mut self, name: &str) -> &mut Instance {
+        match name.starts_with(VENDOR_DATA) {
+            true => &mut self.vendor,
+            false => &mut self.user,
+        }
+    }
+}
