@@ -58,6 +58,8 @@ pub(crate) struct Suspicion {
     /// The most that the reference can have gained on the expectation since the first reading.
     fastest: Ppb,
     contradictions: u32,
+    /// Whether a second reading made the same claim.
+    is_confirmed: bool,
     stage: Stage,
     /// Whether the expectation is itself worth anything. At boot it is only the clock as found.
     expected: bool,
@@ -94,6 +96,19 @@ pub(crate) enum Decision {
     Falseticker,
 }
 
+/// What a reading that agrees with what was expected leaves of the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Agreement {
+    /// It agrees with the claim as well: the source is read again.
+    Open,
+    /// It contradicts the claim, so the reading that made it stood alone.
+    Outlier,
+    /// The claim was confirmed, and nothing has contradicted it for as long as it is watched.
+    Moved,
+    /// It agrees with either, and no reading will tell them apart any more.
+    Undecided,
+}
+
 impl Suspicion {
     /// Opens the question: the reading `first` deviates by `claim`.
     pub fn new(first: Sighting, claim: Deviation) -> Self {
@@ -103,6 +118,7 @@ impl Suspicion {
             moved: MoveRange::around(&first, claim),
             fastest: Ppb(0.0),
             contradictions: 0,
+            is_confirmed: false,
             stage: Stage::Confirming,
             expected: true,
         }
@@ -168,10 +184,10 @@ impl Suspicion {
                 };
             }
             (self.first, self.claim) = (reading, again);
-            self.moved = range;
+            (self.moved, self.is_confirmed) = (range, false);
             return Decision::ReadAgain(Nanos::ZERO);
         };
-        self.moved = common;
+        (self.moved, self.is_confirmed) = (common, true);
         if trust == Trust::Full || self.is_accepted() {
             return Decision::ReferenceMoved;
         }
@@ -186,17 +202,19 @@ impl Suspicion {
         Decision::ReferenceMoved
     }
 
-    /// The source's next reading, which does not deviate: whether it leaves the question open,
-    /// because it is so coarse that it agrees with the claim as well.
-    pub fn leaves_open(&mut self, reading: Sighting, again: Deviation, rate_error: Ppb) -> bool {
+    /// The source's next reading, which does not deviate, though it may agree with the claim as well:
+    /// what is expected becomes less certain while a move is watched, and a reading can be coarse.
+    pub fn agree(&mut self, reading: Sighting, again: Deviation, rate_error: Ppb) -> Agreement {
         let at = reading.raw;
         let range = MoveRange::around(&reading, again);
         match self.moved.carried(at, rate_error).and(&range) {
+            None => Agreement::Outlier,
             Some(common) if at - self.first.raw < FAINT_WATCH => {
                 self.moved = common;
-                true
+                Agreement::Open
             }
-            _ => false,
+            Some(_) if self.is_confirmed => Agreement::Moved,
+            Some(_) => Agreement::Undecided,
         }
     }
 
@@ -324,14 +342,29 @@ mod tests {
     #[test]
     fn a_reading_too_coarse_to_tell_decides_nothing_and_one_that_denies_the_claim_does() {
         let mut suspicion = suspicion();
-        let mut is_open = |ms: i64, by: i64, bound: i64| {
+        let mut agree = |ms: i64, by: i64, bound: i64| {
             let again = deviation(by, 400_000);
             let reading = sighting(Raw(ms * 1_000_000), Nanos(bound));
-            suspicion.leaves_open(reading, again, Ppb(0.0))
+            suspicion.agree(reading, again, Ppb(0.0))
         };
-        assert!(is_open(50, 150_000, 300_000));
-        assert!(!is_open(100, 10_000, 50_000), "it denies the claim");
-        assert!(!is_open(5_000, 150_000, 300_000), "that was long enough");
+        assert_eq!(agree(50, 150_000, 300_000), Agreement::Open);
+        assert_eq!(agree(100, 10_000, 50_000), Agreement::Outlier);
+        assert_eq!(agree(5_000, 150_000, 300_000), Agreement::Undecided);
+    }
+
+    #[test]
+    fn a_move_that_two_readings_claimed_and_none_denied_is_one_though_the_last_may_deny_it() {
+        let mut suspicion = suspicion();
+        let reading = |ms: i64| sighting(Raw(ms * 1_000_000), Nanos(40_000));
+        let again = deviation(310_000, 100_000);
+        let drift = Ppb(40_000.0);
+        let decision = suspicion.confirm(reading(50), again, drift, Trust::Checked);
+        assert_eq!(decision, Decision::ReadAgain(SMALL_INTERVAL));
+        // What is expected has become so uncertain that it explains the same deviation.
+        let agreeing = deviation(310_000, 320_000);
+        let mut agree = |ms| suspicion.agree(reading(ms), agreeing, drift);
+        assert_eq!(agree(3_900), Agreement::Open);
+        assert_eq!(agree(4_100), Agreement::Moved);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use noonmark_contract::units::{Nanos, Ppb, Raw};
 use crate::deviation::Deviation;
 use crate::estimator::Sighting;
 use crate::kernel_clock::MAX_RATE;
-use crate::suspicion::{Decision, SMALL_REPEAT, Suspicion, Trust};
+use crate::suspicion::{Agreement, Decision, SMALL_REPEAT, Suspicion, Trust};
 
 use super::messages::Action;
 use super::state::{Engine, Notice};
@@ -120,26 +120,25 @@ impl Engine {
         }
     }
 
-    /// Whether a reading that agrees with what is expected leaves its source suspect all the same.
-    pub(super) fn stays_suspect(
+    /// What a reading that agrees with what is expected leaves of the question; none where there is
+    /// none open, or the other sources decide it.
+    pub(super) fn agreement(
         &mut self,
         now: Raw,
         reading: &Reading,
         deviation: Deviation,
-    ) -> bool {
-        let checked = self.trust(now, &reading.source) == Trust::Checked;
+    ) -> Option<Agreement> {
+        let trust = self.trust(now, &reading.source);
         let rate_error = self.estimator.expected_rate_error();
-        let open = self.suspicion.as_mut().filter(|suspicion| {
-            let decided = suspicion.is_cross_checking() || suspicion.is_accepted();
-            checked && !decided
-        });
-        open.is_some_and(|suspicion| {
-            suspicion.leaves_open(Sighting::in_reading(reading), deviation, rate_error)
-        })
+        let suspicion = self.suspicion.as_mut()?;
+        if trust == Trust::Full || suspicion.is_cross_checking() || suspicion.is_accepted() {
+            return Some(Agreement::Outlier);
+        }
+        Some(suspicion.agree(Sighting::in_reading(reading), deviation, rate_error))
     }
 
     /// The reference did move against RAW; `reading` says where to.
-    fn reference_moved(
+    pub(super) fn reference_moved(
         &mut self,
         now: Raw,
         reading: &Reading,

@@ -11,7 +11,7 @@ use noonmark_contract::units::{Nanos, Raw, Utc};
 
 use crate::deviation::Deviation;
 use crate::ladder::{AfterFailure, Probe};
-use crate::suspicion::{SMALL_INTERVAL, Trust};
+use crate::suspicion::{Agreement, SMALL_INTERVAL, Trust};
 
 use super::messages::Action;
 use super::state::Engine;
@@ -76,18 +76,42 @@ impl Engine {
             Some(deviation) if deviation.exceeds() => {
                 self.contradicted(now, &reading, deviation, actions);
             }
-            Some(deviation) => {
-                if self.stays_suspect(now, &reading, deviation) {
-                    self.schedule.read = now + SMALL_INTERVAL;
-                    return;
-                }
-                if self.suspicion.take().is_some() {
-                    let why = "one reading stood alone; the next one contradicted it";
-                    self.ladder.outlier(&reading.source, why.into());
-                }
-                self.take_in(now, &reading, actions);
+            Some(deviation) => self.agrees(now, &reading, deviation, actions),
+        }
+    }
+
+    /// A reading that bounds and wander explain.
+    fn agrees(
+        &mut self,
+        now: Raw,
+        reading: &Reading,
+        deviation: Deviation,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.agreement(now, reading, deviation) {
+            None => {}
+            Some(Agreement::Open) => {
+                self.schedule.read = now + SMALL_INTERVAL;
+                return;
+            }
+            Some(Agreement::Moved) => {
+                let trust = self.trust(now, &reading.source);
+                self.reference_moved(now, reading, trust, actions);
+                return;
+            }
+            Some(Agreement::Outlier) => {
+                self.suspicion = None;
+                let why = "one reading stood alone; the next one contradicted it";
+                self.ladder.outlier(&reading.source, why.into());
+            }
+            Some(Agreement::Undecided) => {
+                self.suspicion = None;
+                // Had the reference moved, what was known of its place would be no bound, and the
+                // move would pass for a rate.
+                self.estimator.jump(reading);
             }
         }
+        self.take_in(now, reading, actions);
     }
 
     /// A source that is not followed has answered.

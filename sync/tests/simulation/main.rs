@@ -16,7 +16,7 @@ mod sources;
 mod world;
 
 /// Scenarios in an ordinary run.
-const SCENARIOS: u64 = 10_000;
+const SCENARIOS: u64 = 20_000;
 
 #[test]
 fn no_scenario_ends_outside_its_bound() {

@@ -389,3 +389,23 @@ fn a_machine_that_was_kicked_for_nothing_is_cleared_by_the_next_answer() {
     world.run(world.clocks.now() + 100 * MILLISECOND, |_| ());
     assert!(!world.engine.suspects_clock(world.clocks.raw()));
 }
+
+#[test]
+fn a_small_move_of_a_channel_whose_rate_is_hardly_known_is_followed_and_the_bound_holds() {
+    // While it is watched, what is expected grows so uncertain that it explains the move as well.
+    for seed in 0..500 {
+        let mut rng = Rng::with_seed(seed);
+        let behind = Nanos::from_millis(300);
+        let mut world = World::new(&CHANNEL, OSCILLATOR, behind, rng.fork());
+        world.boot();
+        world.run(rng.i64(4 * SECOND..12 * SECOND), |_| ());
+        let by = Nanos::from_micros(rng.i64(150..600));
+        world.fault(Fault::HostStep(if rng.bool() { by } else { -by }));
+        let moved = world.clocks.now();
+        world.run(moved + 2 * SECOND + 500 * MILLISECOND, |_| ());
+        world.run(moved + 10 * SECOND, |world| {
+            let (error, bound) = (world.clocks.error().abs(), world.bound());
+            assert!(error <= bound, "seed {seed}: {error} is outside {bound}");
+        });
+    }
+}
