@@ -133,11 +133,12 @@ impl Engine {
             return;
         };
         let source = rung.source.clone();
-        if !source.is_immediate() {
+        // The readings of a suspect source are not taken in, but somebody may set the clock meanwhile.
+        if !source.is_immediate() || self.suspicion.is_some() {
             actions.push(Action::ReadLocal);
-            if now < self.schedule.read {
-                return;
-            }
+        }
+        if !source.is_immediate() && now < self.schedule.read {
+            return;
         }
         self.ask(&source, now, actions);
     }

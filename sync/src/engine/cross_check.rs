@@ -153,6 +153,16 @@ impl Engine {
             self.followed_is_falseticker(now, claim.by, actions);
             return;
         }
+        let repeated = |at: Raw| now - at < SMALL_REPEAT;
+        let is_small = self.suspicion.as_ref().is_some_and(Suspicion::is_small);
+        if trust == Trust::Checked && is_small {
+            if self.schedule.small_move.is_some_and(repeated) {
+                let by = claim.map_or(Nanos::ZERO, |claim| claim.by);
+                self.followed_is_falseticker(now, by, actions);
+                return;
+            }
+            self.schedule.small_move = Some(now);
+        }
         let Some(suspicion) = self.suspicion.take() else {
             return;
         };
@@ -161,14 +171,6 @@ impl Engine {
             return;
         }
         let by = suspicion.claim().by;
-        if trust == Trust::Checked && suspicion.is_small() {
-            let repeated = |at: Raw| now - at < SMALL_REPEAT;
-            if self.schedule.small_move.is_some_and(repeated) {
-                self.followed_is_falseticker(now, by, actions);
-                return;
-            }
-            self.schedule.small_move = Some(now);
-        }
         let cause = self.cause_of_move(now, by);
         // A machine that was interrupted may go on under another host, whose counter has another rate.
         let was_interrupted = self.hinted(now).is_some();

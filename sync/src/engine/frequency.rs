@@ -3,13 +3,16 @@
 use alloc::vec::Vec;
 
 use noonmark_contract::record::Alert;
-use noonmark_contract::units::{Nanos, Raw};
+use noonmark_contract::units::{Nanos, Ppb, Raw};
 
 use crate::discipline::TIMER_TICK;
 use crate::kernel_clock::KernelClock;
 
 use super::messages::Action;
 use super::state::{ClockCheck, Engine, ReadBack, Write};
+
+/// A slew by less than this moves the clock by less than a microsecond in a watch tick.
+const SLEWS: Ppb = Ppb(50_000.0);
 
 impl Engine {
     /// The clock is right; its frequency may be due.
@@ -55,6 +58,19 @@ impl Engine {
         if clock != self.discipline.commanded() {
             self.write_frequency(clock, actions);
         }
+    }
+
+    /// The settings that follow the reference's rate and slew nothing.
+    pub(super) fn steady(&self) -> KernelClock {
+        let second = Nanos::from_secs(1);
+        let (rate, most) = (self.estimator.rate(), self.policy.max_slew());
+        self.discipline.command(rate, Nanos::ZERO, second, most)
+    }
+
+    /// Whether the settings in force slew by more than what the reference's rate can be wrong by.
+    pub(super) fn is_slewing(&self) -> bool {
+        let off = self.steady().rate().0 - self.discipline.commanded().rate().0;
+        libm::fabs(off) > SLEWS.0 + self.estimator.rate_error().0
     }
 
     /// Takes an offset away that is too small to be stepped and too large to wait for the next adjustment.

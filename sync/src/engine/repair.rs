@@ -215,7 +215,12 @@ impl Engine {
             let offset = self.offset_at(now);
             self.discipline.took_up(foreign, now);
             self.begin_repair(now, Cause::GuestFrequency, offset);
-            self.write_frequency(commanded, actions);
+            let restored = if self.is_slewing() {
+                self.steady()
+            } else {
+                commanded
+            };
+            self.write_frequency(restored, actions);
             self.announce(actions);
         } else if self.repair.is_some() {
             actions.push(Action::ReadLocal);
@@ -249,7 +254,12 @@ impl Engine {
         match (write, outcome) {
             (Write::Step(by), Ok(())) => {
                 self.discipline.stepped(by);
-                self.look_after_step(now, actions);
+                if self.is_slewing() {
+                    // It would go on, and undo each step before that is verified.
+                    self.write_frequency(self.steady(), actions);
+                } else {
+                    self.look_after_step(now, actions);
+                }
             }
             (Write::Frequency(clock), Ok(())) => {
                 self.discipline.took_up(clock, now);
@@ -268,7 +278,7 @@ impl Engine {
     /// Verifies a step by the quickest means there is.
     fn look_after_step(&mut self, now: Raw, actions: &mut Vec<Action>) {
         match self.ladder.followed() {
-            Some(rung) if rung.source.is_immediate() => {
+            Some(rung) if rung.source.is_immediate() && self.contest().is_none() => {
                 let source = rung.source.clone();
                 self.ask(&source, now, actions);
             }

@@ -127,7 +127,8 @@ impl Engine {
         let Some(contested) = open.as_ref().or(self.contested.as_ref()) else {
             return Nanos::ZERO;
         };
-        let by = contested.rate.over((now - contested.since).abs());
+        let slewed = contested.rate.over((now - contested.since).abs());
+        let by = contested.by.max(slewed);
         // However it drifts, both lie in what the source followed says.
         let followed = self.ladder.followed();
         let other = followed.filter(|rung| rung.source != contested.source);
@@ -145,10 +146,12 @@ impl Engine {
         let (claim, first) = (suspicion.claim(), suspicion.first());
         let since = self.last.good?;
         let gap = (first.raw - since).as_secs_f64().max(1e-3);
-        let rate = (claim.by.abs() + claim.allowed).0 as f64 / gap;
+        let by = claim.by.abs() + claim.allowed;
+        let rate = by.0 as f64 / gap;
         Some(Contested {
             source: self.ladder.followed()?.source.clone(),
             since,
+            by,
             rate: Ppb(rate.max(suspicion.fastest().0).min(MAX_RATE.0)),
         })
     }

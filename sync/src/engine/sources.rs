@@ -74,8 +74,9 @@ impl Engine {
         let Some(source) = self.ladder.let_go() else {
             return;
         };
+        // What it said last may be true, whyever it is let go.
+        self.contested = contest.or(self.contested.take());
         if alert == Alert::SourceLies {
-            self.contested = contest.or(self.contested.take());
             self.ladder.mark_falseticker(&source, why.clone(), now);
             // The frequency in force was learnt from it.
             self.schedule.settle = now;

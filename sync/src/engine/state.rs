@@ -111,6 +111,9 @@ pub(super) struct Regime {
 pub(super) struct Contested {
     pub source: Source,
     pub since: Raw,
+    /// How far the reference is off, if it was stepped.
+    pub by: Nanos,
+    /// How fast it goes on, if it is slewed.
     pub rate: Ppb,
 }
 

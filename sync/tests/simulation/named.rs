@@ -409,3 +409,36 @@ fn a_small_move_of_a_channel_whose_rate_is_hardly_known_is_followed_and_the_boun
         });
     }
 }
+
+#[test]
+fn a_clock_that_is_set_while_its_source_is_suspect_is_right_again_at_once() {
+    // A small move is watched for up to 4 s.
+    for us in [3, 6, 10, 15, 25, 40, 100, 400] {
+        let mut world = settled(&[Source::Phc("igb".into()), Source::Rtc]);
+        world.fault(Fault::HostStep(Nanos::from_micros(us)));
+        world.run(world.clocks.now() + 200 * MILLISECOND, |_| ());
+        let set = Fault::GuestStep(Nanos::from_millis(800));
+        let wrong = time_wrong(&mut world, set, Nanos::from_micros(500));
+        assert!(wrong <= Nanos::from_millis(1), "{us} us: {wrong}");
+        assert_eq!(causes(&world).first(), Some(&Cause::GuestStep), "{us} us");
+    }
+}
+
+#[test]
+fn a_step_is_not_undone_by_a_slew_that_was_in_force_before_it() {
+    // So early a step of the host may be its rate, which the channel's next readings refute.
+    for seed in 0..200 {
+        let mut rng = Rng::with_seed(seed);
+        let behind = Nanos::from_millis(300);
+        let mut world = World::new(&CHANNEL, OSCILLATOR, behind, rng.fork());
+        world.boot();
+        world.run(rng.i64(SECOND..4 * SECOND), |_| ());
+        let (steps, by) = (world.steps.len(), Nanos::from_millis(20));
+        world.fault(Fault::HostStep(if rng.bool() { by } else { -by }));
+        world.run(world.clocks.now() + 2 * SECOND, |_| ());
+        let error = world.clocks.error().abs();
+        assert!(error <= Nanos::from_millis(1), "seed {seed}: {error}");
+        assert!(world.steps.len() <= steps + 4, "seed {seed}");
+        assert_eq!(world.engine.state(), State::Synced, "seed {seed}");
+    }
+}

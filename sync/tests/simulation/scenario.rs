@@ -141,13 +141,7 @@ fn add_fault(
             *at += span.0 + rng.i64(SPACING..2 * SPACING);
             return honest;
         }
-        7 if may_move => {
-            let least = match kind {
-                Kind::Hypervisor => Nanos::ZERO,
-                _ => large,
-            };
-            Fault::HostStep(either(span(rng) + least, rng))
-        }
+        7 if may_move => Fault::HostStep(either(span(rng), rng)),
         8..10 if kind != Kind::RtcOnly => {
             let behaviour = bad_behaviour(kind, *at, rng);
             plan.push((*at, Fault::Behaviour(0, behaviour)));
