@@ -117,7 +117,9 @@ impl Judge {
         if let Fault::GuestFrequency(_) = fault {
             self.rate_unknown_until = Nanos(now) + Nanos::from_secs(5);
         }
-        self.may_step_until = now + STEP_FOLLOWS;
+        if !matches!(fault, Fault::Behaviour(..)) {
+            self.may_step_until = now + STEP_FOLLOWS;
+        }
         let until = now + millis * MILLISECOND;
         self.excuses.push(Excuse::Moved { until });
     }
