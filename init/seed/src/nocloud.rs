@@ -3,7 +3,7 @@
 
 use std::io::{Read, Seek};
 
-use noonmark_contract::seed::instance::Instance;
+use noonmark_contract::seed::instance::{Instance, printable};
 use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
 
 use crate::instances::{Instances, VENDOR_DATA};
@@ -13,8 +13,8 @@ use crate::volume::{self, Volume};
 use crate::yaml::{Node, Place, Value};
 use crate::{cloud_config, content, meta_data, network_config, noonmark_config, user_data};
 
-/// NoCloud's label, in capitals or not.
-const LABEL: &str = "CIDATA";
+/// NoCloud's label, in small letters or in capitals.
+const LABEL: &str = "cidata";
 
 /// The documents of a seed, in the order in which they count: of two words on the same setting the
 /// later one's stays.
@@ -22,6 +22,9 @@ pub const FILES: [&str; 4] = ["meta-data", "network-config", VENDOR_DATA, "user-
 
 /// The longest file of a seed that is read, packed or unpacked.
 const FILE_MAX: usize = 1 << 20;
+
+/// So much is shown of the names on a seed without documents.
+const NAMES_SHOWN: usize = 300;
 
 /// A disk to look at, and its name in messages.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>, root: &Root) -> Verdict {
         let is_part = seeds
             .iter()
             .any(|(whole, _)| disk.name.starts_with(&whole.name));
-        if volume.label.eq_ignore_ascii_case(LABEL) && !is_part {
+        if volume.is_labelled(LABEL) && !is_part {
             seeds.push((disk, volume));
         }
     }
@@ -76,9 +79,14 @@ fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>, root: &Root) -> Dat
         read.map_err(|error| format!("{name}: {error}"))
     });
     if let [Ok(None), _, _, Ok(None)] = files {
+        let names = volume.names(&mut disk.disk).map(|names| names.join(", "));
+        let there = names.unwrap_or_else(|error| error.to_string());
         return Datasource::Refused {
             device: Some(disk.name),
-            problem: "it has neither meta-data nor user-data".into(),
+            problem: format!(
+                "it has neither meta-data nor user-data; in its root folder: {}",
+                printable(&there, NAMES_SHOWN)
+            ),
         };
     }
     Datasource::Found {

@@ -19,7 +19,7 @@ const MOUNTING: Nanos = Nanos::from_secs(90);
 /// How soon the loop looks again at what the thread has done. It does so during boot alone.
 const LOOK_AGAIN: Nanos = Nanos::from_millis(10);
 
-/// The thread's stack: it looks at one disk's start at a time.
+/// The thread's stack: it looks at one piece of a disk at a time.
 const STACK_BYTES: usize = 64 * 1024;
 
 /// The data disks, and how far each is.

@@ -12,13 +12,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("noonmark-contract", &[]),
     ("noonmark-sync", &["noonmark-contract"]),
     // The guest.
+    ("noonmark-label", &[]),
     ("noonmark-linux", &["noonmark-contract"]),
     (
         "noonmark-init",
-        &["noonmark-contract", "noonmark-linux", "noonmark-sync"],
+        &[
+            "noonmark-contract",
+            "noonmark-label",
+            "noonmark-linux",
+            "noonmark-sync",
+        ],
     ),
     // `noonmark-linux` is for the fuzz targets alone.
-    ("noonmark-seed", &["noonmark-contract", "noonmark-linux"]),
+    (
+        "noonmark-seed",
+        &["noonmark-contract", "noonmark-label", "noonmark-linux"],
+    ),
     ("noonmark-net", &["noonmark-contract", "noonmark-linux"]),
     (
         "noonmark-ntp",

@@ -7,7 +7,7 @@ use thiserror::Error;
 /// A disk that can't be read as what it looks like.
 #[derive(Debug, Error)]
 pub enum VolumeError {
-    /// The disk can't be read, or `fatfs` finds its file system damaged.
+    /// The disk can't be read, or what is on it contradicts itself.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The file system contradicts itself.
@@ -23,4 +23,24 @@ pub enum VolumeError {
         /// How large it may be.
         max: usize,
     },
+    /// A link stands where a file should.
+    #[error("{0} is or lies behind a symbolic link; put the file itself there")]
+    Link(String),
+    /// The volume is of a kind that is not read.
+    #[error(
+        "a UDF volume with a `{0}` is not read; make one of revision 2.01 or lower as for a hard disk"
+    )]
+    Udf(String),
+}
+
+/// A length that is at most `max`.
+pub fn bounded(what: &str, length: u64, max: usize) -> Result<usize, VolumeError> {
+    match usize::try_from(length) {
+        Ok(length) if length <= max => Ok(length),
+        _ => Err(VolumeError::TooLarge {
+            what: what.into(),
+            length,
+            max,
+        }),
+    }
 }

@@ -1,112 +1,235 @@
-//! Files in the root folder of a FAT volume, by the crate `fatfs`, on a disk that can't be written.
+//! Files on a FAT volume, with the names that Linux's vfat shows (fs/fat/dir.c): long ones, else the
+//! short ones, with the small letters that Windows NT's flags stand for.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek};
+use std::ops::ControlFlow;
 
-use fatfs::{FileSystem, FsOptions};
+use noonmark_label::disk::{read_at, u16_at, u32_at};
+use noonmark_label::fat::{
+    ATTRIBUTES, ATTRIBUTES_MASK, ENTRY_LEN, FOLDER, FREE, Fat, Folder, LONG_NAME, VOLUME_ID,
+};
 
-use super::error::VolumeError;
+use super::error::{VolumeError, bounded};
+use super::file_system::{Entry, FileSystem, What};
 
-/// How many entries of the root folder are looked at: a chain of clusters that runs in a circle has
-/// no end.
-const ENTRIES_MAX: usize = 4096;
+/// A part of a long name: the number of the last one has this bit, at most so many are one name, and
+/// these bytes of each are UTF-16 (Microsoft's specification of FAT, 7).
+const LAST_PART: u8 = 0x40;
+const PARTS_MAX: u8 = 20;
+const UNITS: [usize; 13] = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
+const CHECKSUM: usize = 13;
 
-/// What `fatfs` is given, which asks for a disk that can be written: this one refuses every write.
+/// Where a short name's flags are, and those for small letters before and after the dot.
+const NT_FLAGS: usize = 12;
+const SMALL_BASE: u8 = 0x08;
+const SMALL_EXTENSION: u8 = 0x10;
+
+/// Where a file or folder is, and how long a file.
 #[derive(Debug)]
-struct ReadOnly<'a, D>(&'a mut D);
-
-impl<D: Read> Read for ReadOnly<'_, D> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
+pub struct Node {
+    place: Folder,
+    length: u32,
 }
 
-impl<D: Seek> Seek for ReadOnly<'_, D> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
-    }
-}
+impl FileSystem for Fat {
+    type Node = Node;
 
-impl<D> Write for ReadOnly<'_, D> {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    fn root(&self, _: &mut (impl Read + Seek)) -> Result<Node, VolumeError> {
+        Ok(Node {
+            place: Folder::Root,
+            length: 0,
+        })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn entries(
+        &self,
+        disk: &mut (impl Read + Seek),
+        folder: &Node,
+    ) -> Result<Vec<Entry<Node>>, VolumeError> {
+        let mut entries = Vec::new();
+        let mut long = LongName::default();
+        self.each_entry(disk, folder.place, |entry| {
+            let attributes = entry[ATTRIBUTES] & ATTRIBUTES_MASK;
+            if entry[0] != FREE && attributes == LONG_NAME {
+                long.add(entry);
+                return ControlFlow::<()>::Continue(());
+            }
+            let long = std::mem::take(&mut long);
+            if entry[0] != FREE && attributes & VOLUME_ID == 0 {
+                let first = u32::from(u16_at(entry, 20)) << 16 | u32::from(u16_at(entry, 26));
+                entries.push(Entry {
+                    name: long.name_of(entry).unwrap_or_else(|| short_name(entry)),
+                    what: if attributes & FOLDER == 0 {
+                        What::File
+                    } else {
+                        What::Folder
+                    },
+                    node: Node {
+                        place: Folder::Chain(first),
+                        length: u32_at(entry, 28),
+                    },
+                });
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(entries)
     }
-}
 
-/// The label, as the boot sector has it, else as the root folder has it; none where the disk is no
-/// FAT.
-///
-/// # Errors
-/// If the volume is damaged.
-pub fn label(disk: &mut (impl Read + Seek)) -> Result<Option<String>, VolumeError> {
-    let mut boot = [0; 512];
-    disk.seek(SeekFrom::Start(0))?;
-    if disk.read_exact(&mut boot).is_err() || !is_fat(&boot) {
-        return Ok(None);
+    fn is_called(&self, name: &str, wanted: &str) -> bool {
+        name.eq_ignore_ascii_case(wanted)
     }
-    let fat32 = boot[22..24] == [0, 0];
-    let (signature, label) = if fat32 { (66, 71..82) } else { (38, 43..54) };
-    let in_boot_sector = (boot[signature] == 0x29)
-        .then(|| String::from_utf8_lossy(&boot[label]).trim_end().to_owned())
-        .filter(|label| !label.is_empty() && label != "NO NAME");
-    if in_boot_sector.is_some() {
-        return Ok(in_boot_sector);
-    }
-    let in_root = open(disk)?.read_volume_label_from_root_dir()?;
-    Ok(Some(in_root.unwrap_or_default()))
-}
 
-/// The content of the root folder's file of this name; none where there is no such file.
-///
-/// # Errors
-/// If the volume is damaged, or the file longer than `max`.
-pub fn read(
-    disk: &mut (impl Read + Seek),
-    name: &str,
-    max: usize,
-) -> Result<Option<Vec<u8>>, VolumeError> {
-    let volume = open(disk)?;
-    for entry in volume.root_dir().iter().take(ENTRIES_MAX) {
-        let entry = entry?;
-        if !entry.is_file() || !entry.file_name().eq_ignore_ascii_case(name) {
-            continue;
+    fn content(
+        &self,
+        disk: &mut (impl Read + Seek),
+        file: &Node,
+        name: &str,
+        max: usize,
+    ) -> Result<Vec<u8>, VolumeError> {
+        let mut content = vec![0; bounded(name, file.length.into(), max)?];
+        let mut cluster = match file.place {
+            Folder::Root => 0,
+            Folder::Chain(first) => first,
+        };
+        let parts = content.chunks_mut(self.cluster_len() as usize);
+        for (index, part) in parts.enumerate() {
+            if index > 0 {
+                cluster = self.next(disk, cluster)?.ok_or_else(|| {
+                    let length = file.length;
+                    VolumeError::Damaged(format!("{name} ends before its {length} bytes"))
+                })?;
+            }
+            read_at(disk, self.place(cluster)?, part)?;
         }
-        if entry.len() > max as u64 {
-            return Err(VolumeError::TooLarge {
-                what: name.into(),
-                length: entry.len(),
-                max,
-            });
-        }
-        let mut content = Vec::new();
-        entry.to_file().take(max as u64).read_to_end(&mut content)?;
-        if content.len() as u64 != entry.len() {
-            return Err(VolumeError::Damaged(format!(
-                "{name} has {} bytes of its {}",
-                content.len(),
-                entry.len()
-            )));
-        }
-        return Ok(Some(content));
+        Ok(content)
     }
-    Ok(None)
 }
 
-fn open<D: Read + Seek>(disk: &mut D) -> Result<FileSystem<ReadOnly<'_, D>>, VolumeError> {
-    disk.seek(SeekFrom::Start(0))?;
-    Ok(FileSystem::new(ReadOnly(disk), FsOptions::new())?)
+/// The parts of a long name, which stand before the entry that they name, the last one first.
+#[derive(Debug, Default)]
+struct LongName {
+    /// The parts, the last one first.
+    parts: Vec<[u16; UNITS.len()]>,
+    /// How many are still to come.
+    missing: u8,
+    checksum: u8,
 }
 
-/// A FAT's boot sector: a jump, a sane sector size, one or two FATs, and the mark at its end. A
-/// partition table has the mark too, but hardly the rest.
-fn is_fat(boot: &[u8; 512]) -> bool {
-    let sector_size = u16::from_le_bytes([boot[11], boot[12]]);
-    let jump = boot[0] == 0xe9 || (boot[0] == 0xeb && boot[2] == 0x90);
-    jump && matches!(sector_size, 512 | 1024 | 2048 | 4096)
-        && boot[13].is_power_of_two()
-        && matches!(boot[16], 1 | 2)
-        && boot[510..] == [0x55, 0xaa]
+impl LongName {
+    fn add(&mut self, entry: &[u8; ENTRY_LEN]) {
+        let number = entry[0] & !LAST_PART;
+        if entry[0] & LAST_PART != 0 && (1..=PARTS_MAX).contains(&number) {
+            *self = Self {
+                parts: Vec::new(),
+                missing: number,
+                checksum: entry[CHECKSUM],
+            };
+        }
+        if number == 0 || number != self.missing || entry[CHECKSUM] != self.checksum {
+            *self = Self::default();
+            return;
+        }
+        self.missing -= 1;
+        self.parts.push(UNITS.map(|at| u16_at(entry, at)));
+    }
+
+    /// The name, if all of it is there and it is this entry's.
+    fn name_of(&self, entry: &[u8; ENTRY_LEN]) -> Option<String> {
+        let checksum = entry[..11]
+            .iter()
+            .fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+        if self.parts.is_empty() || self.missing != 0 || checksum != self.checksum {
+            return None;
+        }
+        let units = self.parts.iter().rev().flatten().copied();
+        let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+        Some(String::from_utf16_lossy(&units))
+    }
+}
+
+/// A name of eight and three letters.
+fn short_name(entry: &[u8; ENTRY_LEN]) -> String {
+    let part = |bytes: &[u8], small: u8| {
+        let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if entry[NT_FLAGS] & small == 0 {
+            text
+        } else {
+            text.to_ascii_lowercase()
+        }
+    };
+    let base = part(&entry[..8], SMALL_BASE);
+    match part(&entry[8..11], SMALL_EXTENSION) {
+        extension if extension.is_empty() => base,
+        extension => format!("{base}.{extension}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(name: &[u8; 11], flags: u8) -> [u8; ENTRY_LEN] {
+        let mut entry = [0; ENTRY_LEN];
+        entry[..11].copy_from_slice(name);
+        entry[NT_FLAGS] = flags;
+        entry
+    }
+
+    /// `user-data` as a part of a long name, and the entry that it names.
+    fn long() -> ([u8; ENTRY_LEN], [u8; ENTRY_LEN]) {
+        let named = entry(b"USER-D~1   ", 0);
+        let mut part = [0; ENTRY_LEN];
+        part[0] = LAST_PART | 1;
+        part[ATTRIBUTES] = LONG_NAME;
+        part[CHECKSUM] = 0xb0;
+        for (at, unit) in UNITS.iter().zip(b"user-data") {
+            part[*at] = *unit;
+        }
+        (part, named)
+    }
+
+    #[test]
+    fn short_names_have_small_letters_where_windows_nt_had_them() {
+        for (flags, name) in [
+            (0, "LATEST.TXT"),
+            (SMALL_BASE, "latest.TXT"),
+            (SMALL_BASE | SMALL_EXTENSION, "latest.txt"),
+        ] {
+            assert_eq!(short_name(&entry(b"LATEST  TXT", flags)), name);
+        }
+        assert_eq!(short_name(&entry(b"LATEST     ", 0)), "LATEST");
+    }
+
+    #[test]
+    fn a_long_name_is_its_own_entrys_alone() {
+        let (part, named) = long();
+        let mut name = LongName::default();
+        name.add(&part);
+        assert_eq!(name.name_of(&named).as_deref(), Some("user-data"));
+        assert_eq!(name.name_of(&entry(b"OTHER      ", 0)), None);
+        // The second of two parts alone.
+        let mut first = part;
+        first[0] = LAST_PART | 2;
+        let mut name = LongName::default();
+        name.add(&first);
+        assert_eq!(name.name_of(&named), None);
+        name.add(&first);
+        assert_eq!(name.name_of(&named), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_parts_upset_a_name(
+            parts in prop::collection::vec(prop::array::uniform32(any::<u8>()), 0..64),
+        ) {
+            let mut name = LongName::default();
+            for part in &parts {
+                name.add(part);
+                let _ = name.name_of(part);
+            }
+            prop_assert!(name.parts.len() <= usize::from(PARTS_MAX));
+        }
+    }
 }

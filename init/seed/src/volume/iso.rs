@@ -1,203 +1,300 @@
-//! Files in the root folder of an ISO 9660 volume (ECMA-119), with the names that Rock Ridge
-//! (IEEE P1282) or Joliet give them, as genisoimage and xorriso write them.
-//!
-//! Only the root folder is read, and of the volume's descriptors only the first few, so that no
-//! disk can send the reader round in circles: there is nothing here that follows a pointer twice.
+//! Files on an ISO 9660 volume (ECMA-119), with the names that Linux shows (fs/isofs): Rock Ridge's
+//! (IEEE P1282) where it has them, else Joliet's, else the plain ones.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 
-use super::error::VolumeError;
+use noonmark_label::disk::{is_there, read_at, u32_at, utf16};
+use noonmark_label::iso9660::{Iso9660, extent};
 
-/// A sector, and where the volume's descriptors begin.
-const SECTOR: u64 = 2048;
-const FIRST_DESCRIPTOR: u64 = 16;
+use super::error::{VolumeError, bounded};
+use super::file_system::{Entry, FileSystem, What};
 
-/// How many descriptors are looked at; a volume has three or four.
-const DESCRIPTORS_MAX: u64 = 16;
+/// No record crosses the end of a sector.
+const SECTOR: usize = 2048;
 
-/// The longest root folder that is read.
-const ROOT_MAX: u32 = 1 << 20;
+/// The longest folder that is read.
+const FOLDER_MAX: usize = 1 << 20;
 
-/// Types of descriptors (ECMA-119, 8.1.1).
-const PRIMARY: u8 = 1;
-const SUPPLEMENTARY: u8 = 2;
-const TERMINATOR: u8 = 255;
+/// How many continuations a record's fields may have, and how long each may be.
+const CONTINUATIONS_MAX: u32 = 8;
+const CONTINUATION_MAX: u32 = 2048;
 
-/// A volume's root folders.
+/// Flags of a directory record (ECMA-119, 9.1.6): a folder; a file that belongs to another one; one that
+/// goes on in the next record.
+const FOLDER: u8 = 2;
+const ASSOCIATED: u8 = 4;
+const MULTI_EXTENT: u8 = 128;
+
+/// The type in a POSIX mode, and that of a symbolic link.
+const MODE_TYPE: u32 = 0o170_000;
+const MODE_LINK: u32 = 0o120_000;
+
+/// Where a volume's names are.
 #[derive(Debug)]
-pub struct Roots {
-    primary: Extent,
-    joliet: Option<Extent>,
+enum Names {
+    /// In the fields of the system use area, after so many bytes of something else.
+    RockRidge {
+        skipped: usize,
+    },
+    Joliet,
+    Plain,
 }
 
-/// A run of bytes on the disk.
-#[derive(Clone, Copy, Debug)]
-struct Extent {
-    block: u32,
+/// A volume.
+#[derive(Debug)]
+pub struct Iso {
+    block_len: u32,
+    root: [u8; 34],
+    names: Names,
+}
+
+/// Where a file or folder is.
+#[derive(Debug)]
+pub struct Node {
+    block: u64,
     length: u32,
+    /// It goes on elsewhere.
+    goes_on: bool,
 }
 
-/// The label, which is the primary descriptor's volume identifier, and the root folders; none where
-/// the disk is no ISO 9660 volume.
-///
-/// # Errors
-/// If the disk can't be read.
-pub fn open(disk: &mut (impl Read + Seek)) -> Result<Option<(String, Roots)>, VolumeError> {
-    let mut primary = None;
-    let mut joliet = None;
-    for index in 0..DESCRIPTORS_MAX {
-        let mut sector = [0; SECTOR as usize];
-        disk.seek(SeekFrom::Start((FIRST_DESCRIPTOR + index) * SECTOR))?;
-        if disk.read_exact(&mut sector).is_err() || &sector[1..6] != b"CD001" {
-            break;
-        }
-        match sector[0] {
-            PRIMARY if primary.is_none() => {
-                let label = String::from_utf8_lossy(&sector[40..72]);
-                primary = Some((label.trim_end().to_owned(), root(&sector)));
-            }
-            SUPPLEMENTARY if is_joliet(&sector) => joliet = Some(root(&sector)),
-            TERMINATOR => break,
-            _ => {}
-        }
-    }
-    Ok(primary.map(|(label, primary)| (label, Roots { primary, joliet })))
-}
-
-impl Roots {
-    /// The content of the root folder's file of this name; none where there is no such file.
-    /// Rock Ridge's name counts before Joliet's, and that before the plain one.
+impl Iso {
+    /// Looks which names the volume has.
     ///
     /// # Errors
-    /// If the disk is damaged, or the file longer than `max`.
-    pub fn read(
+    /// If the disk can't be read.
+    pub fn of(disk: &mut (impl Read + Seek), volume: &Iso9660) -> io::Result<Self> {
+        let block_len = volume.block_len;
+        let mut sector = [0; SECTOR];
+        let (block, _) = extent(&volume.root);
+        let there = is_there(disk, block * u64::from(block_len), &mut sector)?;
+        // The root folder's record of itself says whether there are fields, and where they begin.
+        let own = record(&sector).filter(|_| there);
+        let names = match (
+            own.and_then(|own| fields_begin(own.system_use)),
+            volume.joliet,
+        ) {
+            (Some(skipped), _) => Names::RockRidge { skipped },
+            (None, Some(_)) => Names::Joliet,
+            (None, None) => Names::Plain,
+        };
+        let root = match (&names, volume.joliet) {
+            (Names::Joliet, Some(joliet)) => joliet,
+            _ => volume.root,
+        };
+        Ok(Self {
+            block_len,
+            root,
+            names,
+        })
+    }
+
+    /// The name, and whether it is a link's.
+    fn name(
         &self,
         disk: &mut (impl Read + Seek),
+        record: &Record<'_>,
+    ) -> io::Result<(String, bool)> {
+        match self.names {
+            Names::RockRidge { skipped } => {
+                let system_use = record.system_use.get(skipped..).unwrap_or_default();
+                let fields = self.fields(disk, system_use)?;
+                let name = fields.name.map_or_else(
+                    || plain(record.name),
+                    |name| String::from_utf8_lossy(&name).into_owned(),
+                );
+                Ok((name, fields.mode & MODE_TYPE == MODE_LINK))
+            }
+            Names::Joliet => Ok((without_version(&utf16(record.name)).to_owned(), false)),
+            Names::Plain => Ok((plain(record.name), false)),
+        }
+    }
+
+    /// Reads a record's fields (SUSP 1.12, 4 and 5), those that continue elsewhere too.
+    fn fields(&self, disk: &mut (impl Read + Seek), system_use: &[u8]) -> io::Result<Fields> {
+        let mut fields = Fields::default();
+        let mut area = system_use.to_vec();
+        for _ in 0..=CONTINUATIONS_MAX {
+            let Some([block, offset, length]) = fields.take(&area) else {
+                break;
+            };
+            area = vec![0; length.min(CONTINUATION_MAX) as usize];
+            let at = u64::from(block) * u64::from(self.block_len) + u64::from(offset);
+            read_at(disk, at, &mut area)?;
+        }
+        Ok(fields)
+    }
+}
+
+impl FileSystem for Iso {
+    type Node = Node;
+
+    fn root(&self, _: &mut (impl Read + Seek)) -> Result<Node, VolumeError> {
+        let (block, length) = extent(&self.root);
+        Ok(Node {
+            block,
+            length,
+            goes_on: false,
+        })
+    }
+
+    fn entries(
+        &self,
+        disk: &mut (impl Read + Seek),
+        folder: &Node,
+    ) -> Result<Vec<Entry<Node>>, VolumeError> {
+        let bytes = self.content(disk, folder, "a folder", FOLDER_MAX)?;
+        let mut entries = Vec::new();
+        for record in records(&bytes) {
+            // A folder's first two records are for itself and the one above it.
+            if matches!(record.name, [0 | 1]) || record.flags & ASSOCIATED != 0 {
+                continue;
+            }
+            let (name, is_link) = self.name(disk, &record)?;
+            let what = match record.flags & FOLDER {
+                _ if is_link => What::Link,
+                0 => What::File,
+                _ => What::Folder,
+            };
+            let (block, length) = record.extent;
+            let goes_on = record.flags & MULTI_EXTENT != 0;
+            entries.push(Entry {
+                name,
+                what,
+                node: Node {
+                    block,
+                    length,
+                    goes_on,
+                },
+            });
+        }
+        Ok(entries)
+    }
+
+    fn is_called(&self, name: &str, wanted: &str) -> bool {
+        match self.names {
+            Names::RockRidge { .. } => name == wanted,
+            Names::Joliet => name.eq_ignore_ascii_case(wanted),
+            Names::Plain => name == wanted || short_forms(wanted).iter().any(|form| form == name),
+        }
+    }
+
+    fn content(
+        &self,
+        disk: &mut (impl Read + Seek),
+        file: &Node,
         name: &str,
         max: usize,
-    ) -> Result<Option<Vec<u8>>, VolumeError> {
-        let folder = read_extent(disk, self.primary, ROOT_MAX as usize, "the root folder")?;
-        let mut found = find(&folder, |record| {
-            let own = rock_ridge_name(record.system_use);
-            own.map_or_else(|| is_plain(record.name, name), |own| own == name.as_bytes())
-        });
-        if found.is_none()
-            && let Some(joliet) = self.joliet
-        {
-            let folder = read_extent(disk, joliet, ROOT_MAX as usize, "the Joliet root folder")?;
-            found = find(&folder, |record| is_joliet_name(record.name, name));
+    ) -> Result<Vec<u8>, VolumeError> {
+        let mut content = vec![0; bounded(name, file.length.into(), max)?];
+        if file.goes_on {
+            let what = format!("{name} is in several parts, as only a file of 4 GiB has to be");
+            return Err(VolumeError::Damaged(what));
         }
-        found
-            .map(|extent| read_extent(disk, extent, max, name))
-            .transpose()
+        read_at(disk, file.block * u64::from(self.block_len), &mut content)?;
+        Ok(content)
     }
-}
-
-/// The extent of a descriptor's root folder: its directory record is at byte 156.
-fn root(sector: &[u8; SECTOR as usize]) -> Extent {
-    Extent {
-        block: little_endian(&sector[158..162]),
-        length: little_endian(&sector[166..170]),
-    }
-}
-
-/// Joliet's three escape sequences, for UCS-2 at levels 1 to 3.
-fn is_joliet(sector: &[u8]) -> bool {
-    matches!(&sector[88..91], b"%/@" | b"%/C" | b"%/E")
-}
-
-fn little_endian(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |number, byte| number << 8 | u32::from(*byte))
-}
-
-fn read_extent(
-    disk: &mut (impl Read + Seek),
-    extent: Extent,
-    max: usize,
-    what: &str,
-) -> Result<Vec<u8>, VolumeError> {
-    let length = extent.length as usize;
-    if length > max {
-        return Err(VolumeError::TooLarge {
-            what: what.into(),
-            length: length as u64,
-            max,
-        });
-    }
-    disk.seek(SeekFrom::Start(u64::from(extent.block) * SECTOR))?;
-    let mut bytes = vec![0; length];
-    disk.read_exact(&mut bytes)
-        .map_err(|_| VolumeError::Damaged(format!("{what} lies outside the disk")))?;
-    Ok(bytes)
 }
 
 /// A directory record (ECMA-119, 9.1).
 struct Record<'a> {
+    extent: (u64, u32),
+    flags: u8,
     name: &'a [u8],
     system_use: &'a [u8],
 }
 
-/// The extent of the first file that `wanted` says yes to.
-fn find(folder: &[u8], wanted: impl Fn(&Record<'_>) -> bool) -> Option<Extent> {
-    const FOLDER: u8 = 2;
-    let mut at = 0;
-    while at < folder.len() {
-        let length = usize::from(folder[at]);
-        if length == 0 {
-            // No record crosses a sector's end; the rest of the sector is empty.
-            at = (at / SECTOR as usize + 1) * SECTOR as usize;
-            continue;
-        }
-        let record = folder.get(at..at + length)?;
-        at += length;
-        let name_length = usize::from(*record.get(32)?);
-        let name = record.get(33..33 + name_length)?;
+/// The record at the start of these bytes; none where that is not one.
+fn record(bytes: &[u8]) -> Option<Record<'_>> {
+    let length = usize::from(*bytes.first()?);
+    let record = bytes.get(..length)?;
+    let name_length = usize::from(*record.get(32)?);
+    Some(Record {
+        extent: extent(record),
+        flags: record[25],
+        name: record.get(33..33 + name_length)?,
         // The name is padded so that what follows starts at an even byte.
-        let system_use = record.get(33 + (name_length | 1)..).unwrap_or_default();
-        let is_file = record[25] & FOLDER == 0;
-        if is_file && wanted(&Record { name, system_use }) {
-            return Some(Extent {
-                block: little_endian(&record[2..6]),
-                length: little_endian(&record[10..14]),
-            });
+        system_use: record.get(33 + (name_length | 1)..).unwrap_or_default(),
+    })
+}
+
+/// A folder's records, sector by sector: after the last one of a sector the rest of it is empty.
+fn records(folder: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    folder.chunks(SECTOR).flat_map(|sector| {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let record = record(&sector[at..])?;
+            at += usize::from(sector[at]);
+            Some(record)
+        })
+    })
+}
+
+/// Where the fields of each record begin, by the one in the root folder's record of itself that says so
+/// (SUSP 1.12, 5.3); on a disc with CD-ROM XA it stands behind 14 bytes of that.
+fn fields_begin(system_use: &[u8]) -> Option<usize> {
+    let skipped = |at: usize| match *system_use.get(at..)? {
+        [b'S', b'P', 7, 1, 0xbe, 0xef, skipped, ..] => Some(usize::from(skipped)),
+        _ => None,
+    };
+    skipped(0).or_else(|| skipped(14))
+}
+
+/// What a record's fields say.
+#[derive(Debug, Default)]
+struct Fields {
+    name: Option<Vec<u8>>,
+    /// The POSIX mode.
+    mode: u32,
+}
+
+impl Fields {
+    /// Takes in an area of fields; the block, offset and length of the one that continues it.
+    fn take(&mut self, mut area: &[u8]) -> Option<[u32; 3]> {
+        let mut continuation = None;
+        while let [first, second, length, _, ..] = *area {
+            let Some((field, rest)) = area.split_at_checked(usize::from(length).max(4)) else {
+                break;
+            };
+            area = rest;
+            match [first, second] {
+                [b'N', b'M'] => {
+                    let more = field.get(5..).unwrap_or_default();
+                    self.name.get_or_insert_default().extend(more);
+                }
+                [b'P', b'X'] => self.mode = u32_at(field, 4),
+                [b'C', b'E'] => continuation = Some([4, 12, 20].map(|at| u32_at(field, at))),
+                [b'S', b'T'] => break,
+                _ => {}
+            }
         }
+        continuation
     }
-    None
 }
 
-/// The name in the system use area's `NM` fields; none where it has none. Long names continue
-/// elsewhere on the disk, which is not followed: those that are looked for are short.
-fn rock_ridge_name(mut fields: &[u8]) -> Option<&[u8]> {
-    while let [first, second, length, _, ..] = *fields {
-        let field = fields.get(..usize::from(length).max(4))?;
-        if [first, second] == *b"NM" {
-            return field.get(5..);
-        }
-        fields = &fields[field.len()..];
-    }
-    None
+/// A plain name as Linux shows it: in small letters, without its version and the dot before that.
+fn plain(name: &[u8]) -> String {
+    without_version(&String::from_utf8_lossy(name)).to_ascii_lowercase()
 }
 
-/// A plain name: capitals, `-` perhaps written as `_`, `;1` at its end.
-fn is_plain(found: &[u8], wanted: &str) -> bool {
-    let found = found.split(|byte| *byte == b';').next().unwrap_or_default();
-    let found = found.strip_suffix(b".").unwrap_or(found);
-    let same = |(a, b): (&u8, u8)| a.to_ascii_lowercase() == b || (*a == b'_' && b == b'-');
-    found.len() == wanted.len() && found.iter().zip(wanted.bytes()).all(same)
+fn without_version(name: &str) -> &str {
+    let name = name.split_once(';').map_or(name, |(name, _)| name);
+    name.strip_suffix('.').unwrap_or(name)
 }
 
-/// Joliet's names are big-endian UCS-2.
-fn is_joliet_name(found: &[u8], wanted: &str) -> bool {
-    let units = found.chunks(2).map(|unit| match unit {
-        [high, low] => u16::from_be_bytes([*high, *low]),
-        _ => 0,
-    });
-    let found: Vec<u16> = units.collect();
-    let plain = found.split(|unit| *unit == u16::from(b';')).next();
-    plain.is_some_and(|plain| plain.iter().copied().eq(wanted.encode_utf16()))
+/// What a plain volume makes of a name: `_` for what is no letter or digit, and at level 1 eight
+/// letters, and three after a dot.
+fn short_forms(wanted: &str) -> [String; 2] {
+    let allowed = |letter: char| match letter {
+        '.' | '0'..='9' | 'a'..='z' => letter,
+        _ => '_',
+    };
+    let long: String = wanted.chars().map(allowed).collect();
+    let first = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+    let short = match long.rsplit_once('.') {
+        Some((base, extension)) => format!("{}.{}", first(base, 8), first(extension, 3)),
+        None => first(&long, 8),
+    };
+    [long, short]
 }
 
 #[cfg(test)]
@@ -208,47 +305,96 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_plain_name_is_found_in_the_forms_that_level_1_gives_it() {
-        for found in ["USER-DATA", "USER_DATA.;1", "user-data", "USER_DATA;1"] {
-            assert!(is_plain(found.as_bytes(), "user-data"), "{found}");
-        }
-        for other in ["USER-DAT", "USERDATA", "METADATA"] {
-            assert!(!is_plain(other.as_bytes(), "user-data"), "{other}");
+    fn iso(names: Names) -> Iso {
+        Iso {
+            block_len: 2048,
+            root: [0; 34],
+            names,
         }
     }
 
     #[test]
+    fn a_plain_name_is_found_in_the_forms_that_level_1_gives_it() {
+        let volume = iso(Names::Plain);
+        for (found, wanted) in [
+            ("USER-DATA", "user-data"),
+            ("USER_DATA.;1", "user-data"),
+            ("user-data", "user-data"),
+            ("USER_DAT.;1", "user-data"),
+            ("USER_DAT;1", "user-data"),
+            ("NETWORK_.;1", "network-config"),
+            ("META_DAT.JSO;1", "meta_data.json"),
+        ] {
+            assert!(
+                volume.is_called(&plain(found.as_bytes()), wanted),
+                "{found}"
+            );
+        }
+        for other in ["USER-DAT", "USERDATA", "METADATA", "META_DAT"] {
+            assert!(
+                !volume.is_called(&plain(other.as_bytes()), "user-data"),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_joliets_names_have_no_case() {
+        let joliet = iso(Names::Joliet);
+        assert!(joliet.is_called(without_version("User-Data.;1"), "user-data"));
+        let rock_ridge = iso(Names::RockRidge { skipped: 0 });
+        assert!(!rock_ridge.is_called("User-Data", "user-data"));
+    }
+
+    #[test]
     fn fields_without_an_end_end() {
-        assert_eq!(rock_ridge_name(b"NM\x09\x01\x00name"), Some(&b"name"[..]));
-        assert_eq!(rock_ridge_name(b"PX\x00\x01"), None);
-        assert_eq!(rock_ridge_name(b"PX\xff\x01abc"), None);
-        assert_eq!(rock_ridge_name(b"NM\x04\x01"), None);
+        let name = |area: &[u8]| {
+            let mut fields = Fields::default();
+            fields.take(area);
+            fields.name
+        };
+        let long = b"NM\x09\x01\x01nameNM\x07\x01\x00rest";
+        assert_eq!(name(long).as_deref(), Some(&b"namere"[..]));
+        assert_eq!(name(b"NM\x09\x01\x00name").as_deref(), Some(&b"name"[..]));
+        assert_eq!(name(b"PX\x00\x01"), None);
+        assert_eq!(name(b"PX\xff\x01abc"), None);
+        assert_eq!(name(b"NM\x04\x01").as_deref(), Some(&b""[..]));
+    }
+
+    #[test]
+    fn fields_that_continue_in_a_circle_end() {
+        let mut area = b"CE\x1c\x01".to_vec();
+        area.resize(28, 0);
+        area[20] = 28;
+        let mut disk = Cursor::new(area.clone());
+        let volume = iso(Names::RockRidge { skipped: 0 });
+        let fields = volume.fields(&mut disk, &area).expect("an end");
+        assert_eq!(fields.name, None);
     }
 
     proptest! {
         #[test]
         fn no_folder_upsets_the_reader(
-            folder in prop::collection::vec(any::<u8>(), 0..5000),
+            bytes in prop::collection::vec(any::<u8>(), 1..6000),
+            skipped in any::<u8>(),
+            joliet: bool,
         ) {
-            find(&folder, |record| {
-                let _ = rock_ridge_name(record.system_use);
-                is_joliet_name(record.name, "user-data") && is_plain(record.name, "meta-data")
-            });
+            let names = if joliet {
+                Names::Joliet
+            } else {
+                Names::RockRidge { skipped: skipped.into() }
+            };
+            let folder = Node { block: 0, length: bytes.len() as u32, goes_on: false };
+            let mut disk = Cursor::new(bytes);
+            if let Ok(entries) = iso(names).entries(&mut disk, &folder) {
+                prop_assert!(entries.len() <= 6000 / 34);
+            }
         }
 
         #[test]
-        fn no_descriptors_upset_the_reader(
-            kind in 0_u8..4,
-            body in prop::collection::vec(any::<u8>(), 4096..8192),
-        ) {
-            let mut disk = vec![0; 16 * SECTOR as usize];
-            disk.push(kind);
-            disk.extend_from_slice(b"CD001");
-            disk.extend(body);
-            let mut disk = Cursor::new(disk);
-            if let Ok(Some((_, roots))) = open(&mut disk) {
-                let _ = roots.read(&mut disk, "user-data", 1000);
+        fn no_name_upsets_the_reader(name in any::<Vec<u8>>(), wanted in any::<String>()) {
+            for names in [Names::Plain, Names::Joliet, Names::RockRidge { skipped: 0 }] {
+                iso(names).is_called(&plain(&name), &wanted);
             }
         }
     }

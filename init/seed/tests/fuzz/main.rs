@@ -2,9 +2,10 @@
 //!
 //! `cargo test` gives each of them random inputs for a moment; for a long run, see docs/fuzzing.md.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
 use bolero::check;
+use flate2::read::GzDecoder;
 use noonmark_contract::channel;
 use noonmark_contract::config::settings::Cmdline;
 use noonmark_contract::ntp::{packet, sock};
@@ -13,11 +14,23 @@ use noonmark_contract::seed::instance::Instance;
 use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
 use noonmark_contract::testport;
 use noonmark_contract::units::{Nanos, Utc};
+use noonmark_label::{ext4, fat, iso9660, udf};
 use noonmark_linux::lines::{Inbox, Taken};
 use noonmark_seed::content::Encoding;
 use noonmark_seed::nocloud::{self, Disk};
 use noonmark_seed::root::Root;
 use noonmark_seed::{meta_data, network_config, noonmark_config, volume, yaml};
+
+/// Whole volumes, which the targets damage: what has nothing of a file system, no reader looks far into.
+const FAT12: &[u8] = include_bytes!("../seed/images/cloud-localds-vfat.gz");
+const FAT32: &[u8] = include_bytes!("../seed/images/fat32-small.gz");
+const ROCK_RIDGE: &[u8] = include_bytes!("../seed/images/genisoimage-rock-joliet.gz");
+const JOLIET: &[u8] = include_bytes!("../seed/images/genisoimage-joliet.gz");
+const LINK: &[u8] = include_bytes!("../seed/images/genisoimage-link.gz");
+const UDF: &[u8] = include_bytes!("../seed/images/mkudffs-2.01.gz");
+
+/// So many bytes are taken for used if one of them is.
+const LINE: usize = 64;
 
 /// An ISO 9660's descriptors begin here.
 const ISO_BEGIN: usize = 16 * 2048;
@@ -72,26 +85,122 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
+/// A volume that is whole, and the places of it that hold something.
+struct Whole {
+    bytes: Vec<u8>,
+    used: Vec<usize>,
+}
+
+impl Whole {
+    fn new(packed: &[u8]) -> Self {
+        let mut bytes = Vec::new();
+        let mut decoder = GzDecoder::new(packed);
+        decoder.read_to_end(&mut bytes).expect("gzip");
+        let lines = bytes.chunks(LINE).enumerate();
+        let held = lines.filter(|(_, line)| line.iter().any(|byte| *byte != 0));
+        let used = held
+            .flat_map(|(index, line)| index * LINE..index * LINE + line.len())
+            .collect();
+        Self { bytes, used }
+    }
+
+    /// The volume with a byte changed for each three of the input.
+    fn damaged(&self, input: &[u8]) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        for [high, low, byte] in input.as_chunks().0 {
+            let place = usize::from(u16::from_be_bytes([*high, *low]));
+            bytes[self.used[place % self.used.len()]] = *byte;
+        }
+        bytes
+    }
+}
+
+/// Writes the checksums of UDF's tags anew, where there was a tag before, so that not they alone are
+/// tried.
+fn with_tags(whole: &Whole, mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = |tag: &[u8]| {
+        let others = tag[..4].iter().chain(&tag[5..]);
+        others.fold(0_u8, |sum, byte| sum.wrapping_add(*byte))
+    };
+    for (before, now) in whole.bytes.chunks(512).zip(bytes.chunks_mut(512)) {
+        if before[0] != 0 && before[4] == sum(&before[..16]) {
+            now[4] = sum(&now[..16]);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn label_ext4() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut disk = bytes.to_vec();
+        disk.resize(disk.len().max(2048), 0);
+        disk[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+        assert!(matches!(ext4::open(&mut Cursor::new(disk)), Ok(Some(_))));
+    });
+}
+
+#[test]
+fn label_fat() {
+    let whole = [FAT32, FAT12].map(Whole::new);
+    check!().for_each(|bytes: &[u8]| {
+        for whole in &whole {
+            let mut disk = Cursor::new(whole.damaged(bytes));
+            if let Some(fat) = fat::open(&mut disk).expect("a readable disk") {
+                let label = fat.label(&mut disk).expect("a readable disk");
+                assert!(label.chars().count() <= 11);
+            }
+        }
+    });
+}
+
+#[test]
+fn label_iso9660() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut disk = vec![0; ISO_BEGIN];
+        disk.extend_from_slice(b"\x01CD001\x01");
+        disk.extend_from_slice(bytes);
+        iso9660::open(&mut Cursor::new(disk)).expect("a readable disk");
+    });
+}
+
+#[test]
+fn label_udf() {
+    let whole = Whole::new(UDF);
+    check!().for_each(|bytes: &[u8]| {
+        let disk = with_tags(&whole, whole.damaged(bytes));
+        udf::open(&mut Cursor::new(disk)).expect("a readable disk");
+    });
+}
+
 #[test]
 fn seed_fat() {
+    let whole = [FAT32, FAT12].map(Whole::new);
     check!().for_each(|bytes: &[u8]| {
-        // The mark and the jump, without which no disk is taken for a FAT.
-        let mut disk_bytes = bytes.to_vec();
-        disk_bytes.resize(disk_bytes.len().max(4096), 0);
-        disk_bytes[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
-        disk_bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
-        disk(disk_bytes);
+        for whole in &whole {
+            disk(whole.damaged(bytes));
+        }
     });
 }
 
 #[test]
 fn seed_iso() {
+    let whole = [ROCK_RIDGE, JOLIET, LINK].map(Whole::new);
     check!().for_each(|bytes: &[u8]| {
+        for whole in &whole {
+            disk(whole.damaged(bytes));
+        }
         let mut disk_bytes = vec![0; ISO_BEGIN];
         disk_bytes.extend_from_slice(b"\x01CD001\x01");
         disk_bytes.extend_from_slice(bytes);
         disk(disk_bytes);
     });
+}
+
+#[test]
+fn seed_udf() {
+    let whole = Whole::new(UDF);
+    check!().for_each(|bytes: &[u8]| disk(with_tags(&whole, whole.damaged(bytes))));
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn is_the_fixture(disk: &[u8], name: &str) {
 
 #[test]
 fn seeds_that_others_programs_made_are_read() {
-    let images: [(&str, &[u8]); 6] = [
+    let images: [(&str, &[u8]); 11] = [
         (
             "genisoimage -J -r",
             include_bytes!("images/genisoimage-rock-joliet.gz"),
@@ -37,6 +37,20 @@ fn seeds_that_others_programs_made_are_read() {
         (
             "cloud-localds -f vfat",
             include_bytes!("images/cloud-localds-vfat.gz"),
+        ),
+        (
+            "genisoimage -iso-level 1",
+            include_bytes!("images/genisoimage-level-1.gz"),
+        ),
+        (
+            "genisoimage -udf -J",
+            include_bytes!("images/genisoimage-udf.gz"),
+        ),
+        ("mkudffs 1.02", include_bytes!("images/mkudffs-1.02.gz")),
+        ("mkudffs 2.01", include_bytes!("images/mkudffs-2.01.gz")),
+        (
+            "mkfs.fat -F 32, 1 MiB",
+            include_bytes!("images/fat32-small.gz"),
         ),
     ];
     for (name, packed) in images {

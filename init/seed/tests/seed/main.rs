@@ -1,13 +1,20 @@
 //! The program `noonmark-seed`, run on disks: those that others' programs made, and bad ones.
 //!
-//! `images/` has what `genisoimage -V CIDATA` (with `-joliet -rock`, `-J`, and neither of them),
-//! `xorriso -as mkisofs -r`, `cloud-localds` and `cloud-localds -f vfat` make of the same
-//! `meta-data` and `user-data`, packed by gzip.
+//! `images/` has what `genisoimage -V CIDATA` (with `-joliet -rock`, `-J`, `-iso-level 1`, `-udf -J`, and
+//! none of them), `xorriso -as mkisofs -r`, `cloud-localds` and `cloud-localds -f vfat` make of the same
+//! `meta-data` and `user-data`, packed by gzip; and beside these
+//!
+//! - `fat32-small`: `mkfs.fat -F 32 -s 1`, cut to a MiB, which leaves 944 clusters; Linux mounts it.
+//! - `mkudffs-*`: `mkudffs -m hd` with blocks of 2048 and 512 bytes, to which Linux 6.1 has written more
+//!   files, and removed some.
+//! - `genisoimage-link`: `genisoimage -r` of a `user-data` that is a symbolic link, and a name of 240 letters.
+//! - `config-2`: a ConfigDrive, as OpenStack's nova calls genisoimage.
 
 mod bad;
 mod disks;
 mod good;
 mod reference;
+mod volumes;
 
 use std::fs;
 use std::path::Path;

@@ -3,7 +3,6 @@
 
 use std::ffi::CStr;
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -17,7 +16,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use super::block;
-use super::superblock::{self, START_BYTES, Volume};
+use super::superblock::{self, Volume};
 
 /// How soon disks are looked for again while one may still appear.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -64,11 +63,9 @@ fn one(disk: &DataDisk, began: Raw) -> DiskStatus {
 /// The disks of this label.
 fn find(disk: &DataDisk, devices: &[String]) -> Vec<(String, Volume)> {
     let volume = |device: &String| {
-        let mut start = [0; START_BYTES];
         let mut file = File::open(format!("/dev/{device}")).ok()?;
-        // One that can't be read, or is shorter than this, has no file system.
-        file.read_exact(&mut start).ok()?;
-        let volume = superblock::identify(&start)?;
+        // One that can't be read has no file system.
+        let volume = superblock::identify(&mut file).ok()??;
         volume.matches_label(disk).then(|| (device.clone(), volume))
     };
     devices.iter().filter_map(volume).collect()
