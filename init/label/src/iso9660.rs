@@ -52,8 +52,7 @@ pub fn open(disk: &mut (impl Read + Seek)) -> io::Result<Option<Iso9660>> {
                 // It has half as many letters, so of a long label it may have the beginning alone.
                 let label = utf16(&descriptor[LABEL]);
                 let is_whole = label.encode_utf16().count() < LABEL.len() / 2;
-                let is_other = is_whole || !volume.label.starts_with(&label);
-                if is_other && !label.is_empty() {
+                if is_whole || !volume.label.starts_with(&label) {
                     volume.label = label;
                 }
             }
@@ -137,7 +136,7 @@ mod tests {
                 "A_LABEL_OF_20_LETTER",
             ),
             (b"CIDATA2", b"\0C\0I\0D\0A\0T\0A\0\0", "CIDATA"),
-            (b"CIDATA", b"\0 \0 ", "CIDATA"),
+            (b"CIDATA", b"\0 \0 ", ""),
         ] {
             let volume = opened(&[
                 descriptor(PRIMARY, first),
