@@ -14,7 +14,7 @@
 //! 4. [`budget`] refuses what is too large. [`manifest`] and [`sbom`] list what went in and came out,
 //!    by [`hash`]; [`output`] puts it all into a folder.
 //!
-//! Beside that way: [`seed`] makes a seed disk, and [`diff`] finds where two outputs differ.
+//! Beside that way: [`seed`] makes a seed disk, by [`fat`] or [`iso`], and [`diff`] finds where two outputs differ.
 //!
 //! Only [`spec::Spec::load_files`], [`kernel::Kernel::from_files`] and [`output`] touch the file
 //! system; everything else is bytes to bytes, reads no clock, draws no random number and asks the
@@ -36,6 +36,7 @@ pub mod fat;
 pub mod hash;
 pub mod initrd;
 pub mod inputs;
+pub mod iso;
 mod json;
 pub mod kernel;
 pub mod layout;

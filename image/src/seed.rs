@@ -1,11 +1,14 @@
 //! Seed disks: a NoCloud volume that gives one instance its own name and configuration.
 //!
 //! The data source finds it by its label (cloud-init's documentation, "NoCloud"); the whole disk
-//! is the FAT volume, without a partition table, as `cloud-localds` makes it.
+//! is the volume, without a partition table, as `cloud-localds` makes it.
 
 use std::collections::BTreeMap;
 
+use thiserror::Error;
+
 use crate::fat::{self, FatError, Volume};
+use crate::iso::{self, IsoError};
 use crate::spec::DEFAULT_SOURCE_DATE;
 
 /// The label that NoCloud looks for.
@@ -27,11 +30,31 @@ pub struct Seed<'a> {
     pub vendor_data: Option<&'a [u8]>,
 }
 
+/// The file system of a seed disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// FAT16, for a disk.
+    Fat,
+    /// ISO 9660 with Joliet's names, for a CD-ROM drive too.
+    Iso,
+}
+
+/// A seed disk that can't be made.
+#[derive(Debug, Error)]
+pub enum SeedError {
+    /// As FAT.
+    #[error(transparent)]
+    Fat(#[from] FatError),
+    /// As ISO 9660.
+    #[error(transparent)]
+    Iso(#[from] IsoError),
+}
+
 /// Makes a seed disk; the same bytes for the same content.
 ///
 /// # Errors
-/// If the content is too large for a FAT16 volume.
-pub fn write(seed: &Seed<'_>) -> Result<Vec<u8>, FatError> {
+/// If the content is too large for a volume of this format.
+pub fn write(seed: &Seed<'_>, format: Format) -> Result<Vec<u8>, SeedError> {
     let contents = [
         Some(seed.user_data),
         Some(seed.meta_data),
@@ -43,9 +66,13 @@ pub fn write(seed: &Seed<'_>) -> Result<Vec<u8>, FatError> {
         .zip(contents)
         .filter_map(|(name, content)| Some((name.to_owned(), content?)))
         .collect();
-    fat::write(&Volume {
+    let volume = Volume {
         label: LABEL,
         date: DEFAULT_SOURCE_DATE,
         files: &files,
+    };
+    Ok(match format {
+        Format::Fat => fat::write(&volume)?,
+        Format::Iso => iso::write(&volume)?,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use noonmark_image::fat::{self, Volume};
 use noonmark_image::hash::Sha256Hex;
-use noonmark_image::seed::{self, Seed};
+use noonmark_image::seed::{self, Format, Seed};
 use noonmark_image::spec::DEFAULT_SOURCE_DATE;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -121,7 +121,7 @@ fn a_seed_disk_has_the_names_and_label_that_nocloud_looks_for() {
         network_config: None,
         vendor_data: None,
     };
-    let disk = seed::write(&seed).expect("a seed disk");
+    let disk = seed::write(&seed, Format::Fat).expect("a seed disk");
     let fat::VolumeContent { label, files, .. } = fat::read(&disk).expect("a volume");
     assert_eq!(label, "CIDATA");
     assert_eq!(files["user-data"], b"#cloud-config\n");
@@ -137,7 +137,7 @@ fn a_seed_disk_is_the_same_on_every_machine() {
         network_config: Some(b"version: 2\n"),
         vendor_data: None,
     };
-    let disk = seed::write(&seed).expect("a seed disk");
+    let disk = seed::write(&seed, Format::Fat).expect("a seed disk");
     assert_eq!(
         Sha256Hex::of(&disk).to_string(),
         include_str!("seed.sha256").trim()

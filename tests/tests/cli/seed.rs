@@ -72,20 +72,52 @@ fn a_folder_and_the_disk_made_of_it_are_read_alike() {
     assert_eq!(checked(folder.path()), (expected.clone(), true));
 
     let file = |name: &str| folder.path().join(name).display().to_string();
-    let disk = file("seed.img");
-    let made = run(&[
-        "seed",
-        "--user-data",
-        &file("user-data"),
-        "--meta-data",
-        &file("meta-data"),
-        "--network-config",
-        &file("network-config"),
-        "-o",
-        &disk,
-    ]);
-    assert!(made.status.success(), "{made:?}");
-    assert_eq!(checked(Path::new(&disk)), (expected, true));
+    for format in ["fat", "iso"] {
+        let disk = file(format);
+        let made = run(&[
+            "seed",
+            "--user-data",
+            &file("user-data"),
+            "--meta-data",
+            &file("meta-data"),
+            "--network-config",
+            &file("network-config"),
+            "--format",
+            format,
+            "-o",
+            &disk,
+        ]);
+        assert!(made.status.success(), "{made:?}");
+        let told = checked(Path::new(&disk));
+        assert_eq!(told, (expected.clone(), true), "{format}");
+    }
+}
+
+#[test]
+fn a_format_that_is_not_of_this_use_is_told() {
+    for (arguments, told) in [
+        (&["--check", ".", "--format", "iso"][..], "text or json"),
+        (
+            &[
+                "--user-data",
+                "x",
+                "--meta-data",
+                "x",
+                "-o",
+                "x",
+                "--format",
+                "json",
+            ],
+            "fat or iso",
+        ),
+    ] {
+        let output = run(&[&["seed"], arguments].concat());
+        let problem = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && problem.contains(told),
+            "{problem}"
+        );
+    }
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub const MDIR: Tool = Tool::new("mdir", "mtools");
 pub const MCOPY: Tool = Tool::new("mcopy", "mtools");
 /// Tells a FAT volume's label.
 pub const MLABEL: Tool = Tool::new("mlabel", "mtools");
+/// Lists ISO 9660 volumes, and takes files out of them.
+pub const ISOINFO: Tool = Tool::new("isoinfo", "genisoimage");
+/// Tells what is on a disk, and its label.
+pub const BLKID: Tool = Tool::new("blkid", "util-linux");
 /// Tells a program's sections.
 pub const OBJDUMP: Tool = Tool::new("objdump", "binutils");
 /// Takes sections out of programs.

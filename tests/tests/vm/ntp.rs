@@ -12,7 +12,7 @@ use noonmark_contract::ntp::packet::{PACKET_LEN, timestamp};
 use noonmark_contract::record::{Origin, Record, State};
 use noonmark_contract::sample::Source;
 use noonmark_contract::units::{Nanos, Utc};
-use noonmark_image::seed::{self, Seed};
+use noonmark_image::seed::{self, Format, Seed};
 use noonmark_qemu::{Device, Rtc};
 use noonmark_tests::{build_spec, test_folder};
 
@@ -47,12 +47,15 @@ pub fn a_liar_among_three_servers_is_outvoted(platform: &Platform, _: &Images) -
         .map(|server| format!("\"10.0.2.2:{}\"", server.port))
         .collect();
     let names = names.join(", ");
-    let seed = seed::write(&Seed {
-        user_data: format!("#cloud-config\nntp: {{servers: [{names}]}}\n").as_bytes(),
-        meta_data: b"",
-        network_config: Some(NETWORK_CONFIG),
-        vendor_data: None,
-    })?;
+    let seed = seed::write(
+        &Seed {
+            user_data: format!("#cloud-config\nntp: {{servers: [{names}]}}\n").as_bytes(),
+            meta_data: b"",
+            network_config: Some(NETWORK_CONFIG),
+            vendor_data: None,
+        },
+        Format::Fat,
+    )?;
     let image = build_spec("ntp", SPEC)?;
     let disk = test_folder("ntp")?.join("seed.img");
     std::fs::write(&disk, seed).with_context(|| disk.display().to_string())?;

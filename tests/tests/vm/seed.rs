@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Event, Origin, Record, SeedState, Status};
-use noonmark_image::seed::{self, Seed};
+use noonmark_image::seed::{self, Format, Seed};
 use noonmark_qemu::{Boot, Device, MachineError};
 use noonmark_tests::build_spec;
 use tempfile::TempDir;
@@ -32,12 +32,15 @@ pub fn is_configured_by_seed_and_command_line(platform: &Platform, _: &Images) -
         "#cloud-config\nhostname: sundial\npackages: [vim]\nwrite_files:\n- path: /opt/seven\n  \
          encoding: b64\n  permissions: '0755'\n  content: {PROGRAM}\nruncmd:\n- [/opt/seven]\n- [/opt/seven]\n"
     );
-    let disk = seed::write(&Seed {
-        user_data: user_data.as_bytes(),
-        meta_data: b"instance-id: i-1\nlocal-hostname: other\n",
-        network_config: None,
-        vendor_data: None,
-    })?;
+    let disk = seed::write(
+        &Seed {
+            user_data: user_data.as_bytes(),
+            meta_data: b"instance-id: i-1\nlocal-hostname: other\n",
+            network_config: None,
+            vendor_data: None,
+        },
+        Format::Fat,
+    )?;
     let words = " noonmark.clock.watch_ms=50 noonmark.colour=red";
     let (mut guest, _disks) = boot(platform, &[&disk], words)?;
     guest.check(|guest| {

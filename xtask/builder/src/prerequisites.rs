@@ -25,6 +25,7 @@ const DISK_TOOLS: &[(&str, &str)] = &[
     ("sgdisk", "gdisk"),
     ("fsck.fat", "dosfstools"),
     ("mcopy", "mtools"),
+    ("isoinfo", "genisoimage"),
     ("objdump", "binutils"),
     ("cpio", "cpio"),
 ];

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use noonmark_image::output;
 use noonmark_image::seed::{self, Seed};
 
@@ -44,16 +44,39 @@ pub struct SeedCommand {
         conflicts_with_all = ["user_data", "meta_data", "network_config", "vendor_data", "output"]
     )]
     check: Option<PathBuf>,
-    /// In which form --check tells it.
-    #[arg(long, value_enum, default_value = "text", requires = "check")]
-    format: check::Format,
+    /// The file system of the disk: fat, or iso, which a CD-ROM drive takes too. With --check, in which
+    /// form it tells: text or json. The first of either unless it is given.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Fat,
+    Iso,
+    Text,
+    Json,
 }
 
 impl SeedCommand {
     pub fn run(self) -> Result<ExitCode> {
         if let Some(path) = &self.check {
-            return check::run(path, self.format);
+            let form = match self.format {
+                None | Some(Format::Text) => check::Format::Text,
+                Some(Format::Json) => check::Format::Json,
+                Some(Format::Fat | Format::Iso) => {
+                    bail!("--check makes no disk: its --format is text or json");
+                }
+            };
+            return check::run(path, form);
         }
+        let format = match self.format {
+            None | Some(Format::Fat) => seed::Format::Fat,
+            Some(Format::Iso) => seed::Format::Iso,
+            Some(Format::Text | Format::Json) => {
+                bail!("--format text and json are for --check; a disk's is fat or iso");
+            }
+        };
         let (Some(user_data), Some(meta_data), Some(output)) =
             (self.user_data, self.meta_data, self.output)
         else {
@@ -62,12 +85,13 @@ impl SeedCommand {
         let (user_data, meta_data) = (read(&user_data)?, read(&meta_data)?);
         let network_config = self.network_config.as_deref().map(read).transpose()?;
         let vendor_data = self.vendor_data.as_deref().map(read).transpose()?;
-        let disk = seed::write(&Seed {
+        let seed = Seed {
             user_data: &user_data,
             meta_data: &meta_data,
             network_config: network_config.as_deref(),
             vendor_data: vendor_data.as_deref(),
-        })?;
+        };
+        let disk = seed::write(&seed, format)?;
         output::write_file(&output, &disk)?;
         println!(
             "{}: {} KiB, label {}",

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::ValueEnum;
 use noonmark_contract::config::network::Interface;
 use noonmark_contract::seed::instance::{SeedFile, printable};
 use noonmark_contract::seed::verdict::{Datasource, Document};
@@ -24,7 +23,7 @@ use super::document;
 const LINE_MAX: usize = 1000;
 
 /// In which form it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     Text,
@@ -98,8 +97,9 @@ fn is_text(file: &mut File) -> std::io::Result<bool> {
     let mut sector = Vec::new();
     file.by_ref().take(512).read_to_end(&mut sector)?;
     file.rewind()?;
-    // A document of cloud-init's may also be packed.
-    Ok(!sector.contains(&0) || sector.starts_with(&[0x1f, 0x8b]))
+    // A document of cloud-init's may also be packed, or in UTF-16.
+    let starts = [&[0x1f, 0x8b], &[0xff, 0xfe], &[0xfe, 0xff]];
+    Ok(!sector.contains(&0) || starts.iter().any(|start| sector.starts_with(*start)))
 }
 
 fn of_folder(folder: &Path) -> Result<Found> {
@@ -123,12 +123,13 @@ fn of_documents(documents: &[(&'static str, Vec<u8>)]) -> Result<Found> {
     if user_data.is_none() && meta_data.is_none() {
         return Ok(Found::default());
     }
-    let disk = seed::write(&seed::Seed {
+    let seed = seed::Seed {
         user_data: user_data.unwrap_or_default(),
         meta_data: meta_data.unwrap_or_default(),
         network_config,
         vendor_data,
-    })?;
+    };
+    let disk = seed::write(&seed, seed::Format::Fat)?;
     Ok(read("the seed".to_owned(), Cursor::new(disk)))
 }
 
