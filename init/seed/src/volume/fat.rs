@@ -87,19 +87,31 @@ impl FileSystem for Fat {
         max: usize,
     ) -> Result<Vec<u8>, VolumeError> {
         let mut content = vec![0; bounded(name, file.length.into(), max)?];
-        let mut cluster = match file.place {
+        let mut first = match file.place {
             Folder::Root => 0,
             Folder::Chain(first) => first,
         };
-        let parts = content.chunks_mut(self.cluster_len() as usize);
-        for (index, part) in parts.enumerate() {
-            if index > 0 {
-                cluster = self.next(disk, cluster)?.ok_or_else(|| {
+        let step = self.cluster_len() as usize;
+        let mut rest = content.as_mut_slice();
+        while !rest.is_empty() {
+            // Clusters that lie one behind the other are read at once.
+            let (mut last, mut length) = (first, step.min(rest.len()));
+            let mut elsewhere = first;
+            while length < rest.len() {
+                let next = self.next(disk, last)?.ok_or_else(|| {
                     let length = file.length;
                     VolumeError::Damaged(format!("{name} ends before its {length} bytes"))
                 })?;
+                if next != last + 1 {
+                    elsewhere = next;
+                    break;
+                }
+                (last, length) = (next, (length + step).min(rest.len()));
             }
-            read_at(disk, self.place(cluster)?, part)?;
+            self.place(last)?;
+            let (part, more) = rest.split_at_mut(length);
+            read_at(disk, self.place(first)?, part)?;
+            (rest, first) = (more, elsewhere);
         }
         Ok(content)
     }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Seek};
 
-use noonmark_label::disk::{is_there, read_at, u32_at, utf16};
+use noonmark_label::disk::{damaged, is_there, read_at, u32_at, utf16};
 use noonmark_label::iso9660::{Iso9660, extent};
 
 use super::error::{VolumeError, bounded};
@@ -18,6 +18,9 @@ const FOLDER_MAX: usize = 1 << 20;
 /// How many continuations a record's fields may have, and how long each may be.
 const CONTINUATIONS_MAX: u32 = 8;
 const CONTINUATION_MAX: u32 = 2048;
+
+/// The longest name that Linux has.
+const NAME_MAX: usize = 255;
 
 /// Flags of a directory record (ECMA-119, 9.1.6): a folder; a file that belongs to another one; one that
 /// goes on in the next record.
@@ -115,13 +118,13 @@ impl Iso {
         let mut area = system_use.to_vec();
         for _ in 0..=CONTINUATIONS_MAX {
             let Some([block, offset, length]) = fields.take(&area) else {
-                break;
+                return Ok(fields);
             };
             area = vec![0; length.min(CONTINUATION_MAX) as usize];
             let at = u64::from(block) * u64::from(self.block_len) + u64::from(offset);
             read_at(disk, at, &mut area)?;
         }
-        Ok(fields)
+        Err(damaged("a file's fields have no end"))
     }
 }
 
@@ -259,7 +262,9 @@ impl Fields {
             match [first, second] {
                 [b'N', b'M'] => {
                     let more = field.get(5..).unwrap_or_default();
-                    self.name.get_or_insert_default().extend(more);
+                    let name = self.name.get_or_insert_default();
+                    name.extend(more);
+                    name.truncate(NAME_MAX);
                 }
                 [b'P', b'X'] => self.mode = u32_at(field, 4),
                 [b'C', b'E'] => continuation = Some([4, 12, 20].map(|at| u32_at(field, at))),
@@ -362,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_continue_in_a_circle_end() {
+    fn fields_that_continue_in_a_circle_are_refused() {
         let mut area = b"CE\x1c\x01".to_vec();
         area.resize(28, 0);
         area[20] = 28;
         let mut disk = Cursor::new(area.clone());
         let volume = iso(Names::RockRidge { skipped: 0 });
-        let fields = volume.fields(&mut disk, &area).expect("an end");
-        assert_eq!(fields.name, None);
+        let problem = volume.fields(&mut disk, &area).unwrap_err().to_string();
+        assert!(problem.contains("no end"), "{problem}");
     }
 
     proptest! {

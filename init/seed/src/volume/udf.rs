@@ -268,3 +268,125 @@ fn entries_of(mut names: &[u8]) -> Vec<Entry<Place>> {
     }
     entries
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    const BLOCK: usize = 512;
+
+    /// Ten blocks, each full of its number, all of them the only partition.
+    fn volume() -> (Udf, Cursor<Vec<u8>>) {
+        let partitions = vec![Partition::Plain {
+            start: 0,
+            blocks: 10,
+        }];
+        let udf = Udf {
+            label: String::new(),
+            block_len: BLOCK as u32,
+            partitions,
+            file_set: Place {
+                block: 0,
+                partition: 0,
+            },
+        };
+        let blocks = (0..10).flat_map(|number| [number; BLOCK]).collect();
+        (udf, Cursor::new(blocks))
+    }
+
+    /// A file of short extents, each with its kind, length and block.
+    fn file(length: u64, extents: &[(u32, u32, u32)]) -> File {
+        let allocation = extents.iter().flat_map(|(kind, length, block)| {
+            let length = (kind << 30 | length).to_le_bytes();
+            [length, block.to_le_bytes()].concat()
+        });
+        File {
+            kind: 5,
+            length,
+            form: 0,
+            allocation: allocation.collect(),
+            partition: 0,
+        }
+    }
+
+    fn read(disk: Cursor<Vec<u8>>, file: &File) -> Result<Vec<u8>, String> {
+        let (udf, mut disk) = (volume().0, disk);
+        content(&udf, &mut disk, file, "x", 10_000).map_err(|error| error.to_string())
+    }
+
+    /// Makes of a block one of further extents.
+    fn more_extents(disk: &mut Cursor<Vec<u8>>, block: usize, extents: &File) {
+        let bytes = &mut disk.get_mut()[block * BLOCK..][..BLOCK];
+        bytes[..16].fill(0);
+        bytes[..2].copy_from_slice(&TAG_MORE_EXTENTS.to_le_bytes());
+        bytes[12] = block as u8;
+        bytes[4] = bytes[..16]
+            .iter()
+            .fold(0, |sum, byte| sum.wrapping_add(*byte));
+        let length = extents.allocation.len();
+        bytes[20..24].copy_from_slice(&(length as u32).to_le_bytes());
+        bytes[24..24 + length].copy_from_slice(&extents.allocation);
+    }
+
+    #[test]
+    fn extents_are_put_together_in_order_and_what_is_not_recorded_is_zero() {
+        let (_, mut disk) = volume();
+        let further = file(0, &[(0, 600, 4)]);
+        more_extents(&mut disk, 9, &further);
+        let file = file(1700, &[(0, 512, 7), (1, 512, 3), (2, 100, 0), (3, 512, 9)]);
+        let expected = [vec![7; 512], vec![0; 612], vec![4; 512], vec![5; 64]];
+        assert_eq!(read(disk, &file), Ok(expected.concat()));
+    }
+
+    #[test]
+    fn a_file_whose_extents_end_early_or_never_or_elsewhere_is_refused() {
+        let (_, disk) = volume();
+        for (extents, told) in [
+            (&[(0, 512, 7)][..], "x ends before its 1000 bytes"),
+            (&[(0, 512, 7), (0, 0, 0), (0, 512, 8)], "x ends before"),
+            (&[(0, 1000, 9)], "no block 9 in partition 0"),
+            (&[(0, 1000, u32::MAX)], "no block"),
+            (&[(3, 512, 7)], "x ends before"),
+        ] {
+            let problem = read(disk.clone(), &file(1000, extents)).unwrap_err();
+            assert!(problem.contains(told), "{problem}");
+        }
+        let mut circle = disk;
+        let to_itself = file(1000, &[(3, 512, 9)]);
+        more_extents(&mut circle, 9, &to_itself);
+        let problem = read(circle, &to_itself).unwrap_err();
+        assert!(problem.contains("extents without end"), "{problem}");
+    }
+
+    #[test]
+    fn names_that_were_removed_and_the_parents_are_left_out() {
+        let name = |flags: u8, text: &[u8]| {
+            let mut bytes = vec![0; 38];
+            bytes[..2].copy_from_slice(&TAG_NAME.to_le_bytes());
+            bytes[4] = 2;
+            bytes[18] = flags;
+            bytes[19] = text.len() as u8;
+            bytes[24] = 6;
+            bytes.extend(text);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let names = [
+            name(PARENT | FOLDER, b""),
+            name(0, b"\x08user-data"),
+            name(DELETED, b"\x08gone"),
+            name(FOLDER, b"\x10\0o\0s"),
+            vec![0; 40],
+            name(0, b"\x08beyond"),
+        ];
+        let entries = entries_of(&names.concat());
+        let told: Vec<(&str, What)> = entries
+            .iter()
+            .map(|entry| (entry.name.as_str(), entry.what))
+            .collect();
+        assert_eq!(told, [("user-data", What::File), ("os", What::Folder)]);
+        assert_eq!(entries[0].node.block, 6);
+    }
+}

@@ -1,8 +1,8 @@
 //! File systems of every kind, read by name and path.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write as _};
 
-use fatfs::FatType;
+use fatfs::{FatType, FileSystem, FsOptions};
 use noonmark_seed::volume::{self, Volume, VolumeError};
 
 use crate::disks::{fat, unpack};
@@ -113,6 +113,28 @@ fn a_fats_file_of_many_clusters_is_read_to_its_last_byte() {
             let files = [("before", &b"x"[..]), ("file", &content)];
             let mut disk = Disk::new(fat(kind, *b"CIDATA     ", &files));
             assert_eq!(disk.read("file", MAX).unwrap(), Some(content), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fats_file_whose_clusters_lie_apart_is_read_in_order() {
+    for kind in [FatType::Fat12, FatType::Fat16, FatType::Fat32] {
+        let mut bytes = Cursor::new(fat(kind, *b"CIDATA     ", &[]));
+        let system = FileSystem::new(&mut bytes, FsOptions::new()).expect("a volume");
+        let root = system.root_dir();
+        let mut files = ["one", "two"].map(|name| root.create_file(name).expect("a file"));
+        let mut written = [Vec::new(), Vec::new()];
+        for part in 0..30_u8 {
+            let turn = usize::from(part % 7 > 4);
+            files[turn].write_all(&[part; 512]).expect("room");
+            written[turn].extend([part; 512]);
+        }
+        drop((files, root));
+        system.unmount().expect("a whole volume");
+        let mut disk = Disk::new(bytes.into_inner());
+        for (name, content) in ["one", "two"].into_iter().zip(written) {
+            assert_eq!(disk.read(name, MAX).unwrap(), Some(content), "{kind:?}");
         }
     }
 }
