@@ -51,20 +51,20 @@ pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(there.copied().unwrap_or_default())
 }
 
-/// A label up to its first zero, without the blanks around it.
+/// A label up to its first zero, without the blanks at its end.
 #[must_use]
 pub fn text(field: &[u8]) -> String {
     let used = field.split(|&byte| byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(used).trim().to_owned()
+    String::from_utf8_lossy(used).trim_end().to_owned()
 }
 
-/// A label or name in big-endian UTF-16, up to its first zero, without the blanks around it.
+/// A label or name in big-endian UTF-16, up to its first zero, without the blanks at its end.
 #[must_use]
 pub fn utf16(field: &[u8]) -> String {
     let (units, _) = field.as_chunks();
     let units = units.iter().map(|unit| u16::from_be_bytes(*unit));
     let used: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
-    String::from_utf16_lossy(&used).trim().to_owned()
+    String::from_utf16_lossy(&used).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -72,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_ends_at_its_first_zero_and_has_no_blanks_around_it() {
+    fn a_label_ends_at_its_first_zero_or_its_last_blanks() {
         for field in [
             &b"cidata"[..],
-            b"  cidata   ",
+            b"cidata   ",
             b"cidata\0\0\0",
             b"cidata  \0rest",
         ] {

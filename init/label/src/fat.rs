@@ -139,7 +139,10 @@ impl Fat {
             root_cluster: u32_at(boot, 44),
             data: data_sector * sector,
             clusters,
-            boot_label: boot_label.and_then(label_of),
+            // Of this one, libblkid leaves out the blanks before it too.
+            boot_label: boot_label
+                .and_then(label_of)
+                .map(|label| label.trim_start().to_owned()),
         })
     }
 

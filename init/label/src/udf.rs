@@ -184,7 +184,7 @@ fn logical_volume(
     let map_len = u32_at(descriptor, 264).min(DESCRIPTOR as u32) as usize;
     let maps = &descriptor[440..DESCRIPTOR.min(440 + map_len)];
     Udf {
-        label: unicode(&identifier[..length]).trim().to_owned(),
+        label: unicode(&identifier[..length]).trim_end().to_owned(),
         block_len,
         partitions: partition_maps(maps, on_disk),
         file_set: Place {

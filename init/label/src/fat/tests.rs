@@ -66,6 +66,8 @@ fn a_label_is_the_root_folders_else_the_boot_sectors() {
             ),
             (named, &[], "BOOT"),
             (none, &[], ""),
+            (b" BOOT      ", &[(b" CIDATA    ", VOLUME_ID)], " CIDATA"),
+            (b" BOOT      ", &[], "BOOT"),
             // A part of a long name, a folder, and an entry that was removed.
             (
                 named,
