@@ -1,7 +1,9 @@
 //! What lies in the initrd: PID 1, its configuration, the modules, and the spec's own files.
 
 use noonmark_contract::config::network::{NET_SERVICE, NTP_SERVICE, RESOLV_CONF};
-use noonmark_contract::config::{self, BootConfig, Capability, Module, Restart, Service, Start};
+use noonmark_contract::config::{
+    self, BootConfig, Capability, Module, Restart, Service, Start, assign_users,
+};
 
 use crate::cpio::{Entry, Kind, Tree};
 use crate::inputs::Inputs;
@@ -13,9 +15,10 @@ use crate::layout::{
 /// The name of the service that runs the fault program.
 const FAULT_SERVICE: &str = "noonmark-fault";
 
-/// The users that the network's and the NTP client's program run as, each its own.
-const NET_USER: u32 = 65_122;
-const NTP_USER: u32 = 65_123;
+/// The users that the network's and the NTP client's program run as: behind those that other services
+/// are given.
+const NET_USER: u32 = 65_520;
+const NTP_USER: u32 = 65_521;
 
 /// The tree of the initrd. The spec has been checked: its files hide none of noonmark's own.
 #[must_use]
@@ -76,6 +79,7 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         Capability::SYS_PTRACE,
     ];
     let fault = inputs.fault.map(|_| Service {
+        user: Some(0),
         // It reads the host's clock, and the test port.
         private_devices: false,
         ..own(FAULT_SERVICE, FAULT_PROGRAM, &rights)
@@ -83,18 +87,20 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
     let net = spec.wants_network().then(|| {
         let kept = [Capability::NET_ADMIN, Capability::NET_RAW];
         Service {
-            user: NET_USER,
+            user: Some(NET_USER),
             restart: Restart::Always,
             ..own(NET_SERVICE, NET_PROGRAM, &kept)
         }
     });
     // It has no need of any right, and PID 1 takes nobody else's word for the time.
     let ntp = spec.wants_ntp().then(|| Service {
-        user: NTP_USER,
+        user: Some(NTP_USER),
         restart: Restart::Always,
         ..own(NTP_SERVICE, NTP_PROGRAM, &[])
     });
     let own = fault.into_iter().chain(net).chain(ntp);
+    let mut services: Vec<Service> = own.chain(spec.services.clone()).collect();
+    assign_users(&mut services);
     BootConfig {
         v: 1,
         hostname: spec.image.hostname.clone(),
@@ -110,7 +116,7 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         mounts: spec.mounts.clone(),
         network: spec.network.clone(),
         ntp: spec.ntp.clone(),
-        services: own.chain(spec.services.clone()).collect(),
+        services,
     }
 }
 

@@ -137,6 +137,13 @@ impl Services {
         self.spawner.is_none() || self.supervisor.is_down()
     }
 
+    /// Whether one of them may make namespaces.
+    #[must_use]
+    pub fn want_namespaces(&self) -> bool {
+        let mut ids = (0..self.supervisor.count()).map(Id);
+        ids.any(|id| !self.supervisor.service(id).restrict_namespaces)
+    }
+
     /// The first process of a service that runs.
     #[must_use]
     pub fn pid(&self, name: &str) -> Option<Pid> {

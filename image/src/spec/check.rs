@@ -49,6 +49,7 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
     let clock = clock(raw.clock, doc)?;
     let network = network::network(raw.network, doc)?;
     let files = entries::files(raw.file, doc)?;
+    let mounts = mounts::mounts(raw.mount, &files, doc)?;
     let spec = Spec {
         image: image(raw.image, doc)?,
         kernel: kernel(raw.kernel, doc)?,
@@ -73,9 +74,9 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
             file: raw.status.file,
             clockbound: raw.status.clockbound,
         },
-        mounts: mounts::mounts(raw.mount, &files, doc)?,
+        services: entries::services(raw.service, &mounts, doc)?,
+        mounts,
         files,
-        services: entries::services(raw.service, doc)?,
         seed: system::seed(&raw.seed, doc)?,
         sysctl: system::sysctl(raw.sysctl, doc)?,
         tmpfs: system::tmpfs(&raw.tmpfs, doc)?,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use noonmark_contract::config::Service;
+use noonmark_contract::config::system::DataDisk;
 use noonmark_contract::config::values::check_guest_path;
 use toml::Spanned;
 
@@ -64,6 +65,7 @@ fn guest_path(path: &str) -> Result<(), &'static str> {
 
 pub(super) fn services(
     raw: Vec<Spanned<Service>>,
+    disks: &[DataDisk],
     doc: &TomlDocument<'_>,
 ) -> Checked<Vec<Service>> {
     if let Some(first_too_many) = raw.get(SERVICES_MAX) {
@@ -76,27 +78,29 @@ pub(super) fn services(
             ),
         ));
     }
-    let mut seen = BTreeSet::new();
-    raw.into_iter()
-        .map(|raw| {
-            let span = raw.span();
-            let service = raw.into_inner();
-            let bad = |key: &str, problem: String| {
-                Err(doc.error(Some(span.clone()), format!("service.{key}"), problem))
-            };
-            if let Err(error) = service.check() {
-                return bad(error.key, error.problem);
-            }
-            if service.name.starts_with(OWN_SERVICES) {
-                return bad("name", "the name of noonmark's own service".into());
-            }
-            if let Err(error) = service.check_after(seen.iter().map(String::as_str)) {
-                return bad(error.key, error.problem);
-            }
-            if !seen.insert(service.name.clone()) {
-                return bad("name", format!("there are two services `{}`", service.name));
-            }
-            Ok(service)
-        })
-        .collect()
+    let mut services: Vec<Service> = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let span = raw.span();
+        let service = raw.into_inner();
+        let bad = |key: &str, problem: String| {
+            Err(doc.error(Some(span.clone()), format!("service.{key}"), problem))
+        };
+        if service.name.starts_with(OWN_SERVICES) {
+            return bad("name", "the name of noonmark's own service".into());
+        }
+        let names = || services.iter().map(|service| service.name.as_str());
+        if names().any(|name| name == service.name) {
+            return bad("name", format!("there are two services `{}`", service.name));
+        }
+        let checked = service
+            .check()
+            .and_then(|()| service.check_after(names()))
+            .and_then(|()| service.check_directories(&services))
+            .and_then(|()| service.check_state(disks));
+        if let Err(error) = checked {
+            return bad(error.key, error.problem);
+        }
+        services.push(service);
+    }
+    Ok(services)
 }

@@ -111,7 +111,7 @@ fn an_image_has_a_networks_program_only_where_a_network_is_asked_for() {
         (services[0].name.as_str(), services[0].start),
         ("noonmark-net", Start::Boot)
     );
-    assert_ne!(services[0].user, 0);
+    assert!(services[0].user.is_some_and(|user| user != 0));
     let without = initrd(&build(&empty_spec(), &program(b"init"), None));
     assert!(!without.contains_key("noonmark-net") && !without.contains_key("etc/resolv.conf"));
 }

@@ -39,7 +39,7 @@ const SETTINGS: [(&str, &str); 9] = [
     // No key on the console reboots or dumps.
     ("kernel.sysrq", "0"),
     // In a user namespace of its own a process holds all capabilities, and can mount control groups.
-    ("user.max_user_namespaces", "0"),
+    (USER_NAMESPACES, "0"),
     // Only who has CAP_SYS_PTRACE attaches to another process, also one of its own user: the NTP
     // client's word counts, and a service of user 0 can become its user.
     ("kernel.yama.ptrace_scope", "2"),
@@ -48,6 +48,9 @@ const SETTINGS: [(&str, &str); 9] = [
     ("kernel.perf_event_paranoid", "3"),
     ("kernel.kexec_load_disabled", "1"),
 ];
+
+/// How many user namespaces there may be.
+pub const USER_NAMESPACES: &str = "user.max_user_namespaces";
 
 /// Once 1, no module can be loaded until the machine starts anew.
 const MODULES_DISABLED: &str = "kernel.modules_disabled";
@@ -70,7 +73,7 @@ const READ_ONLY_MOUNTS: [(&str, MountFlags); 3] = [
 ];
 
 /// Takes every step; those that fail are returned, and keep no other from being taken. `is_set` says
-/// whether the configuration sets a kernel setting itself.
+/// whether the configuration has the say on a kernel setting.
 #[must_use]
 pub fn apply(lock_modules: bool, is_set: impl Fn(&str) -> bool) -> Vec<HardeningError> {
     let mut errors = Vec::new();

@@ -102,7 +102,7 @@ impl RuntimeDir {
             let mut services = config.services.iter();
             if let Some(service) = services.find(|service| service.name == NET_SERVICE) {
                 let path = RESOLV_CONF;
-                match self.make_folder_of(path, service.user, service.group_id()) {
+                match self.make_folder_of(path, service.user_id(), service.group_id()) {
                     Ok(folder) => self.network = Some(folder),
                     Err(errno) => outcomes.push(Err(RuntimeDirError::File {
                         path,

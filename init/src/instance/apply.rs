@@ -7,7 +7,7 @@ use std::io;
 use noonmark_contract::config::network::{NET_SERVICE, NTP_SERVICE};
 use noonmark_contract::config::settings::{CMDLINE_PREFIX, Cmdline, Settings};
 use noonmark_contract::config::values::SysctlName;
-use noonmark_contract::config::{BootConfig, Service};
+use noonmark_contract::config::{BootConfig, Service, assign_users};
 use noonmark_contract::record::{self, Effective, Event, Origin, SeedState};
 use noonmark_contract::seed::instance::Instance;
 use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
@@ -114,6 +114,7 @@ impl Layers {
             .unzip();
         let (mut config, effective) = self.effective(&settings);
         config.services.extend(services.into_iter().flatten());
+        assign_users(&mut config.services);
         drop_idle(&mut config);
         let failures = config
             .sysctl
@@ -199,6 +200,8 @@ impl Layers {
             service
                 .check()
                 .and_then(|()| service.check_after(names.iter().copied()))
+                .and_then(|()| service.check_directories(&image.services))
+                .and_then(|()| service.check_state(&image.mounts))
                 .map_err(|error| format!("service {name}: {}: {}", error.key, error.problem))?;
             names.push(name);
         }

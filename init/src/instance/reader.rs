@@ -68,7 +68,8 @@ impl Reader {
             .map(CString::new)
             .collect();
         let exec = exec.map_err(|error| format!("{SEED_PROGRAM}: {error}"))?;
-        let filter = filter::program(NEEDED).map_err(|error| format!("{SEED_PROGRAM}: {error}"))?;
+        let filters =
+            filter::programs(NEEDED, true).map_err(|error| format!("{SEED_PROGRAM}: {error}"))?;
         let pid = child::spawn(&SpawnConfig {
             exec: &exec,
             environment: &[],
@@ -79,7 +80,9 @@ impl Reader {
             errors: null.as_fd(),
             cgroup: None,
             devices: None,
-            filter: Some(&filter),
+            directories: &[],
+            filters: &filters,
+            no_new_privileges: true,
             user: 0,
             group: 0,
             capabilities_kept: NEEDED,

@@ -27,7 +27,11 @@ impl Pid1 {
             ));
         }
         let (lock_modules, sysctl) = &self.hardening;
-        let is_set = |name: &str| sysctl.iter().any(|set| set.as_str() == name);
+        let namespaces = self.services.want_namespaces();
+        let is_set = |name: &str| {
+            let wanted = namespaces && name == hardening::USER_NAMESPACES;
+            wanted || sysctl.iter().any(|set| set.as_str() == name)
+        };
         for error in hardening::apply(*lock_modules, is_set) {
             self.pending_events.push(record::Event::Failure {
                 what: error.to_string(),

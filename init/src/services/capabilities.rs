@@ -29,7 +29,7 @@ pub fn kept(service: &Service) -> CapabilitySet {
         .iter()
         .map(|&capability| bit(capability))
         .fold(CapabilitySet::empty(), CapabilitySet::union);
-    if service.user == 0 {
+    if service.user_id() == 0 {
         USUAL.union(listed)
     } else {
         listed
@@ -46,7 +46,7 @@ mod tests {
 
     fn service(user: u32, capabilities: &[Capability]) -> Service {
         Service {
-            user,
+            user: Some(user),
             capabilities: capabilities.to_vec(),
             ..Service::new("a", vec!["/a".into()])
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use libc::c_long;
+use libc::{c_int, c_long};
 use noonmark_contract::config::{Service, SystemCallFilter};
 use rustix::thread::CapabilitySet;
 use seccompiler::{
@@ -64,8 +64,6 @@ const DENIED: [(CapabilitySet, &[c_long]); 13] = [
             libc::SYS_fsmount,
             libc::SYS_fspick,
             libc::SYS_mount_setattr,
-            libc::SYS_unshare,
-            libc::SYS_setns,
             libc::SYS_swapon,
             libc::SYS_swapoff,
             libc::SYS_quotactl,
@@ -148,6 +146,20 @@ const AIMED: [(c_long, u8); 11] = [
     (libc::SYS_sched_setattr, 0),
 ];
 
+/// Calls that make or enter namespaces; clone(2) does so by one of the flags below.
+const NAMESPACES: [c_long; 2] = [libc::SYS_unshare, libc::SYS_setns];
+
+/// The flags of clone(2) for namespaces (include/uapi/linux/sched.h).
+const NAMESPACE_FLAGS: [c_int; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
+
 /// The signals among them; who may end the machine may send PID 1 one.
 const SIGNALS: [c_long; 2] = [libc::SYS_kill, libc::SYS_tgkill];
 
@@ -159,28 +171,50 @@ const PRIORITIES: [(c_long, u64, u64); 2] = [
     (libc::SYS_ioprio_set, 1, 3),
 ];
 
-/// The filter for a service; none where the image wants it to have none.
+/// The filters for a service; none where the image wants it to have none.
 ///
 /// # Errors
 /// As a text for the service's report; it is not started then.
-pub fn compile(service: &Service) -> Result<Option<BpfProgram>, String> {
+pub fn compile(service: &Service) -> Result<Vec<BpfProgram>, String> {
     match service.system_call_filter {
-        SystemCallFilter::None => Ok(None),
-        SystemCallFilter::Default => program(capabilities::kept(service))
-            .map(Some)
-            .map_err(|error| format!("system call filter: {error}")),
+        SystemCallFilter::None => Ok(Vec::new()),
+        SystemCallFilter::Default => {
+            programs(capabilities::kept(service), service.restrict_namespaces)
+                .map_err(|error| format!("system call filter: {error}"))
+        }
     }
 }
 
-/// The filter for a process that has these capabilities.
+/// The filters for a process that has these capabilities, and is refused namespaces or not; CAP_SYS_ADMIN
+/// has a use for those too.
 ///
 /// # Errors
 /// As `seccompiler` compiles filters, which these are all fit for.
-pub fn program(kept: CapabilitySet) -> Result<BpfProgram, seccompiler::BackendError> {
+pub fn programs(
+    kept: CapabilitySet,
+    restrict_namespaces: bool,
+) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
+    let restricted = restrict_namespaces && !kept.contains(CapabilitySet::SYS_ADMIN);
+    let mut programs = vec![refusing(rules(kept, restricted)?, libc::EPERM)?];
+    if restricted {
+        // Its flags are in memory, where no filter can look; libraries use clone(2) without it.
+        let clone3 = BTreeMap::from([
+            (libc::SYS_clone3, Vec::new()),
+            (libc::SYS_clone3 | X32_BIT, Vec::new()),
+        ]);
+        programs.push(refusing(clone3, libc::ENOSYS)?);
+    }
+    Ok(programs)
+}
+
+fn refusing(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    errno: c_int,
+) -> Result<BpfProgram, seccompiler::BackendError> {
     let filter = SeccompFilter::new(
-        rules(kept)?,
+        rules,
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Errno(errno.unsigned_abs()),
         TargetArch::x86_64,
     )?;
     filter.try_into()
@@ -188,6 +222,7 @@ pub fn program(kept: CapabilitySet) -> Result<BpfProgram, seccompiler::BackendEr
 
 fn rules(
     kept: CapabilitySet,
+    restricted: bool,
 ) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let argument = |place: u8, value: u64| {
         // The kernel takes the lower half for each of these, whatever is in the upper.
@@ -198,6 +233,17 @@ fn rules(
         if !kept.intersects(capabilities) {
             rules.extend(calls.iter().map(|&call| (call, Vec::new())));
         }
+    }
+    if restricted {
+        rules.extend(NAMESPACES.map(|call| (call, Vec::new())));
+        let flagged = NAMESPACE_FLAGS.map(|flag| {
+            let flag = u64::from(flag.unsigned_abs());
+            let set = SeccompCmpOp::MaskedEq(flag);
+            let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, set, flag)?;
+            SeccompRule::new(vec![condition])
+        });
+        let flagged: Result<Vec<_>, _> = flagged.into_iter().collect();
+        rules.insert(libc::SYS_clone, flagged?);
     }
     for (call, place) in AIMED {
         let may_signal = kept.contains(CapabilitySet::SYS_BOOT) && SIGNALS.contains(&call);
@@ -231,7 +277,7 @@ mod tests {
             capabilities: capabilities.to_vec(),
             ..Service::new("a", vec!["/a".into()])
         };
-        rules(capabilities::kept(&service)).unwrap()
+        rules(capabilities::kept(&service), true).unwrap()
     }
 
     #[test]
@@ -261,9 +307,24 @@ mod tests {
     fn a_filter_fits_what_the_kernel_takes_and_none_is_none() {
         // BPF_MAXINSNS (include/uapi/linux/bpf_common.h)
         let mut service = Service::new("a", vec!["/a".into()]);
-        let compiled = compile(&service).unwrap().unwrap();
-        assert!(compiled.len() <= 4096, "{} instructions", compiled.len());
+        let compiled = compile(&service).unwrap();
+        assert_eq!(compiled.len(), 2);
+        for program in compiled {
+            assert!(program.len() <= 4096, "{} instructions", program.len());
+        }
         service.system_call_filter = SystemCallFilter::None;
-        assert!(compile(&service).unwrap().is_none());
+        assert!(compile(&service).unwrap().is_empty());
+    }
+
+    #[test]
+    fn namespaces_are_for_who_asks_for_them() {
+        let mut service = Service::new("a", vec!["/a".into()]);
+        let usual = rules(capabilities::kept(&service), true).unwrap();
+        assert!(usual.contains_key(&libc::SYS_unshare));
+        assert_eq!(usual[&libc::SYS_clone].len(), NAMESPACE_FLAGS.len());
+        service.restrict_namespaces = false;
+        assert_eq!(compile(&service).unwrap().len(), 1);
+        let asks = rules(capabilities::kept(&service), false).unwrap();
+        assert!(!asks.contains_key(&libc::SYS_unshare) && !asks.contains_key(&libc::SYS_clone));
     }
 }

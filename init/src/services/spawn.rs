@@ -5,8 +5,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use noonmark_contract::config::Service;
-use noonmark_linux::sys::child::{self, SpawnConfig, SpawnFailure, Stage};
+use noonmark_contract::config::{RUNTIME, STATE, Service};
+use noonmark_linux::sys::child::{self, Directory, SpawnConfig, SpawnFailure, Stage};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -63,7 +63,20 @@ impl Spawner {
         for (name, value) in &service.env {
             environment.push(text(&format!("{name}={value}"))?);
         }
-        let filter = filter::compile(service)?;
+        let mut directories = Vec::new();
+        for (variable, parent, name) in [
+            ("RUNTIME_DIRECTORY", RUNTIME, &service.runtime_directory),
+            ("STATE_DIRECTORY", STATE, &service.state_directory),
+        ] {
+            let Some(name) = name else { continue };
+            let path = format!("{parent}/{name}");
+            environment.push(text(&format!("{variable}={path}"))?);
+            directories.push(Directory {
+                parent: text(parent)?,
+                path: text(&path)?,
+            });
+        }
+        let filters = filter::compile(service)?;
         child::spawn(&SpawnConfig {
             exec: &exec,
             environment: &environment,
@@ -73,8 +86,10 @@ impl Spawner {
             errors: output,
             cgroup: group.map(Group::descriptor),
             devices: devices::of(service),
-            filter: filter.as_deref(),
-            user: service.user,
+            directories: &directories,
+            filters: &filters,
+            no_new_privileges: service.no_new_privileges,
+            user: service.user_id(),
             group: service.group_id(),
             capabilities_kept: capabilities::kept(service),
             failure_pipe: self.failure_pipe_write.as_fd(),
@@ -98,6 +113,9 @@ impl Spawner {
             Stage::Folder => format!("{}: {}", service.cwd, failure.errno),
             Stage::Devices => format!("private_devices: {}", failure.errno),
             Stage::Filter => format!("system_call_filter: {}", failure.errno),
+            Stage::Directories => {
+                format!("runtime_directory or state_directory: {}", failure.errno)
+            }
             Stage::Rights => format!("user or capabilities: {}", failure.errno),
             Stage::Execute => format!("{program}: {}", failure.errno),
         })

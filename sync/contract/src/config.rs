@@ -24,8 +24,8 @@ mod service;
 
 pub use capability::{Capability, UnknownCapability};
 pub use service::{
-    ByteSize, OnDisruption, OnStartTimeout, Output, Restart, Service, ServiceError, ServiceSignal,
-    Start, SystemCallFilter,
+    ByteSize, OWN_USERS, OnDisruption, OnStartTimeout, Output, RUNTIME, Restart, STATE, Service,
+    ServiceError, ServiceSignal, Start, SystemCallFilter, assign_users,
 };
 
 /// Where the initrd keeps it.

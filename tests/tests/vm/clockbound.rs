@@ -110,7 +110,7 @@ fn spec() -> Result<String> {
         + &format!(
             "[[file]]\npath = \"/time-bounds\"\nsource = {program:?}\nmode = 0o755\n\
              [status]\nclockbound = true\n[[network.interface]]\ndhcp4 = true\n\
-             [[service]]\nname = \"time-bounds\"\nexec = [\"/time-bounds\", \"{PORT}\"]\nuser = 1000\n\
+             [[service]]\nname = \"time-bounds\"\nexec = [\"/time-bounds\", \"{PORT}\"]\n\
              [[service]]\nname = \"scramble\"\nexec = [\"/trouble\", \"scramble\"]\n\
              capabilities = [\"CAP_SYS_TIME\"]\n"
         ))

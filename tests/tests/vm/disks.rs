@@ -17,10 +17,13 @@ use noonmark_tests::{build_spec, not_run, spec_with_trouble, test_folder};
 use crate::platform::{Guest, Images, Platform};
 
 /// What `noonmark-trouble look-around` finds in a guest that is as [`SPEC`] says, and exits with.
-const FOUND: &str = "exited 7";
+const FOUND: &str = "exited 8";
 
 /// What it writes to the data disk.
 const KEPT: &str = "kept";
+
+/// Where on the disk: in the folder that the service is given there.
+const KEPT_PATH: &str = "look-around/kept";
 
 /// Two disks that are attached, one that isn't, and sizes for the file systems in memory.
 const SPEC: &str = r#"
@@ -29,7 +32,7 @@ run_kib = 8192
 tmp_kib = 4096
 [[mount]]
 label = "data"
-path = "/data"
+path = "/var/lib"
 type = "ext4"
 required = true
 [[mount]]
@@ -44,6 +47,8 @@ type = "ext4"
 [[service]]
 name = "look-around"
 exec = ["/trouble", "look-around"]
+state_directory = "look-around"
+runtime_directory = "look-around"
 "#;
 
 pub fn mounted_by_label_and_taken_down_clean(platform: &Platform, _: &Images) -> Result<()> {
@@ -81,7 +86,7 @@ pub fn mounted_by_label_and_taken_down_clean(platform: &Platform, _: &Images) ->
     ensure!(guest.machine.wait_off(deadline)?, "it is still on");
     drop(guest);
     tools.is_clean(&data)?;
-    let kept = tools.cat(&data, KEPT)?;
+    let kept = tools.cat(&data, KEPT_PATH)?;
     ensure!(kept == KEPT, "the disk has {kept:?}");
     Ok(())
 }

@@ -34,6 +34,7 @@ exec = ["/trouble", "first-read"]
 name = "second"
 exec = ["/trouble", "end-machine"]
 capabilities = ["CAP_SYS_BOOT"]
+user = 0
 "#;
 
 /// A service that may write to PID 1's memory, and does.
@@ -42,6 +43,7 @@ const CRASH: &str = r#"
 name = "crash-init"
 exec = ["/trouble", "crash-init"]
 capabilities = ["CAP_SYS_PTRACE"]
+user = 0
 "#;
 
 pub fn off_in_each_way(platform: &Platform, images: &Images) -> Result<()> {

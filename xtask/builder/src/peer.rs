@@ -213,6 +213,7 @@ impl Peer {
             .collect();
         spec.services = vec![Service {
             start: Start::Boot,
+            user: Some(0),
             // The second and the third are for what `chronyd -P -m` asks the kernel for.
             capabilities: vec![
                 Capability::SYS_TIME,

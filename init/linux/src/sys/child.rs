@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::mount_bind_recursive;
 use rustix::process::Pid;
@@ -14,7 +15,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use seccompiler::BpfProgramRef;
+use seccompiler::BpfProgram;
 
 use crate::affinity;
 
@@ -51,8 +52,12 @@ pub struct SpawnConfig<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The folder that it sees in the place of `/dev`, in a mount namespace of its own.
     pub devices: Option<&'a CStr>,
+    /// Folders that are made where they are missing, and become its user's.
+    pub directories: &'a [Directory],
     /// The system calls that it may not make.
-    pub filter: Option<BpfProgramRef<'a>>,
+    pub filters: &'a [BpfProgram],
+    /// Whether nothing that it executes can gain it rights; always so where it has a filter.
+    pub no_new_privileges: bool,
     /// Its user.
     pub user: u32,
     /// Its group; it has no other.
@@ -61,6 +66,15 @@ pub struct SpawnConfig<'a> {
     pub capabilities_kept: CapabilitySet,
     /// Where it writes a [`SpawnFailure`] when it fails.
     pub failure_pipe: BorrowedFd<'a>,
+}
+
+/// A folder of a service's.
+#[derive(Debug)]
+pub struct Directory {
+    /// The folder that it is in, absolute; it is made too where it is missing, and stays user 0's.
+    pub parent: CString,
+    /// Its own path.
+    pub path: CString,
 }
 
 /// How far a child came that did not become its program.
@@ -78,6 +92,8 @@ pub enum Stage {
     Devices = 4,
     /// Its system call filter.
     Filter = 5,
+    /// Its folders.
+    Directories = 6,
 }
 
 /// What a child writes to its pipe when it fails: process, stage, errno, each a native 32-bit word; shorter
@@ -115,6 +131,7 @@ impl SpawnFailure {
             3 => Stage::Execute,
             4 => Stage::Devices,
             5 => Stage::Filter,
+            6 => Stage::Directories,
             _ => return None,
         };
         let errno = i32::try_from(word(8))
@@ -228,6 +245,10 @@ fn prepare(
     {
         return (Stage::Devices, errno);
     }
+    // Here rather than in PID 1, which must not wait for a disk that doesn't answer.
+    if let Err(errno) = make_directories(config) {
+        return (Stage::Directories, errno);
+    }
     // As the user, who may not be let in everywhere; the rights come before the folder.
     if let Err(errno) = drop_privileges(config) {
         return (Stage::Rights, errno);
@@ -235,14 +256,34 @@ fn prepare(
     if let Err(errno) = rustix::process::chdir(config.cwd) {
         return (Stage::Folder, errno);
     }
-    if let Some(filter) = config.filter
-        && let Err(error) = seccompiler::apply_filter(filter)
-    {
-        return (Stage::Filter, filter_errno(&error));
+    for filter in config.filters {
+        if let Err(error) = seccompiler::apply_filter(filter) {
+            return (Stage::Filter, filter_errno(&error));
+        }
     }
     // SAFETY: both arrays end in a null pointer, and what they point to outlives the call.
     unsafe { libc::execve(exec[0], exec.as_ptr(), environment.as_ptr()) };
     (Stage::Execute, last_errno())
+}
+
+/// Only the folders themselves are given to the user: what is in them is its own already, unless the
+/// image has changed the user.
+fn make_directories(config: &SpawnConfig<'_>) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(0o755);
+    let (user, group) = (Uid::from_raw(config.user), Gid::from_raw(config.group));
+    for Directory { parent, path } in config.directories {
+        for path in [parent, path] {
+            match mkdirat(CWD, path, mode) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        // Whatever a service has put in its place is not followed.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = openat(CWD, path, flags, Mode::empty())?;
+        fchown(folder, Some(user), Some(group))?;
+    }
+    Ok(())
 }
 
 /// Gives up all capabilities but those that are kept, from every set that could give them back, and takes
@@ -288,7 +329,10 @@ fn drop_privileges(config: &SpawnConfig<'_>) -> Result<(), Errno> {
             configure_capability_in_ambient_set(capability, true)?;
         }
     }
-    set_no_new_privs(true)
+    match config.no_new_privileges {
+        true => set_no_new_privs(true),
+        false => Ok(()),
+    }
 }
 
 fn filter_errno(error: &seccompiler::Error) -> Errno {

@@ -109,6 +109,8 @@ fn add(
 ) -> Result<(), String> {
     let mut service = Service::new(name, exec);
     service.start = start;
+    // They set an instance up, as with cloud-init.
+    service.user = Some(0);
     let commands = instance.services.iter();
     service.after = commands.map(|before| before.name.clone()).next_back();
     service.check().map_err(|error| error.problem)?;

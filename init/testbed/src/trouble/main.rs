@@ -339,11 +339,15 @@ fn look_around() -> u8 {
     told("the loopback answers", loopback_answers());
     let limits = StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV | StatVfsMountFlags::NOEXEC;
     let limited = |path: &str| Ok(statvfs(path)?.f_flag.contains(limits));
-    told("/data is limited", limited("/data"));
-    told(
-        "/data can be written to",
-        fs::write("/data/kept", "kept").map(|()| true),
-    );
+    told("/var/lib is limited", limited("/var/lib"));
+    for (variable, expected) in [
+        ("STATE_DIRECTORY", "/var/lib/look-around"),
+        ("RUNTIME_DIRECTORY", "/run/look-around"),
+    ] {
+        let given = std::env::var(variable).unwrap_or_default();
+        let written = fs::write(format!("{given}/kept"), "kept");
+        told(variable, written.map(|()| given == expected));
+    }
     let film = fs::read("/media/films/film");
     told("the film is there", film.map(|film| film == b"a film"));
     let refused = open_to_write("/media/films/film") == Err(Errno::ROFS);

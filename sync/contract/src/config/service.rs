@@ -5,16 +5,18 @@
 
 mod values;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use values::is_name;
 
 use super::capability::Capability;
+use super::system::{DataDisk, FileSystem};
 
 pub use values::{ByteSize, OnDisruption, Output, ServiceSignal};
 
@@ -32,9 +34,9 @@ pub struct Service {
     /// The folder that it starts in, absolute.
     #[serde(default = "root_folder")]
     pub cwd: String,
-    /// The user that it runs as.
-    #[serde(default)]
-    pub user: u32,
+    /// The user that it runs as; one of its own where it is left out ([`assign_users`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
     /// The group that it runs as; the user's number where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
@@ -70,6 +72,19 @@ pub struct Service {
     /// Which system calls it is refused.
     #[serde(default)]
     pub system_call_filter: SystemCallFilter,
+    /// Whether it is refused namespaces of its own, as by systemd's `RestrictNamespaces=yes`. Where a
+    /// service of the image isn't, the kernel has user namespaces.
+    #[serde(default = "yes")]
+    pub restrict_namespaces: bool,
+    /// Whether nothing that it executes can gain it rights, as systemd's `NoNewPrivileges=`.
+    #[serde(default = "yes")]
+    pub no_new_privileges: bool,
+    /// A folder of its user's below [`RUNTIME`], as systemd's `RuntimeDirectory=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_directory: Option<String>,
+    /// A folder of its user's below [`STATE`], on a data disk, as systemd's `StateDirectory=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_directory: Option<String>,
     /// The memory that it and its children may use together, as systemd's `MemoryMax=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max: Option<ByteSize>,
@@ -145,6 +160,44 @@ const TEXT_MAX: usize = 4096;
 /// How many arguments and variables there may be.
 const WORDS_MAX: usize = 256;
 
+/// The users of services that name none: those that systemd gives to services by itself
+/// (`DynamicUser=`; systemd's doc/UIDS-GIDS.md).
+pub const OWN_USERS: RangeInclusive<u32> = 61_184..=65_519;
+
+/// Who a service is that has been given no user: nobody.
+const NOBODY: u32 = 65_534;
+
+/// Where `runtime_directory` is; in memory.
+pub const RUNTIME: &str = "/run";
+
+/// Where `state_directory` is.
+pub const STATE: &str = "/var/lib";
+
+/// How the names of folders in [`RUNTIME`] begin that are PID 1's.
+const RESERVED: [&str; 2] = ["noonmark", "clockbound"];
+
+/// Gives each service that names no user one of [`OWN_USERS`] that no other has. It comes of the
+/// service's name, so that what is on a data disk stays its own when other services come and go; of two
+/// whose names come to the same, the later has the next.
+pub fn assign_users(services: &mut [Service]) {
+    let mut taken: BTreeSet<u32> = services.iter().filter_map(|service| service.user).collect();
+    for service in services {
+        if service.user.is_none() {
+            let (first, last) = (*OWN_USERS.start(), *OWN_USERS.end());
+            let wanted = first + hash(&service.name) % (last - first + 1);
+            let mut free = (wanted..=last).chain(OWN_USERS);
+            service.user = free.find(|&user| taken.insert(user));
+        }
+    }
+}
+
+/// FNV-1a of 32 bits (RFC 9923), which stays what it is from one version to the next.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
 impl Service {
     /// A service with nothing but the defaults.
     #[must_use]
@@ -154,7 +207,7 @@ impl Service {
             exec,
             env: BTreeMap::new(),
             cwd: root_folder(),
-            user: 0,
+            user: None,
             group: None,
             start: Start::default(),
             after: None,
@@ -166,6 +219,10 @@ impl Service {
             capabilities: Vec::new(),
             private_devices: true,
             system_call_filter: SystemCallFilter::default(),
+            restrict_namespaces: true,
+            no_new_privileges: true,
+            runtime_directory: None,
+            state_directory: None,
             memory_max: None,
             cpu_weight: None,
             tasks_max: default_tasks_max(),
@@ -212,6 +269,24 @@ impl Service {
                  4096 bytes each",
             );
         }
+        let directories = [
+            ("runtime_directory", &self.runtime_directory),
+            ("state_directory", &self.state_directory),
+        ];
+        for (key, directory) in directories {
+            if directory.as_deref().is_some_and(|name| !is_directory(name)) {
+                let expected = "expected a folder's name: 1 to 64 letters, digits and `-_.@`, the first \
+                                no dot, and not beginning as noonmark's own";
+                return bad(key, expected);
+            }
+        }
+        if !self.no_new_privileges && self.system_call_filter != SystemCallFilter::None {
+            return bad(
+                "no_new_privileges",
+                "the kernel gives a filter only to who can gain nothing by it: false needs \
+                 `system_call_filter = \"none\"`",
+            );
+        }
         self.check_numbers()
     }
 
@@ -235,11 +310,67 @@ impl Service {
         }
     }
 
+    /// Whether its folders are no other service's, which would lose them to it.
+    ///
+    /// # Errors
+    /// If one of them is.
+    pub fn check_directories<'a>(
+        &self,
+        others: impl IntoIterator<Item = &'a Service>,
+    ) -> Result<(), ServiceError> {
+        for other in others {
+            for (key, own, theirs) in [
+                (
+                    "runtime_directory",
+                    &self.runtime_directory,
+                    &other.runtime_directory,
+                ),
+                (
+                    "state_directory",
+                    &self.state_directory,
+                    &other.state_directory,
+                ),
+            ] {
+                if own.is_some() && own == theirs {
+                    let problem = format!("the service `{}` has that folder", other.name);
+                    return Err(ServiceError { key, problem });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether its `state_directory` is where it can be written to and is kept.
+    ///
+    /// # Errors
+    /// If none of these disks is mounted there, or not to be written to by this service.
+    pub fn check_state(&self, disks: &[DataDisk]) -> Result<(), ServiceError> {
+        let Some(name) = &self.state_directory else {
+            return Ok(());
+        };
+        let path = format!("{STATE}/{name}");
+        let fits = |disk: &&DataDisk| {
+            let rest = path.strip_prefix(disk.path.as_str());
+            let holds = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            holds && !disk.read_only && disk.kind == FileSystem::Ext4
+        };
+        match disks.iter().find(fits) {
+            Some(_) => Ok(()),
+            None => Err(ServiceError {
+                key: "state_directory",
+                problem: format!(
+                    "{path} would be lost: expected a [[mount]] of type ext4, not read-only, on \
+                     {STATE} or {path}"
+                ),
+            }),
+        }
+    }
+
     fn check_numbers(&self) -> Result<(), ServiceError> {
         let timeout_s = self.start_timeout_s.unwrap_or(1);
         let weight = self.cpu_weight.unwrap_or(1);
         for (key, number, least, most) in [
-            ("user", self.user, 0, u32::MAX - 1),
+            ("user", self.user.unwrap_or(0), 0, u32::MAX - 1),
             ("group", self.group.unwrap_or(0), 0, u32::MAX - 1),
             ("start_timeout_s", timeout_s, 1, 86_400),
             ("stop_timeout_s", self.stop_timeout_s, 0, 600),
@@ -256,10 +387,16 @@ impl Service {
         Ok(())
     }
 
+    /// The user that it runs as; nobody, which has no rights, where it has been given none.
+    #[must_use]
+    pub fn user_id(&self) -> u32 {
+        self.user.unwrap_or(NOBODY)
+    }
+
     /// The group that it runs as.
     #[must_use]
     pub fn group_id(&self) -> u32 {
-        self.group.unwrap_or(self.user)
+        self.group.unwrap_or(self.user_id())
     }
 }
 
@@ -288,6 +425,11 @@ fn default_tasks_max() -> u32 {
     1024
 }
 
+fn is_directory(name: &str) -> bool {
+    let reserved = RESERVED.iter().any(|start| name.starts_with(start));
+    is_name(name) && !name.starts_with('.') && !reserved
+}
+
 fn is_text(text: &str) -> bool {
     text.len() <= TEXT_MAX && !text.contains('\0')
 }
@@ -298,6 +440,9 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+
+    /// The user of a service `web`.
+    const WEB: u32 = 62_129;
 
     fn parse(rest: &str) -> Result<Service, String> {
         let json = format!("{{\"name\":\"a\",\"exec\":[\"/a\"]{rest}}}");
@@ -315,8 +460,64 @@ mod tests {
         let service = parse("").unwrap();
         assert_eq!(service, Service::new("a", vec!["/a".into()]));
         assert_eq!(service.start, Start::ClockSynced);
-        assert_eq!(service.group_id(), 0);
+        assert_eq!((service.user_id(), service.group_id()), (NOBODY, NOBODY));
         assert_eq!(parse(",\"user\":7").unwrap().group_id(), 7);
+    }
+
+    #[test]
+    fn a_service_without_a_user_gets_one_of_its_own_that_stays_when_others_come() {
+        let service = |name: &str, user| Service {
+            user,
+            ..Service::new(name, vec!["/a".into()])
+        };
+        let users = |mut services: Vec<Service>| {
+            assign_users(&mut services);
+            services.iter().map(Service::user_id).collect::<Vec<_>>()
+        };
+        // Written down: who has files on a disk must find them again.
+        assert_eq!(users(vec![service("web", None)]), [WEB]);
+        let more = vec![
+            service("root", Some(0)),
+            service("db", None),
+            service("web", None),
+        ];
+        assert_eq!(users(more)[2], WEB);
+        // One that an image gives by its number is nobody else's.
+        let taken = vec![service("web", None), service("b", Some(WEB))];
+        assert_eq!(users(taken), [WEB + 1, WEB]);
+        let many = (0..400).map(|n| service(&format!("s{n}"), None)).collect();
+        let many = users(many);
+        assert!(many.iter().all(|user| OWN_USERS.contains(user)));
+        let distinct: BTreeSet<_> = many.iter().collect();
+        assert_eq!(distinct.len(), many.len());
+    }
+
+    #[test]
+    fn a_folder_is_one_services_and_its_state_is_on_a_disk() {
+        let service = parse(",\"runtime_directory\":\"a\",\"state_directory\":\"a\"").unwrap();
+        let error = service.check_directories([&service]).unwrap_err();
+        assert_eq!(error.key, "runtime_directory");
+        let disk = |path: &str, kind, read_only| DataDisk {
+            label: "data".parse().unwrap(),
+            path: path.parse().unwrap(),
+            kind,
+            read_only,
+            exec: false,
+            required: false,
+            wait: DataDisk::WAIT,
+        };
+        for (path, kind, read_only, fits) in [
+            ("/var/lib", FileSystem::Ext4, false, true),
+            ("/var/lib/a", FileSystem::Ext4, false, true),
+            ("/var", FileSystem::Ext4, false, true),
+            ("/var/lib/b", FileSystem::Ext4, false, false),
+            ("/var/li", FileSystem::Ext4, false, false),
+            ("/var/lib", FileSystem::Ext4, true, false),
+            ("/var/lib", FileSystem::Vfat, false, false),
+        ] {
+            let checked = service.check_state(&[disk(path, kind, read_only)]);
+            assert_eq!(checked.is_ok(), fits, "{path}: {checked:?}");
+        }
     }
 
     #[test]
@@ -358,6 +559,10 @@ mod tests {
             (",\"user\":4294967295", "user"),
             (",\"capabilities\":[\"CAP_X\"]", "CAP_X"),
             (",\"system_call_filter\":\"all\"", "all"),
+            (",\"no_new_privileges\":false", "no_new_privileges"),
+            (",\"runtime_directory\":\"..\"", "runtime_directory"),
+            (",\"runtime_directory\":\"noonmark\"", "runtime_directory"),
+            (",\"state_directory\":\"a/b\"", "state_directory"),
             (",\"memory\":1", "memory"),
         ] {
             let error = parse(rest).unwrap_err();

@@ -157,10 +157,14 @@ impl Instance {
                     service.name
                 ));
             }
-            if !service.private_devices || service.system_call_filter != SystemCallFilter::Default {
+            if !service.private_devices
+                || service.system_call_filter != SystemCallFilter::Default
+                || !service.restrict_namespaces
+                || !service.no_new_privileges
+            {
                 return refuse(format!(
-                    "service {}: a seed can't give the machine's devices or system calls; only the \
-                     image can",
+                    "service {}: a seed can't give the machine's devices, system calls, namespaces or \
+                     privileges; only the image can",
                     service.name
                 ));
             }

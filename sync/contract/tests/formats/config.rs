@@ -40,7 +40,7 @@ fn the_boot_configuration_is_read_back_as_written() {
         lock_modules: true,
         services: vec![Service {
             env: BTreeMap::from([("PORT".into(), "80".into())]),
-            user: 1_000,
+            user: Some(1_000),
             start_timeout_s: Some(30),
             on_start_timeout: OnStartTimeout::Start,
             restart: Restart::OnFailure,
