@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use noonmark_contract::record::{Alert, DiskState, Event, Record, ServiceStatus, Status};
+use noonmark_contract::record::{Alert, DiskState, Event, Record, Status};
 use noonmark_image::fat;
 use noonmark_image::spec::DEFAULT_SOURCE_DATE;
 use noonmark_qemu::{Config, Device, ExitCause, Machine, MachineError};
@@ -16,8 +16,12 @@ use noonmark_tests::{build_spec, not_run, spec_with_trouble, test_folder};
 
 use crate::platform::{Guest, Images, Platform};
 
-/// What `noonmark-trouble look-around` finds in a guest that is as [`SPEC`] says, and exits with.
-const FOUND: &str = "exited 8";
+/// How much each service finds in a guest that is as [`SPEC`] says, and exits with.
+const FOUND: [(&str, &str); 3] = [
+    ("look-around", "exited 12"),
+    ("namespaces", "exited 1"),
+    ("unfiltered", "exited 2"),
+];
 
 /// What it writes to the data disk.
 const KEPT: &str = "kept";
@@ -25,7 +29,8 @@ const KEPT: &str = "kept";
 /// Where on the disk: in the folder that the service is given there.
 const KEPT_PATH: &str = "look-around/kept";
 
-/// Two disks that are attached, one that isn't, and sizes for the file systems in memory.
+/// Two disks that are attached, one that isn't, and sizes for the file systems in memory. A service with
+/// folders, and two to which the image opens what it keeps from others.
 const SPEC: &str = r#"
 [tmpfs]
 run_kib = 8192
@@ -49,6 +54,15 @@ name = "look-around"
 exec = ["/trouble", "look-around"]
 state_directory = "look-around"
 runtime_directory = "look-around"
+[[service]]
+name = "namespaces"
+exec = ["/trouble", "open"]
+restrict_namespaces = false
+[[service]]
+name = "unfiltered"
+exec = ["/trouble", "open"]
+system_call_filter = "none"
+no_new_privileges = false
 "#;
 
 pub fn mounted_by_label_and_taken_down_clean(platform: &Platform, _: &Images) -> Result<()> {
@@ -165,22 +179,23 @@ fn disk(path: &Path, writable: bool) -> Device {
     }
 }
 
-/// The first status record in which the service has found everything.
+/// The first status record in which each service has found what it is to find.
 fn looked_around(guest: &mut Guest) -> Result<Status> {
     let deadline = Instant::now() + guest.machine.timeouts().answer();
     loop {
         let next = guest
             .machine
-            .record(&guest.records, "the service's look around", deadline)?;
-        if let Record::Status(status) = next
-            && let [
-                ServiceStatus {
-                    last_exit: Some(exit),
-                    ..
-                },
-            ] = status.services.as_slice()
-        {
-            ensure!(exit == FOUND, "it {exit}, not {FOUND}");
+            .record(&guest.records, "the services' look around", deadline)?;
+        let Record::Status(status) = next else {
+            continue;
+        };
+        let found: Option<Vec<(&str, &str)>> = status
+            .services
+            .iter()
+            .map(|service| Some((service.name.as_str(), service.last_exit.as_deref()?)))
+            .collect();
+        if let Some(found) = found {
+            ensure!(found == FOUND, "found {found:?}, not {FOUND:?}");
             return Ok(status);
         }
     }

@@ -2,11 +2,11 @@
 //! Only tests put it into an image, as a `[[file]]`; what it finds goes to its output, a line each.
 
 mod intruder;
+mod look_around;
 mod outcome;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -16,7 +16,7 @@ use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks::{self, Sandwich};
 use noonmark_linux::sys;
 use noonmark_linux::sys::attempt::Attempt;
-use rustix::fs::{CWD, FileType, Mode, StatVfsMountFlags, mknodat, statvfs};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
@@ -86,7 +86,8 @@ fn main() -> ExitCode {
         Some("multiply") => multiply(),
         Some("eat-memory") => eat_memory(),
         Some("fill-tmp") => return fill_tmp(),
-        Some("look-around") => return ExitCode::from(look_around()),
+        Some("look-around") => return ExitCode::from(look_around::look_around()),
+        Some("open") => return ExitCode::from(look_around::open()),
         Some("talk") => return talk(),
         Some("scramble") => return scramble(),
         Some("clock-error") => return clock_error(),
@@ -320,44 +321,4 @@ fn fill_tmp() -> ExitCode {
     let outcome: Result<(), std::io::Error> = outcome;
     let number = outcome.err().and_then(|error| error.raw_os_error());
     ExitCode::from(number.map_or(0, |number| u8::try_from(number).unwrap_or(u8::MAX)))
-}
-
-/// Looks at what a guest with data disks and sizes for its file systems in memory is to have, and
-/// tells what is not so. Gives how much of it is.
-fn look_around() -> u8 {
-    let mut right = 0;
-    let mut told = |what: &str, is: std::io::Result<bool>| match is {
-        Ok(true) => right += 1,
-        other => tell(&format!("{what}: {other:?}")),
-    };
-    let has_kib = |path: &str, kib: u64| {
-        let about = statvfs(path)?;
-        Ok(about.f_blocks * about.f_frsize == kib * 1024)
-    };
-    told("/run has 8192 KiB", has_kib("/run", 8192));
-    told("/tmp has 4096 KiB", has_kib("/tmp", 4096));
-    told("the loopback answers", loopback_answers());
-    let limits = StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV | StatVfsMountFlags::NOEXEC;
-    let limited = |path: &str| Ok(statvfs(path)?.f_flag.contains(limits));
-    told("/var/lib is limited", limited("/var/lib"));
-    for (variable, expected) in [
-        ("STATE_DIRECTORY", "/var/lib/look-around"),
-        ("RUNTIME_DIRECTORY", "/run/look-around"),
-    ] {
-        let given = std::env::var(variable).unwrap_or_default();
-        let written = fs::write(format!("{given}/kept"), "kept");
-        told(variable, written.map(|()| given == expected));
-    }
-    let film = fs::read("/media/films/film");
-    told("the film is there", film.map(|film| film == b"a film"));
-    let refused = open_to_write("/media/films/film") == Err(Errno::ROFS);
-    told("the film is safe", Ok(refused));
-    right
-}
-
-fn loopback_answers() -> std::io::Result<bool> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let client = TcpStream::connect(listener.local_addr()?)?;
-    let (_, address) = listener.accept()?;
-    Ok(client.local_addr()? == address)
 }
