@@ -13,7 +13,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chownat, mkdirat, open, openat, renameat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
-use serde_json::to_vec_pretty;
+use serde_json::to_vec;
 use thiserror::Error;
 
 use super::mounts::HARDENED;
@@ -98,7 +98,7 @@ impl RuntimeDir {
                 hostname: config.hostname.clone(),
                 interface: config.network.interface.clone(),
             };
-            outcomes.push(self.write_json(NETWORK_FILE, to_vec_pretty(&network)));
+            outcomes.push(self.write_json(NETWORK_FILE, to_vec(&network)));
             let mut services = config.services.iter();
             if let Some(service) = services.find(|service| service.name == NET_SERVICE) {
                 let path = RESOLV_CONF;
@@ -116,7 +116,7 @@ impl RuntimeDir {
                 built: config.built,
                 config: config.ntp.clone(),
             };
-            outcomes.push(self.write_json(NTP_FILE, to_vec_pretty(&task)));
+            outcomes.push(self.write_json(NTP_FILE, to_vec(&task)));
         }
         outcomes.into_iter().filter_map(Result::err).collect()
     }

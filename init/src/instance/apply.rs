@@ -192,15 +192,16 @@ impl Layers {
             );
         }
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-        for service in &instance.services {
+        for (place, service) in instance.services.iter().enumerate() {
             let name = service.name.as_str();
+            let others = image.services.iter().chain(&instance.services[..place]);
             if names.contains(&name) {
                 return Err(format!("service {name}: there is one of that name already"));
             }
             service
                 .check()
                 .and_then(|()| service.check_after(names.iter().copied()))
-                .and_then(|()| service.check_directories(&image.services))
+                .and_then(|()| service.check_directories(others))
                 .and_then(|()| service.check_state(&image.mounts))
                 .map_err(|error| format!("service {name}: {}: {}", error.key, error.problem))?;
             names.push(name);

@@ -198,10 +198,10 @@ pub fn programs(
     let mut programs = vec![refusing(rules(kept, restricted)?, libc::EPERM)?];
     if restricted {
         // Its flags are in memory, where no filter can look; libraries use clone(2) without it.
-        let clone3 = BTreeMap::from([
-            (libc::SYS_clone3, Vec::new()),
-            (libc::SYS_clone3 | X32_BIT, Vec::new()),
-        ]);
+        let mut clone3 = BTreeMap::new();
+        for call in [libc::SYS_clone3, libc::SYS_clone3 | X32_BIT] {
+            clone3.insert(call, Vec::new());
+        }
         programs.push(refusing(clone3, libc::ENOSYS)?);
     }
     Ok(programs)
@@ -235,15 +235,17 @@ fn rules(
         }
     }
     if restricted {
-        rules.extend(NAMESPACES.map(|call| (call, Vec::new())));
-        let flagged = NAMESPACE_FLAGS.map(|flag| {
+        for call in NAMESPACES {
+            rules.insert(call, Vec::new());
+        }
+        let mut flagged = Vec::new();
+        for flag in NAMESPACE_FLAGS {
             let flag = u64::from(flag.unsigned_abs());
             let set = SeccompCmpOp::MaskedEq(flag);
             let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, set, flag)?;
-            SeccompRule::new(vec![condition])
-        });
-        let flagged: Result<Vec<_>, _> = flagged.into_iter().collect();
-        rules.insert(libc::SYS_clone, flagged?);
+            flagged.push(SeccompRule::new(vec![condition])?);
+        }
+        rules.insert(libc::SYS_clone, flagged);
     }
     for (call, place) in AIMED {
         let may_signal = kept.contains(CapabilitySet::SYS_BOOT) && SIGNALS.contains(&call);

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use noonmark_contract::config::{RUNTIME, STATE, Service};
-use noonmark_linux::sys::child::{self, Directory, SpawnConfig, SpawnFailure, Stage};
+use noonmark_linux::sys::child::{self, SpawnConfig, SpawnFailure, Stage};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -71,10 +71,7 @@ impl Spawner {
             let Some(name) = name else { continue };
             let path = format!("{parent}/{name}");
             environment.push(text(&format!("{variable}={path}"))?);
-            directories.push(Directory {
-                parent: text(parent)?,
-                path: text(&path)?,
-            });
+            directories.push(text(&path)?);
         }
         let filters = filter::compile(service)?;
         child::spawn(&SpawnConfig {

@@ -53,7 +53,7 @@ pub struct SpawnConfig<'a> {
     /// The folder that it sees in the place of `/dev`, in a mount namespace of its own.
     pub devices: Option<&'a CStr>,
     /// Folders that are made where they are missing, and become its user's.
-    pub directories: &'a [Directory],
+    pub directories: &'a [CString],
     /// The system calls that it may not make.
     pub filters: &'a [BpfProgram],
     /// Whether nothing that it executes can gain it rights; always so where it has a filter.
@@ -66,15 +66,6 @@ pub struct SpawnConfig<'a> {
     pub capabilities_kept: CapabilitySet,
     /// Where it writes a [`SpawnFailure`] when it fails.
     pub failure_pipe: BorrowedFd<'a>,
-}
-
-/// A folder of a service's.
-#[derive(Debug)]
-pub struct Directory {
-    /// The folder that it is in, absolute; it is made too where it is missing, and stays user 0's.
-    pub parent: CString,
-    /// Its own path.
-    pub path: CString,
 }
 
 /// How far a child came that did not become its program.
@@ -271,12 +262,10 @@ fn prepare(
 fn make_directories(config: &SpawnConfig<'_>) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(0o755);
     let (user, group) = (Uid::from_raw(config.user), Gid::from_raw(config.group));
-    for Directory { parent, path } in config.directories {
-        for path in [parent, path] {
-            match mkdirat(CWD, path, mode) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
+    for path in config.directories {
+        match mkdirat(CWD, path, mode) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
         }
         // Whatever a service has put in its place is not followed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

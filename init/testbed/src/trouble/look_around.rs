@@ -49,7 +49,18 @@ pub fn look_around() -> u8 {
     let own = OWN_USERS.contains(&user) && getgid().as_raw() == user;
     told("it is a user of its own", Ok(own));
     told("it reaches nobody", Ok(reached() == [getpid()]));
+    for path in ["/run/other", "/var/lib/other"] {
+        told(path, Ok(open_to_write(path) == Err(Errno::ACCESS)));
+    }
     told("it gains no rights", no_new_privs().map_err(Into::into));
+    let locked = fs::read_to_string("/proc/sys/kernel/modules_disabled");
+    told("modules are locked", locked.map(|text| text == "1\n"));
+    let mounts = fs::read_to_string("/proc/self/mounts");
+    let delegates = |line: &str| line.contains(" cgroup2 ") && line.contains("nsdelegate");
+    told(
+        "groups are delegated",
+        mounts.map(|text| text.lines().any(delegates)),
+    );
     let namespace = Attempt::UserNamespace.make();
     told("it has no namespaces", Ok(namespace == Err(Errno::PERM)));
     right

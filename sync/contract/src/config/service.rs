@@ -5,7 +5,7 @@
 
 mod values;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -180,13 +180,12 @@ const RESERVED: [&str; 2] = ["noonmark", "clockbound"];
 /// service's name, so that what is on a data disk stays its own when other services come and go; of two
 /// whose names come to the same, the later has the next.
 pub fn assign_users(services: &mut [Service]) {
-    let mut taken: BTreeSet<u32> = services.iter().filter_map(|service| service.user).collect();
-    for service in services {
-        if service.user.is_none() {
-            let (first, last) = (*OWN_USERS.start(), *OWN_USERS.end());
-            let wanted = first + hash(&service.name) % (last - first + 1);
-            let mut free = (wanted..=last).chain(OWN_USERS);
-            service.user = free.find(|&user| taken.insert(user));
+    let (first, last) = (*OWN_USERS.start(), *OWN_USERS.end());
+    for place in 0..services.len() {
+        if services[place].user.is_none() {
+            let is_free = |&user: &u32| services.iter().all(|other| other.user != Some(user));
+            let wanted = first + hash(&services[place].name) % (last - first + 1);
+            services[place].user = (wanted..=last).chain(first..wanted).find(is_free);
         }
     }
 }
@@ -318,24 +317,17 @@ impl Service {
         &self,
         others: impl IntoIterator<Item = &'a Service>,
     ) -> Result<(), ServiceError> {
+        let same = |own: &Option<String>, theirs| own.is_some() && own == theirs;
         for other in others {
-            for (key, own, theirs) in [
-                (
-                    "runtime_directory",
-                    &self.runtime_directory,
-                    &other.runtime_directory,
-                ),
-                (
-                    "state_directory",
-                    &self.state_directory,
-                    &other.state_directory,
-                ),
-            ] {
-                if own.is_some() && own == theirs {
-                    let problem = format!("the service `{}` has that folder", other.name);
-                    return Err(ServiceError { key, problem });
-                }
-            }
+            let key = if same(&self.runtime_directory, &other.runtime_directory) {
+                "runtime_directory"
+            } else if same(&self.state_directory, &other.state_directory) {
+                "state_directory"
+            } else {
+                continue;
+            };
+            let problem = format!("the service `{}` has that folder", other.name);
+            return Err(ServiceError { key, problem });
         }
         Ok(())
     }
@@ -349,21 +341,19 @@ impl Service {
             return Ok(());
         };
         let path = format!("{STATE}/{name}");
-        let fits = |disk: &&DataDisk| {
-            let rest = path.strip_prefix(disk.path.as_str());
-            let holds = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            holds && !disk.read_only && disk.kind == FileSystem::Ext4
+        let fits = |disk: &DataDisk| {
+            let at = disk.path.as_str();
+            (at == STATE || at == path) && !disk.read_only && disk.kind == FileSystem::Ext4
         };
-        match disks.iter().find(fits) {
-            Some(_) => Ok(()),
-            None => Err(ServiceError {
-                key: "state_directory",
-                problem: format!(
-                    "{path} would be lost: expected a [[mount]] of type ext4, not read-only, on \
-                     {STATE} or {path}"
-                ),
-            }),
+        if disks.iter().any(fits) {
+            return Ok(());
         }
+        let problem = format!(
+            "{path} would be lost: expected a [[mount]] of type ext4, not read-only, on {STATE} or \
+             {path}"
+        );
+        let key = "state_directory";
+        Err(ServiceError { key, problem })
     }
 
     fn check_numbers(&self) -> Result<(), ServiceError> {
@@ -488,7 +478,7 @@ mod tests {
         let many = (0..400).map(|n| service(&format!("s{n}"), None)).collect();
         let many = users(many);
         assert!(many.iter().all(|user| OWN_USERS.contains(user)));
-        let distinct: BTreeSet<_> = many.iter().collect();
+        let distinct: alloc::collections::BTreeSet<_> = many.iter().collect();
         assert_eq!(distinct.len(), many.len());
     }
 
@@ -509,7 +499,7 @@ mod tests {
         for (path, kind, read_only, fits) in [
             ("/var/lib", FileSystem::Ext4, false, true),
             ("/var/lib/a", FileSystem::Ext4, false, true),
-            ("/var", FileSystem::Ext4, false, true),
+            ("/var", FileSystem::Ext4, false, false),
             ("/var/lib/b", FileSystem::Ext4, false, false),
             ("/var/li", FileSystem::Ext4, false, false),
             ("/var/lib", FileSystem::Ext4, true, false),
