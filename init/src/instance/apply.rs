@@ -202,7 +202,6 @@ impl Layers {
                 .check()
                 .and_then(|()| service.check_after(names.iter().copied()))
                 .and_then(|()| service.check_directories(others))
-                .and_then(|()| service.check_state(&image.mounts))
                 .map_err(|error| format!("service {name}: {}: {}", error.key, error.problem))?;
             names.push(name);
         }

@@ -1,5 +1,5 @@
-//! The `/dev` of services that need no device of the machine's: the devices of [`NODES`], pseudo-terminals
-//! and a folder for shared memory. PID 1 makes it once; each service that is to have it sees it in the place of the
+//! The `/dev` of services that need no device of the machine's: the devices of [`NODES`] and a folder for
+//! shared memory. PID 1 makes it once; each service that is to have it sees it in the place of the
 //! machine's own, in a mount namespace of its own.
 
 use std::ffi::CStr;
@@ -53,14 +53,6 @@ pub fn prepare() -> Result<(), Errno> {
     let shared = format!("{folder}/shm");
     mkdirat(CWD, shared.as_str(), Mode::from_raw_mode(0o755))?;
     mount("tmpfs", shared.as_str(), "tmpfs", HARDENED, c"mode=1777")?;
-    let terminals = format!("{folder}/pts");
-    mkdirat(CWD, terminals.as_str(), Mode::from_raw_mode(0o755))?;
-    let options = c"ptmxmode=0666,mode=0620";
-    match mount("devpts", terminals.as_str(), "devpts", FLAGS, options) {
-        // ENODEV: a kernel without terminals needs none here.
-        Ok(()) | Err(Errno::NODEV) => symlinkat("pts/ptmx", CWD, format!("{folder}/ptmx"))?,
-        Err(errno) => return Err(errno),
-    }
     mount_remount(
         PRIVATE_DEV,
         MountFlags::BIND | MountFlags::RDONLY | FLAGS,

@@ -12,7 +12,7 @@ use noonmark_contract::config::{Service, SystemCallFilter};
 use rustix::thread::CapabilitySet;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 
 use super::capabilities;
@@ -160,6 +160,31 @@ const NAMESPACE_FLAGS: [c_int; 7] = [
     libc::CLONE_NEWNET,
 ];
 
+/// Says that there is no clone3(2), by either number: its flags are in memory, where no filter can look,
+/// and libraries then use clone(2). The other filter sees to the calling convention.
+const WITHOUT_CLONE3: [sock_filter; 5] = {
+    const fn instruction(code: u32, otherwise: u8, k: u32) -> sock_filter {
+        sock_filter {
+            code: code as u16,
+            jt: 0,
+            jf: otherwise,
+            k,
+        }
+    }
+    [
+        // `nr`, the first field of `seccomp_data` (include/uapi/linux/seccomp.h)
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(libc::BPF_ALU | libc::BPF_AND, 0, !(X32_BIT as u32)),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ, 1, libc::SYS_clone3 as u32),
+        instruction(
+            libc::BPF_RET,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+        ),
+        instruction(libc::BPF_RET, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+};
+
 /// The signals among them; who may end the machine may send PID 1 one.
 const SIGNALS: [c_long; 2] = [libc::SYS_kill, libc::SYS_tgkill];
 
@@ -195,29 +220,17 @@ pub fn programs(
     restrict_namespaces: bool,
 ) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     let restricted = restrict_namespaces && !kept.contains(CapabilitySet::SYS_ADMIN);
-    let mut programs = vec![refusing(rules(kept, restricted)?, libc::EPERM)?];
-    if restricted {
-        // Its flags are in memory, where no filter can look; libraries use clone(2) without it.
-        let mut clone3 = BTreeMap::new();
-        for call in [libc::SYS_clone3, libc::SYS_clone3 | X32_BIT] {
-            clone3.insert(call, Vec::new());
-        }
-        programs.push(refusing(clone3, libc::ENOSYS)?);
-    }
-    Ok(programs)
-}
-
-fn refusing(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    errno: c_int,
-) -> Result<BpfProgram, seccompiler::BackendError> {
     let filter = SeccompFilter::new(
-        rules,
+        rules(kept, restricted)?,
         SeccompAction::Allow,
-        SeccompAction::Errno(errno.unsigned_abs()),
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
         TargetArch::x86_64,
     )?;
-    filter.try_into()
+    let mut programs: Vec<BpfProgram> = vec![filter.try_into()?];
+    if restricted {
+        programs.push(WITHOUT_CLONE3.to_vec());
+    }
+    Ok(programs)
 }
 
 fn rules(
@@ -231,7 +244,9 @@ fn rules(
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for (capabilities, calls) in DENIED {
         if !kept.intersects(capabilities) {
-            rules.extend(calls.iter().map(|&call| (call, Vec::new())));
+            for &call in calls {
+                rules.insert(call, Vec::new());
+            }
         }
     }
     if restricted {
@@ -259,12 +274,16 @@ fn rules(
         let all = SeccompRule::new(vec![argument(0, user)?])?;
         rules.insert(call, vec![init, all]);
     }
-    let x32: Vec<(i64, Vec<SeccompRule>)> = rules
-        .iter()
-        .map(|(number, rules)| (number | X32_BIT, rules.clone()))
-        .chain(X32_OWN.map(|number| (number | X32_BIT, Vec::new())))
-        .collect();
-    rules.extend(x32);
+    let mut x32 = Vec::new();
+    for (number, same) in &rules {
+        x32.push((number | X32_BIT, same.clone()));
+    }
+    for (number, same) in x32 {
+        rules.insert(number, same);
+    }
+    for number in X32_OWN {
+        rules.insert(number | X32_BIT, Vec::new());
+    }
     Ok(rules)
 }
 

@@ -20,13 +20,17 @@ use crate::source::Source;
 use crate::units::{Nanos, Ppb, Utc};
 
 mod capability;
+mod directories;
 mod service;
+mod users;
 
 pub use capability::{Capability, UnknownCapability};
+pub use directories::{RUNTIME, STATE};
 pub use service::{
-    ByteSize, OWN_USERS, OnDisruption, OnStartTimeout, Output, RUNTIME, Restart, STATE, Service,
-    ServiceError, ServiceSignal, Start, SystemCallFilter, assign_users,
+    ByteSize, OnDisruption, OnStartTimeout, Output, Restart, Service, ServiceError, ServiceSignal,
+    Start, SystemCallFilter,
 };
+pub use users::{OWN_USERS, assign_users};
 
 /// Where the initrd keeps it.
 pub const PATH: &str = "/noonmark.json";

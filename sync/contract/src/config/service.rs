@@ -10,13 +10,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
-use values::is_name;
+use values::{is_directory, is_name};
 
 use super::capability::Capability;
-use super::system::{DataDisk, FileSystem};
 
 pub use values::{ByteSize, OnDisruption, Output, ServiceSignal};
 
@@ -34,7 +32,7 @@ pub struct Service {
     /// The folder that it starts in, absolute.
     #[serde(default = "root_folder")]
     pub cwd: String,
-    /// The user that it runs as; one of its own where it is left out ([`assign_users`]).
+    /// The user that it runs as; one of its own where it is left out ([`super::assign_users`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,
     /// The group that it runs as; the user's number where it is left out.
@@ -79,10 +77,10 @@ pub struct Service {
     /// Whether nothing that it executes can gain it rights, as systemd's `NoNewPrivileges=`.
     #[serde(default = "yes")]
     pub no_new_privileges: bool,
-    /// A folder of its user's below [`RUNTIME`], as systemd's `RuntimeDirectory=`.
+    /// A folder of its user's below [`super::RUNTIME`], as systemd's `RuntimeDirectory=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_directory: Option<String>,
-    /// A folder of its user's below [`STATE`], on a data disk, as systemd's `StateDirectory=`.
+    /// A folder of its user's below [`super::STATE`], on a data disk, as systemd's `StateDirectory=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_directory: Option<String>,
     /// The memory that it and its children may use together, as systemd's `MemoryMax=`.
@@ -160,42 +158,8 @@ const TEXT_MAX: usize = 4096;
 /// How many arguments and variables there may be.
 const WORDS_MAX: usize = 256;
 
-/// The users of services that name none: those that systemd gives to services by itself
-/// (`DynamicUser=`; systemd's doc/UIDS-GIDS.md).
-pub const OWN_USERS: RangeInclusive<u32> = 61_184..=65_519;
-
 /// Who a service is that has been given no user: nobody.
 const NOBODY: u32 = 65_534;
-
-/// Where `runtime_directory` is; in memory.
-pub const RUNTIME: &str = "/run";
-
-/// Where `state_directory` is.
-pub const STATE: &str = "/var/lib";
-
-/// How the names of folders in [`RUNTIME`] begin that are PID 1's.
-const RESERVED: [&str; 2] = ["noonmark", "clockbound"];
-
-/// Gives each service that names no user one of [`OWN_USERS`] that no other has. It comes of the
-/// service's name, so that what is on a data disk stays its own when other services come and go; of two
-/// whose names come to the same, the later has the next.
-pub fn assign_users(services: &mut [Service]) {
-    let (first, last) = (*OWN_USERS.start(), *OWN_USERS.end());
-    for place in 0..services.len() {
-        if services[place].user.is_none() {
-            let is_free = |&user: &u32| services.iter().all(|other| other.user != Some(user));
-            let wanted = first + hash(&services[place].name) % (last - first + 1);
-            services[place].user = (wanted..=last).chain(first..wanted).find(is_free);
-        }
-    }
-}
-
-/// FNV-1a of 32 bits (RFC 9923), which stays what it is from one version to the next.
-fn hash(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
-}
 
 impl Service {
     /// A service with nothing but the defaults.
@@ -309,53 +273,6 @@ impl Service {
         }
     }
 
-    /// Whether its folders are no other service's, which would lose them to it.
-    ///
-    /// # Errors
-    /// If one of them is.
-    pub fn check_directories<'a>(
-        &self,
-        others: impl IntoIterator<Item = &'a Service>,
-    ) -> Result<(), ServiceError> {
-        let same = |own: &Option<String>, theirs| own.is_some() && own == theirs;
-        for other in others {
-            let key = if same(&self.runtime_directory, &other.runtime_directory) {
-                "runtime_directory"
-            } else if same(&self.state_directory, &other.state_directory) {
-                "state_directory"
-            } else {
-                continue;
-            };
-            let problem = format!("the service `{}` has that folder", other.name);
-            return Err(ServiceError { key, problem });
-        }
-        Ok(())
-    }
-
-    /// Whether its `state_directory` is where it can be written to and is kept.
-    ///
-    /// # Errors
-    /// If none of these disks is mounted there, or not to be written to by this service.
-    pub fn check_state(&self, disks: &[DataDisk]) -> Result<(), ServiceError> {
-        let Some(name) = &self.state_directory else {
-            return Ok(());
-        };
-        let path = format!("{STATE}/{name}");
-        let fits = |disk: &DataDisk| {
-            let at = disk.path.as_str();
-            (at == STATE || at == path) && !disk.read_only && disk.kind == FileSystem::Ext4
-        };
-        if disks.iter().any(fits) {
-            return Ok(());
-        }
-        let problem = format!(
-            "{path} would be lost: expected a [[mount]] of type ext4, not read-only, on {STATE} or \
-             {path}"
-        );
-        let key = "state_directory";
-        Err(ServiceError { key, problem })
-    }
-
     fn check_numbers(&self) -> Result<(), ServiceError> {
         let timeout_s = self.start_timeout_s.unwrap_or(1);
         let weight = self.cpu_weight.unwrap_or(1);
@@ -415,11 +332,6 @@ fn default_tasks_max() -> u32 {
     1024
 }
 
-fn is_directory(name: &str) -> bool {
-    let reserved = RESERVED.iter().any(|start| name.starts_with(start));
-    is_name(name) && !name.starts_with('.') && !reserved
-}
-
 fn is_text(text: &str) -> bool {
     text.len() <= TEXT_MAX && !text.contains('\0')
 }
@@ -430,9 +342,6 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-
-    /// The user of a service `web`.
-    const WEB: u32 = 62_129;
 
     fn parse(rest: &str) -> Result<Service, String> {
         let json = format!("{{\"name\":\"a\",\"exec\":[\"/a\"]{rest}}}");
@@ -452,62 +361,6 @@ mod tests {
         assert_eq!(service.start, Start::ClockSynced);
         assert_eq!((service.user_id(), service.group_id()), (NOBODY, NOBODY));
         assert_eq!(parse(",\"user\":7").unwrap().group_id(), 7);
-    }
-
-    #[test]
-    fn a_service_without_a_user_gets_one_of_its_own_that_stays_when_others_come() {
-        let service = |name: &str, user| Service {
-            user,
-            ..Service::new(name, vec!["/a".into()])
-        };
-        let users = |mut services: Vec<Service>| {
-            assign_users(&mut services);
-            services.iter().map(Service::user_id).collect::<Vec<_>>()
-        };
-        // Written down: who has files on a disk must find them again.
-        assert_eq!(users(vec![service("web", None)]), [WEB]);
-        let more = vec![
-            service("root", Some(0)),
-            service("db", None),
-            service("web", None),
-        ];
-        assert_eq!(users(more)[2], WEB);
-        // One that an image gives by its number is nobody else's.
-        let taken = vec![service("web", None), service("b", Some(WEB))];
-        assert_eq!(users(taken), [WEB + 1, WEB]);
-        let many = (0..400).map(|n| service(&format!("s{n}"), None)).collect();
-        let many = users(many);
-        assert!(many.iter().all(|user| OWN_USERS.contains(user)));
-        let distinct: alloc::collections::BTreeSet<_> = many.iter().collect();
-        assert_eq!(distinct.len(), many.len());
-    }
-
-    #[test]
-    fn a_folder_is_one_services_and_its_state_is_on_a_disk() {
-        let service = parse(",\"runtime_directory\":\"a\",\"state_directory\":\"a\"").unwrap();
-        let error = service.check_directories([&service]).unwrap_err();
-        assert_eq!(error.key, "runtime_directory");
-        let disk = |path: &str, kind, read_only| DataDisk {
-            label: "data".parse().unwrap(),
-            path: path.parse().unwrap(),
-            kind,
-            read_only,
-            exec: false,
-            required: false,
-            wait: DataDisk::WAIT,
-        };
-        for (path, kind, read_only, fits) in [
-            ("/var/lib", FileSystem::Ext4, false, true),
-            ("/var/lib/a", FileSystem::Ext4, false, true),
-            ("/var", FileSystem::Ext4, false, false),
-            ("/var/lib/b", FileSystem::Ext4, false, false),
-            ("/var/li", FileSystem::Ext4, false, false),
-            ("/var/lib", FileSystem::Ext4, true, false),
-            ("/var/lib", FileSystem::Vfat, false, false),
-        ] {
-            let checked = service.check_state(&[disk(path, kind, read_only)]);
-            assert_eq!(checked.is_ok(), fits, "{path}: {checked:?}");
-        }
     }
 
     #[test]

@@ -194,6 +194,15 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(good)
 }
 
+/// How the names of folders in `/run` begin that are PID 1's.
+const RESERVED: [&str; 2] = ["noonmark", "clockbound"];
+
+/// The name of a service's own folder.
+pub(super) fn is_directory(name: &str) -> bool {
+    let reserved = RESERVED.iter().any(|start| name.starts_with(start));
+    is_name(name) && !name.starts_with('.') && !reserved
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
