@@ -25,6 +25,9 @@ pub const XTASK_PROGRAM: &str = "NOONMARK_XTASK";
 /// The variable by which `cargo xtask test` names the folder with chronyd and its libraries.
 pub const CHRONY: &str = "NOONMARK_CHRONY";
 
+/// The variable by which `cargo xtask test` names the folder with Debian's cloud-init and its modules.
+pub const CLOUD_INIT: &str = "NOONMARK_CLOUD_INIT";
+
 /// The workspace's root folder.
 #[must_use]
 pub fn workspace_root() -> PathBuf {

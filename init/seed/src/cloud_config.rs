@@ -286,7 +286,7 @@ mod tests {
                 "write_files[0].permissions",
             ),
             (
-                "write_files: [{path: /a, encoding: b64, content: '%'}]\n",
+                "write_files: [{path: /a, encoding: b64, content: a}]\n",
                 "content: no base64",
             ),
             (

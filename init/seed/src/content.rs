@@ -91,17 +91,25 @@ impl Encoding {
     }
 }
 
-/// Decodes base64 with line ends in it.
+/// Decodes base64. What is none of its digits is passed over, line ends among it, as Python's decoder
+/// does.
 ///
 /// # Errors
-/// If it is none.
+/// If there are too few digits for the last byte.
 pub fn base64(text: &[u8]) -> Result<Vec<u8>, ContentError> {
-    let dense: Vec<u8> = text
-        .iter()
-        .copied()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
-    Ok(BASE64.decode(dense)?)
+    let digits = text.iter().copied().filter(|byte| is_digit(*byte));
+    Ok(BASE64.decode(digits.collect::<Vec<u8>>())?)
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
+}
+
+/// Whether these bytes have nothing but base64 in them, with line ends and padding.
+#[must_use]
+pub fn is_base64(text: &[u8]) -> bool {
+    let fits = |byte: &u8| is_digit(*byte) || *byte == b'=' || byte.is_ascii_whitespace();
+    text.iter().all(fits)
 }
 
 /// A document's text: UTF-8, with or without a byte order mark, or UTF-16 with one, as PowerShell's

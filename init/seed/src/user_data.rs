@@ -278,6 +278,9 @@ fn flatten(message: &Message<'_>, found: &mut Vec<Found>) {
 
 /// What a whole document in base64 stands for, if that has a form.
 fn in_base64(text: &str) -> Option<Vec<u8>> {
+    if !content::is_base64(text.as_bytes()) {
+        return None;
+    }
     let decoded = content::base64(text.as_bytes()).ok()?;
     let known = content::is_gzip(&decoded)
         || is_mime(&decoded)

@@ -1,10 +1,11 @@
 //! What noonmark writes, read by programs that owe nothing to its code: partitioners, file system
-//! checkers, binutils and cpio.
+//! checkers, binutils and cpio. And what it reads, read by cloud-init.
 //!
 //! A program that isn't installed is listed as not run, with the package that has it.
 
 mod content;
 mod image;
+mod oracle;
 mod pinned;
 mod seed;
 mod tool;

@@ -1,5 +1,5 @@
-//! A program of the distribution's as files of a guest, with the libraries that it needs: fetched and
-//! unpacked like the kernel, and installed nowhere.
+//! A program of the distribution's as files of a guest, with the libraries that it needs, or whole
+//! packages for a test: fetched and unpacked like the kernel, and installed nowhere.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,13 +23,21 @@ pub(crate) const PASSWD: &str = "root:x:0:0:root:/:/none\n";
 ///
 /// There is no such package, or it can't be fetched.
 pub(crate) fn fetch(workspace: &Workspace, package: &str) -> Result<Vec<PackageId>> {
+    // Debian's names for shared libraries; what else a daemon depends on serves its installation.
+    fetch_with(workspace, package, |name| name.starts_with("lib"))
+}
+
+/// The package and those that it depends on whose names `follow` accepts.
+fn fetch_with(
+    workspace: &Workspace,
+    package: &str,
+    follow: fn(&str) -> bool,
+) -> Result<Vec<PackageId>> {
     let request = Request {
         role: Role::Peer,
         name: package,
         suite: None,
-        // Debian's names for shared libraries; what else a daemon depends on serves its
-        // installation.
-        follow: |name| name.starts_with("lib"),
+        follow,
     };
     let packages = packages::fetch(workspace, request, &Pins::none())
         .with_context(|| format!("package {package}"))?;
@@ -69,15 +77,49 @@ pub(crate) fn program(
 pub fn unpack(workspace: &Workspace, package: &str, path: &str, folder: &Path) -> Result<()> {
     let packages = fetch(workspace, package)?;
     for file in program(workspace, &packages, path)? {
-        let place = folder.join(file.spec.path.trim_start_matches('/'));
-        let write = || {
-            fs::create_dir_all(place.parent().unwrap_or(folder))?;
-            fs::write(&place, &file.bytes)?;
-            fs::set_permissions(&place, Permissions::from_mode(file.spec.mode))
-        };
-        write().with_context(|| format!("cannot write {}", place.display()))?;
+        let path = file.spec.path.trim_start_matches('/');
+        write(folder, path, &file.bytes, file.spec.mode)?;
     }
     Ok(())
+}
+
+/// Puts the plain files of a Python program's package, and of the packages with its modules, below
+/// `folder`.
+///
+/// # Errors
+///
+/// As [`unpack`].
+pub fn unpack_python(workspace: &Workspace, package: &str, folder: &Path) -> Result<()> {
+    // cryptography stands on a package that only exists by what provides it, and no test encrypts.
+    let follow = |name: &str| name.starts_with("python3-") && name != "python3-cryptography";
+    for id in fetch_with(workspace, package, follow)? {
+        let bytes = packages::read(workspace, &id)?;
+        let deb = Deb::open(
+            &packages::path(workspace, &id).display().to_string(),
+            &bytes,
+        )?;
+        let mut written = Ok(());
+        deb.files(
+            |path| path.starts_with("usr/"),
+            |path, content| {
+                if written.is_ok() {
+                    written = write(folder, path, &content, 0o644);
+                }
+            },
+        )?;
+        written?;
+    }
+    Ok(())
+}
+
+fn write(folder: &Path, path: &str, content: &[u8], mode: u32) -> Result<()> {
+    let place = folder.join(path);
+    let write = || {
+        fs::create_dir_all(place.parent().unwrap_or(folder))?;
+        fs::write(&place, content)?;
+        fs::set_permissions(&place, Permissions::from_mode(mode))
+    };
+    write().with_context(|| format!("cannot write {}", place.display()))
 }
 
 /// A file of this text.

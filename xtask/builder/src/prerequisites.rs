@@ -28,6 +28,7 @@ const DISK_TOOLS: &[(&str, &str)] = &[
     ("isoinfo", "genisoimage"),
     ("objdump", "binutils"),
     ("cpio", "cpio"),
+    ("python3", "python3"),
 ];
 
 /// Where administrators' programs are, which a user's `PATH` may lack.

@@ -35,6 +35,9 @@ const CHRONYD: &str = "usr/sbin/chronyd";
 /// Names the folder with Debian's chronyd and its libraries, for tests that need one.
 const CHRONY: &str = "NOONMARK_CHRONY";
 
+/// Names the folder with Debian's cloud-init and the Python modules that it needs.
+const CLOUD_INIT: &str = "NOONMARK_CLOUD_INIT";
+
 /// Runs all checks and tests; exit status 1 if one fails.
 ///
 /// `cargo test` alone runs what needs no image and no virtual machine: the steps tidy and unit.
@@ -113,6 +116,10 @@ impl TestCommand {
                 if let Err(error) = prerequisites::ensure(workspace, &[Prerequisite::DiskTools]) {
                     progress::note(format!("{error:#}"));
                 }
+                let folder = unpacked(workspace, "cloud-init");
+                if let Err(error) = packaged::unpack_python(workspace, "cloud-init", &folder) {
+                    progress::note(format!("{error:#}"));
+                }
             }
             if steps.contains(&Step::Vm) {
                 // The distribution's QEMU is always needed: the tests run on plain emulation as well.
@@ -124,7 +131,7 @@ impl TestCommand {
                 ];
                 prerequisites::ensure(workspace, &needs)?;
                 // Tests whose programs are missing are listed as not run.
-                let folder = chrony(workspace);
+                let folder = unpacked(workspace, "chrony");
                 if let Err(error) = packaged::unpack(workspace, "chrony", CHRONYD, &folder) {
                     progress::note(format!("{error:#}"));
                 }
@@ -181,7 +188,8 @@ impl Step {
         shell.set_var(XTASK_PROGRAM, this);
         shell.set_var(NOT_RUN_FILE, not_run);
         shell.set_var(ACCEL, accel.to_string());
-        shell.set_var(CHRONY, chrony(workspace));
+        shell.set_var(CHRONY, unpacked(workspace, "chrony"));
+        shell.set_var(CLOUD_INIT, unpacked(workspace, "cloud-init"));
         let crossing = |name: &str| {
             cmd!(
                 shell,
@@ -209,9 +217,9 @@ impl Step {
     }
 }
 
-/// The folder of [`CHRONY`].
-fn chrony(workspace: &Workspace) -> PathBuf {
-    workspace.state().join("tests").join("chrony")
+/// Where a package for tests is unpacked: [`CHRONY`], [`CLOUD_INIT`].
+fn unpacked(workspace: &Workspace, package: &str) -> PathBuf {
+    workspace.state().join("tests").join(package)
 }
 
 /// A failure is printed at once, and again in the summary.

@@ -72,6 +72,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "noonmark-image",
             "noonmark-lab",
             "noonmark-qemu",
+            // What a guest makes of a seed is compared with what cloud-init makes of it.
+            "noonmark-seed",
         ],
     ),
 ];

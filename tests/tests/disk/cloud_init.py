@@ -1,0 +1,137 @@
+"""What Debian's cloud-init makes of seeds: usage: cloud_init.py DOC_ROOT FOLDER...
+
+Each folder has a seed's documents. Prints one line of JSON for each: what cloud-init's own modules make of
+them, in the words of the test that compares it. DOC_ROOT is where its modules may write.
+"""
+import base64
+import json
+import logging
+import os
+import sys
+
+logging.disable(logging.CRITICAL)
+
+from cloudinit import helpers, safeyaml, sources, user_data, util
+from cloudinit.config import cc_write_files
+from cloudinit.handlers import cloud_config
+from cloudinit.net import network_state
+
+load = getattr(util, "load_yaml", None) or safeyaml.load
+PATHS = helpers.Paths({"cloud_dir": sys.argv[1], "run_dir": sys.argv[1]})
+
+
+def nothing_is_fetched(url, **_):
+    raise OSError(f"{url}: nothing is fetched")
+
+
+user_data.read_file_or_url = nothing_is_fetched
+
+
+class Cloud:
+    def __init__(self, meta):
+        self.metadata = meta
+
+    def get_hostname(self, fqdn=False, resolve_ip=False, metadata_only=False):
+        return sources.DataSource.get_hostname(self, fqdn, resolve_ip, metadata_only)
+
+
+def configuration(raw):
+    """The cloud-configs of user-data or vendor-data, merged by cloud-init's own handler."""
+    handler = cloud_config.CloudConfigPartHandler(PATHS)
+    handler.handle_part(None, "__begin__", None, None, None, None)
+    written = {}
+    handler._write_cloud_config = lambda: written.update(handler.cloud_buf or {})
+    kinds = []
+    for number, part in enumerate(user_data.UserDataProcessor(PATHS).process(raw).walk()):
+        if part.get_content_maintype() == "multipart":
+            continue
+        kind = part.get_content_type()
+        kinds.append(kind)
+        if kind == "text/cloud-config":
+            payload = util.decode_binary(util.fully_decoded_payload(part))
+            handler.handle_part(None, kind, f"part-{number}", payload, None, dict(part))
+    handler.handle_part(None, "__end__", None, None, None, None)
+    return written, kinds
+
+
+def files(entries):
+    for entry in entries or []:
+        if not entry.get("path"):
+            continue
+        kinds = cc_write_files.canonicalize_extraction(entry.get("encoding"))
+        content = cc_write_files.extract_contents(entry.get("content", ""), kinds)
+        content = content.encode() if isinstance(content, str) else content
+        default = cc_write_files.DEFAULT_PERMS
+        yield {
+            "path": os.path.abspath(entry["path"]),
+            "mode": cc_write_files.decode_perms(entry.get("permissions"), default),
+            "owner": str(entry.get("owner", "root:root")),
+            "append": bool(util.get_cfg_option_bool(entry, "append")),
+            "content": base64.b64encode(content).decode(),
+        }
+
+
+def network(config):
+    state = network_state.parse_net_config_data(config.get("network", config))
+    found = []
+    for interface in state.iter_interfaces():
+        subnets = interface.get("subnets") or []
+        if interface["type"] != "physical" or not subnets:
+            continue
+        gateways = [subnet["gateway"] for subnet in subnets if subnet.get("gateway")]
+        for route in sum([subnet.get("routes", []) for subnet in subnets], list(state.iter_routes())):
+            if route.get("prefix") == 0 and route.get("gateway"):
+                gateways.append(route["gateway"])
+        servers = sum([subnet.get("dns_nameservers", []) for subnet in subnets], [])
+        servers += (interface.get("dns") or {}).get("nameservers", []) + state.dns_nameservers
+        found.append({
+            "name": interface["name"],
+            "mac": (interface.get("mac_address") or "").lower(),
+            "addresses": [f"{s['address']}/{s['prefix']}" for s in subnets if s["type"].startswith("static")],
+            "dhcp4": any(s["type"] in ("dhcp", "dhcp4") for s in subnets),
+            "gateways": sorted(set(gateways)),
+            "nameservers": sorted(set(servers)),
+            "mtu": interface.get("mtu"),
+        })
+    return [one for one in found if one["addresses"] or one["dhcp4"]]
+
+
+def seed(folder):
+    documents = {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb") as file:
+            documents[name] = file.read()
+    meta = load(documents.get("meta-data", b"") or b"{}", default=None) or {}
+    config, kinds = configuration(documents.get("user-data", b""))
+    vendor, _ = configuration(documents.get("vendor-data", b""))
+    config = util.mergemanydict([config, vendor])
+    names = util.get_hostname_fqdn(config, Cloud(meta), metadata_only=True)
+    fqdn = util.get_cfg_option_bool(config, "prefer_fqdn_over_hostname")
+    hostname = names.fqdn if fqdn else names.hostname
+    commands = lambda key: [one for one in config.get(key) or [] if isinstance(one, list)]
+    found = {
+        "kinds": kinds,
+        "instance_id": meta.get("instance-id"),
+        "hostname": None if util.get_cfg_option_bool(config, "preserve_hostname") else hostname,
+        "files": list(files(config.get("write_files"))),
+        "bootcmd": commands("bootcmd"),
+        "runcmd": commands("runcmd"),
+        "ntp": sum([(config.get("ntp") or {}).get(key) or [] for key in ("pools", "servers")], []),
+    }
+    try:
+        if "network-config" in documents:
+            found["network"] = network(load(documents["network-config"], default=None))
+        elif meta.get("network-interfaces"):
+            from cloudinit.net import eni
+            found["network"] = network(eni.convert_eni_data(meta["network-interfaces"]))
+    except Exception as error:
+        found["network_error"] = repr(error)
+    return found
+
+
+for folder in sys.argv[2:]:
+    try:
+        found = seed(folder)
+    except Exception as error:
+        found = {"error": repr(error)}
+    print(json.dumps(found, default=str), flush=True)

@@ -1,0 +1,390 @@
+//! Seeds as people make them, judged by cloud-init itself: Debian's package reads the same documents by
+//! its own modules, and what it makes of them is what a guest of ours makes of them.
+//!
+//! `cases/` has seed disks modelled on reports of people whose seeds were refused or misread. Each is
+//! taken as it is, and with its documents written in other ways that mean the same.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use noonmark_contract::config::network::{Interface, Server};
+use noonmark_contract::seed::instance::Instance;
+use noonmark_contract::seed::verdict::Document;
+use noonmark_image::compress;
+use noonmark_seed::nocloud::{self, FILES};
+use noonmark_seed::root::Root;
+use noonmark_seed::volume;
+use noonmark_tests::{CLOUD_INIT, not_run};
+use serde_json::{Value, json};
+
+/// Our way to ask cloud-init's modules.
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disk/cloud_init.py");
+
+/// Debian's own Python, for which its modules are made.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// The largest disk among the cases.
+const DISK_MAX: u64 = 64 << 20;
+
+/// The longest document.
+const FILE_MAX: usize = 1 << 20;
+
+/// Where a guest of ours makes something else of a case than cloud-init does: the case, what differs, and
+/// why that is better or can't be otherwise. The reference page tells users of each kind.
+const DEVIATIONS: &[(&str, &str, &str)] = &[
+    (
+        "06-bom--bom",
+        "hostname files",
+        "a byte order mark is taken, where cloud-init ignores the document",
+    ),
+    (
+        "11-mime--include",
+        "error",
+        "nothing is fetched, and so nothing can fail",
+    ),
+    (
+        "15-owner-name--plain",
+        "files",
+        "a user that the seed itself makes is none here; the file is root's",
+    ),
+    (
+        "cloud-config-ansible-controller",
+        "files",
+        "a user that the seed itself makes is none here; the file is root's",
+    ),
+    (
+        "16-source-uri--plain",
+        "files",
+        "nothing is fetched, and no empty file is written in its place",
+    ),
+    (
+        "17-blank-keys--dhcp-and-route",
+        "network",
+        "`to: default` is a default route, which cloud-init 22.4 doesn't know yet",
+    ),
+    (
+        "25-odd-but-right--strings",
+        "network",
+        "a version may be written as a text",
+    ),
+];
+
+/// A document's bytes, by its name.
+type Documents = Vec<(&'static str, Vec<u8>)>;
+
+/// Writes the document of this name otherwise.
+type Rewriting = fn(&str, &str) -> String;
+
+/// Ways to write a document otherwise that change nothing of what it means.
+const REWRITINGS: [(&str, Rewriting); 8] = [
+    ("CRLF", |_, text| text.replace('\n', "\r\n")),
+    ("blank lines first", |_, text| match text.starts_with('#') {
+        true => format!("\n \n{text}"),
+        false => text.to_owned(),
+    }),
+    ("a header in capitals", |_, text| {
+        text.replacen("#cloud-config", "#CLOUD-CONFIG", 1)
+    }),
+    ("a word after the header", |_, text| {
+        text.replacen("#cloud-config\n", "#cloud-config # by hand\n", 1)
+    }),
+    ("yes for true", |_, text| {
+        text.replace(": true", ": yes").replace(": false", ": Off")
+    }),
+    ("comments", |_, text| {
+        text.replace("\nhostname", "\n# a comment\n\nhostname")
+    }),
+    ("keys without values", |name, text| match name {
+        "user-data" if text.starts_with("#cloud-config\n") => {
+            format!("{text}\nruncmd:\nbootcmd: ~\nntp:\n")
+        }
+        _ => text.to_owned(),
+    }),
+    ("a key twice", |name, text| match name {
+        "user-data" if text.starts_with("#cloud-config\n") => {
+            text.replacen('\n', "\nfqdn: twice.example\n", 1) + "\nfqdn: last.example\n"
+        }
+        "meta-data" if !text.is_empty() => format!("local-hostname: once\n{text}"),
+        _ => text.to_owned(),
+    }),
+];
+
+#[test]
+fn seeds_are_taken_as_cloud_init_takes_them() {
+    let test = "seeds_are_taken_as_cloud_init_takes_them";
+    let modules = std::env::var_os(CLOUD_INIT)
+        .map(|folder| Path::new(&folder).join("usr/lib/python3/dist-packages"))
+        .filter(|modules| modules.join("cloudinit").is_dir());
+    let Some(modules) = modules else {
+        return not_run(test, "needs Debian's package cloud-init").expect("the list");
+    };
+    if !Path::new(PYTHON).exists() {
+        return not_run(
+            test,
+            "needs python3; install it with: apt-get install python3",
+        )
+        .expect("the list");
+    }
+    let mut seeds: Vec<(String, Documents)> = Vec::new();
+    for (name, documents) in cases() {
+        for (how, rewrite) in REWRITINGS {
+            let rewritten: Documents = documents
+                .iter()
+                .map(|(file, bytes)| match std::str::from_utf8(bytes) {
+                    Ok(text) => (*file, rewrite(file, text).into_bytes()),
+                    Err(_) => (*file, bytes.clone()),
+                })
+                .collect();
+            if rewritten != documents {
+                seeds.push((format!("{name} with {how}"), rewritten));
+            }
+        }
+        seeds.push((name, documents));
+    }
+    seeds.extend(examples(&modules));
+    let theirs = cloud_init(&modules, &seeds);
+    let mut complaints = Vec::new();
+    let mut used = BTreeSet::new();
+    for ((name, documents), theirs) in seeds.iter().zip(theirs) {
+        let ours = ours(documents);
+        let differing = differing(&ours, &theirs);
+        let known = DEVIATIONS
+            .iter()
+            .find(|(case, _, _)| name.starts_with(case));
+        if let Some((case, fields, _)) = known.filter(|(_, fields, _)| *fields == differing) {
+            used.insert((*case, *fields));
+        } else if !differing.is_empty() {
+            complaints.push(format!(
+                "{name}: {differing}\n  ours   {ours}\n  theirs {theirs}"
+            ));
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    let unused: Vec<_> = DEVIATIONS
+        .iter()
+        .filter(|(case, fields, _)| !used.contains(&(*case, *fields)))
+        .collect();
+    assert!(unused.is_empty(), "these deviate no more: {unused:?}");
+    assert!(seeds.len() > 200, "only {} seeds", seeds.len());
+}
+
+/// The documents of each case, by the guest's own reader of disks.
+fn cases() -> Vec<(String, Documents)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/cases");
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the cases")
+        .map(|entry| entry.expect("a case").path())
+        .collect();
+    paths.sort();
+    let case = |path: PathBuf| {
+        let packed = fs::read(&path).expect("a case");
+        let disk = compress::decompress(&packed, DISK_MAX).expect("a packed case");
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.trim_end_matches(".gz").trim_end_matches(".img");
+        let name = name.trim_end_matches(".iso").to_owned();
+        let mut disk = Cursor::new(disk);
+        let volume = volume::probe(&mut disk).expect("a disk").expect("a volume");
+        assert!(
+            volume.label.eq_ignore_ascii_case("cidata"),
+            "{name}: {volume:?}"
+        );
+        let file = |file| {
+            let read = volume.read(&mut disk, file, FILE_MAX);
+            Some((
+                file,
+                read.unwrap_or_else(|error| panic!("{name}: {error}"))?,
+            ))
+        };
+        let documents = FILES.into_iter().filter_map(file).collect();
+        (name, documents)
+    };
+    paths.into_iter().map(case).collect()
+}
+
+/// The examples in cloud-init's own documentation that are cloud-configs.
+fn examples(modules: &Path) -> Vec<(String, Documents)> {
+    let folder = modules.join("../../../share/doc/cloud-init/examples");
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let example = |path: PathBuf| {
+        let mut text = fs::read(&path).ok()?;
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            text = compress::decompress(&text, DISK_MAX).ok()?;
+        }
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let meta = b"instance-id: i\nlocal-hostname: example\n".to_vec();
+        let is_config = text.starts_with(b"#cloud-config");
+        is_config.then(|| (name, vec![("meta-data", meta), ("user-data", text)]))
+    };
+    paths.into_iter().filter_map(example).collect()
+}
+
+/// What cloud-init makes of each of them.
+fn cloud_init(modules: &Path, seeds: &[(String, Documents)]) -> Vec<Value> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(PYTHON);
+    command.arg("-B").arg(SCRIPT).arg(folder.path().join("own"));
+    for (index, (_, documents)) in seeds.iter().enumerate() {
+        let seed = folder.path().join(format!("{index:04}"));
+        fs::create_dir(&seed).expect("a writable folder");
+        for (name, bytes) in documents {
+            fs::write(seed.join(name), bytes).expect("a writable folder");
+        }
+        command.arg(seed);
+    }
+    let output = command
+        .env("PYTHONPATH", modules)
+        .output()
+        .expect("python3 runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{SCRIPT}: {told}");
+    let lines = String::from_utf8(output.stdout).expect("JSON");
+    let found: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(found.len(), seeds.len(), "{told}");
+    found
+}
+
+/// What a guest of ours makes of them, in the script's words.
+fn ours(documents: &Documents) -> Value {
+    let file = |wanted| {
+        let found = documents.iter().find(|(name, _)| *name == wanted);
+        Ok(found.map(|(_, bytes)| bytes.clone()))
+    };
+    let says = nocloud::documents(FILES.map(file), &Root::unknown());
+    let mut all = Instance::default();
+    for Document { mut instance, .. } in says {
+        all.id = instance.id.or(all.id);
+        all.settings.hostname = instance.settings.hostname.or(all.settings.hostname);
+        all.settings.network = instance.settings.network.or(all.settings.network);
+        all.settings.ntp.servers = instance.settings.ntp.servers.or(all.settings.ntp.servers);
+        all.files.append(&mut instance.files);
+        all.services.append(&mut instance.services);
+    }
+    let files = all.files.iter().map(|file| {
+        json!({
+            "path": file.path.as_str(),
+            "mode": file.mode.get(),
+            "owner": format!("{}:{}", file.uid, file.gid),
+            "append": file.append,
+            "content": STANDARD.encode(&file.content),
+        })
+    });
+    let commands = |key: &str| -> Vec<Value> {
+        let services = all
+            .services
+            .iter()
+            .filter(|service| service.name.starts_with(key));
+        services.map(|service| json!(service.exec)).collect()
+    };
+    let servers = all.settings.ntp.servers.unwrap_or_default();
+    let network = all.settings.network.map(|network| {
+        let interfaces = network.interface.iter().map(interface);
+        interfaces.collect::<Vec<Value>>()
+    });
+    json!({
+        "instance_id": all.id,
+        "hostname": all.settings.hostname.map(|name| name.to_string()),
+        "files": files.collect::<Vec<Value>>(),
+        "bootcmd": commands("bootcmd"),
+        "runcmd": commands("runcmd"),
+        "ntp": servers.iter().map(Server::to_string).collect::<Vec<_>>(),
+        "network": network,
+    })
+}
+
+fn interface(interface: &Interface) -> Value {
+    let gateways = [
+        interface.gateway4.map(|router| router.to_string()),
+        interface.gateway6.map(|router| router.to_string()),
+    ];
+    let sorted = |texts: Vec<String>| texts.into_iter().collect::<BTreeSet<_>>();
+    json!({
+        "name": interface.name.as_ref().map(|name| name.as_str()),
+        "mac": interface.macaddress.map(|mac| mac.to_string()).unwrap_or_default(),
+        "addresses": interface.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "dhcp4": interface.dhcp4,
+        "gateways": sorted(gateways.into_iter().flatten().collect()),
+        "nameservers": sorted(interface.nameservers.iter().map(ToString::to_string).collect()),
+        "mtu": interface.mtu,
+    })
+}
+
+/// The names of what differs, with blanks between them.
+fn differing(ours: &Value, theirs: &Value) -> String {
+    if theirs.get("error").is_some() {
+        return "error".to_owned();
+    }
+    let same = |key: &str| match key {
+        "files" => comparable_files(&ours[key]) == comparable_files(&theirs[key]),
+        "bootcmd" | "runcmd" => ours[key] == runnable(&theirs[key]),
+        "network" => comparable_network(&ours[key]) == comparable_network(&theirs[key]),
+        // cloud-init's own name for an instance without one.
+        _ => ours[key] == theirs[key],
+    };
+    let keys = [
+        "instance_id",
+        "hostname",
+        "files",
+        "bootcmd",
+        "runcmd",
+        "ntp",
+        "network",
+    ];
+    let differing: Vec<&str> = keys.into_iter().filter(|key| !same(key)).collect();
+    differing.join(" ")
+}
+
+/// Owners by number, as far as every system has them.
+fn comparable_files(files: &Value) -> Vec<Value> {
+    let mut files = files.as_array().cloned().unwrap_or_default();
+    for file in &mut files {
+        let owner = file["owner"].as_str().unwrap_or_default().to_owned();
+        let (user, group) = owner.split_once(':').unwrap_or((&owner, "root"));
+        let number = |name: &str| {
+            if name == "root" {
+                "0".to_owned()
+            } else {
+                name.to_owned()
+            }
+        };
+        file["owner"] = json!(format!("{}:{}", number(user), number(group)));
+    }
+    files
+}
+
+/// Of commands that are lists those that name their program with its folder: of an image of which nothing
+/// is known.
+fn runnable(commands: &Value) -> Value {
+    let text = |word: &Value| match word {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let words = |command: &Value| -> Vec<String> {
+        command.as_array().into_iter().flatten().map(text).collect()
+    };
+    let commands = commands.as_array().into_iter().flatten().map(words);
+    let runnable = commands.filter(|words| words.first().is_some_and(|word| word.starts_with('/')));
+    json!(runnable.collect::<Vec<_>>())
+}
+
+/// An interface that is known by its hardware address has whatever name it has.
+fn comparable_network(network: &Value) -> Value {
+    let mut interfaces = network.as_array().cloned().unwrap_or_default();
+    for interface in &mut interfaces {
+        if interface["mac"] != "" {
+            interface["name"] = Value::Null;
+        }
+    }
+    json!(interfaces)
+}
