@@ -89,7 +89,9 @@ mod vm;
 pub use file_error::FileError;
 pub use hub::{Hub, Subscription, SubscriptionError};
 pub use program::{DEFAULT_PROGRAM, Qemu, QemuError, find_in_path};
-pub use vm::config::{BadForward, Boot, CABLE_MACS, Config, Device, Forward, Rtc};
+pub use vm::config::{
+    BadCredential, BadForward, Boot, CABLE_MACS, Config, Credential, Device, Forward, Rtc,
+};
 pub use vm::error::MachineError;
 pub use vm::exit::{Exit, ExitCause};
 pub use vm::machine::{Kick, Machine};

@@ -35,6 +35,14 @@ impl Spec {
             // A kernel without the driver has no seeds.
             let needed_by = "the seed disk".to_string();
             list.push(wanted("virtio_blk", needed_by, Some("seed.enabled"), false));
+            // QEMU's firmware configuration, another way to give credentials.
+            let needed_by = "the seed's credentials".to_string();
+            list.push(wanted(
+                "qemu_fw_cfg",
+                needed_by,
+                Some("seed.enabled"),
+                false,
+            ));
         }
         for disk in &self.mounts {
             let label = disk.label.as_str();

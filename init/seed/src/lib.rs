@@ -9,6 +9,7 @@
 //!
 //! - [`nocloud`] finds the one disk that is labelled `CIDATA`, and reads the files in its root folder
 //!   through [`volume`].
+//! - [`credentials`] knows the documents and names that a hypervisor gives without a disk.
 //! - Each file is a document with a reader of its own, which puts what it takes from it into an
 //!   [`Instance`](noonmark_contract::seed::instance::Instance) of its own, so that one that is wrong
 //!   takes no other with it: [`meta_data`], [`network_config`], and [`user_data`], whose parts are
@@ -21,6 +22,7 @@
 
 pub mod cloud_config;
 pub mod content;
+pub mod credentials;
 pub mod instances;
 pub mod merge;
 pub mod meta_data;

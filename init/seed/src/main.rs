@@ -1,15 +1,16 @@
 //! `noonmark-seed`: reads foreign disks, so that PID 1 doesn't have to.
 //!
-//! `noonmark-seed DEVICE...` opens the devices, gives up every right that it has, and only then
-//! reads from them. Its answer, one [`Verdict`](noonmark_contract::seed::verdict::Verdict), goes to
+//! `noonmark-seed DEVICE...` opens the devices, and takes the hypervisor's credentials as they are; then
+//! it gives up every right that it has, and only then reads from them. Its answer, one [`Verdict`](noonmark_contract::seed::verdict::Verdict), goes to
 //! standard output.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use noonmark_seed::credentials::{Credentials, FW_CFG, SIZE_MAX, SMBIOS_TABLE};
 use noonmark_seed::nocloud::{self, Disk};
 use noonmark_seed::root::Root;
 use rustix::fs::OFlags;
@@ -37,11 +38,18 @@ fn main() -> ExitCode {
         .filter_map(|argument| open(Path::new(&argument)))
         .collect();
     let root = Root::at("/".into());
+    let smbios = read_whole(Path::new(SMBIOS_TABLE));
+    let fw_cfg = fw_cfg_credentials();
     if let Err(errno) = give_up_rights() {
         eprintln!("noonmark-seed: giving up rights: {errno}; nothing was read");
         return ExitCode::FAILURE;
     }
-    let verdict = nocloud::read(disks, &root);
+    let mut credentials = Credentials::default();
+    credentials.add_smbios(&smbios);
+    for (name, value) in fw_cfg {
+        credentials.add(&name, value);
+    }
+    let verdict = nocloud::read(disks, credentials, &root);
     match std::io::stdout().write_all(&verdict.encode()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -61,6 +69,28 @@ fn open(path: &Path) -> Option<Disk<File>> {
         .ok()?;
     let name = path.file_name()?.to_string_lossy().into_owned();
     Some(Disk { name, disk })
+}
+
+/// A file's bytes; none where it is not there or too long.
+fn read_whole(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).map(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(Ok(length)) if length as u64 <= SIZE_MAX => bytes,
+        _ => Vec::new(),
+    }
+}
+
+/// QEMU's credentials: names and values.
+fn fw_cfg_credentials() -> Vec<(String, Vec<u8>)> {
+    let folders = fs::read_dir(FW_CFG).into_iter().flatten().flatten();
+    let credential = |folder: fs::DirEntry| {
+        let name = folder.file_name().into_string().ok()?;
+        Some((name, read_whole(&folder.path().join("raw"))))
+    };
+    let mut found: Vec<_> = folders.filter_map(credential).collect();
+    found.sort();
+    found
 }
 
 /// Gives up user, group, capabilities and the way back to them, and sets bounds to everything else.

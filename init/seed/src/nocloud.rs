@@ -1,11 +1,12 @@
 //! The datasource NoCloud: looks through disks for the one that is labelled as a seed, and reads the
-//! documents on it.
+//! documents on it, and those that a hypervisor gave as credentials.
 
 use std::io::{Read, Seek};
 
 use noonmark_contract::seed::instance::{Instance, printable};
-use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, Document, NO_DISK, Verdict};
 
+use crate::credentials::Credentials;
 use crate::instances::{Instances, VENDOR_DATA};
 use crate::merge::Mergers;
 use crate::root::Root;
@@ -39,8 +40,9 @@ pub struct Disk<D> {
 pub type File = Result<Option<Vec<u8>>, String>;
 
 /// Looks at the disks, and reads the seed if there is exactly one, for an image of which this is known.
+/// A document among the credentials takes the place of the disk's.
 #[must_use]
-pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>, root: &Root) -> Verdict {
+pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>, credentials: Credentials, root: &Root) -> Verdict {
     let mut seeds: Vec<(Disk<D>, Volume)> = Vec::new();
     for mut disk in disks {
         // A disk that can't be read is no seed, and whose it is can't be told.
@@ -56,11 +58,15 @@ pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>, root: &Root) -> Verdict {
         }
     }
     Verdict {
-        seed: choose(seeds, root),
+        seed: choose(seeds, credentials, root),
     }
 }
 
-fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>, root: &Root) -> Datasource {
+fn choose<D: Read + Seek>(
+    mut seeds: Vec<(Disk<D>, Volume)>,
+    credentials: Credentials,
+    root: &Root,
+) -> Datasource {
     if seeds.len() > 1 {
         let names: Vec<&str> = seeds.iter().map(|(disk, _)| disk.name.as_str()).collect();
         return Datasource::Refused {
@@ -72,7 +78,13 @@ fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>, root: &Root) -> Dat
         };
     }
     let Some((mut disk, volume)) = seeds.pop() else {
-        return Datasource::Absent;
+        if credentials.is_empty() {
+            return Datasource::Absent;
+        }
+        return Datasource::Found {
+            device: NO_DISK.into(),
+            documents: with_credentials([const { Ok(None) }; 4], credentials, root),
+        };
     };
     let files = FILES.map(|name| {
         let read = volume.read(&mut disk.disk, name, FILE_MAX);
@@ -91,8 +103,38 @@ fn choose<D: Read + Seek>(mut seeds: Vec<(Disk<D>, Volume)>, root: &Root) -> Dat
     }
     Datasource::Found {
         device: disk.name,
-        documents: documents(files, root),
+        documents: with_credentials(files, credentials, root),
     }
+}
+
+/// What the documents of a disk and the credentials say. Credentials outside a document count before
+/// meta-data, as cloud-init has it with `ds=nocloud`.
+fn with_credentials(
+    mut files: [File; 4],
+    mut credentials: Credentials,
+    root: &Root,
+) -> Vec<Document> {
+    for ((file, name), given) in files.iter_mut().zip(FILES).zip(credentials.documents) {
+        if let Some(given) = given {
+            if !matches!(file, Ok(None)) {
+                let why = "the credential of this name counts";
+                credentials
+                    .instance
+                    .ignore(format_args!("{name} on the disk"), why);
+            }
+            *file = Ok(Some(given));
+        }
+    }
+    let mut documents = documents(files, root);
+    if credentials.instance != Instance::default() {
+        let has_meta = documents
+            .first()
+            .is_some_and(|first| first.name == FILES[0]);
+        let name = NO_DISK.to_owned();
+        let instance = credentials.instance;
+        documents.insert(usize::from(has_meta), Document { name, instance });
+    }
+    documents
 }
 
 /// What each of the documents [`FILES`] says. One that is wrong says nothing but that, and the others

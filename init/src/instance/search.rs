@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use noonmark_contract::config::system::SeedConfig;
-use noonmark_contract::seed::verdict::{Datasource, Verdict};
+use noonmark_contract::seed::verdict::{Datasource, NO_DISK, Verdict};
 use noonmark_contract::units::{Nanos, Raw};
 use rustix::fd::OwnedFd;
 
@@ -26,8 +26,8 @@ pub struct SeedSearch {
     stage: Stage,
     /// Until when a disk may still appear.
     until: Raw,
-    /// The disks that were read last.
-    read: Vec<String>,
+    /// The disks that were read last, and what came of it; none before the first time.
+    read: Option<(Vec<String>, Verdict)>,
     reads: u32,
 }
 
@@ -65,7 +65,7 @@ impl SeedSearch {
                 Stage::Done
             },
             until: now + config.wait,
-            read: Vec::new(),
+            read: None,
             reads: 0,
         }
     }
@@ -97,7 +97,10 @@ impl SeedSearch {
             Stage::Looking { .. } => self.look(now),
             Stage::Reading(reader) => match reader.poll(now) {
                 ReaderProgress::Pending => SearchProgress::Pending,
-                ReaderProgress::Finished(Ok(verdict)) if verdict.seed == Datasource::Absent => {
+                ReaderProgress::Finished(Ok(verdict)) if is_without_disk(&verdict) => {
+                    if let Some((_, before)) = &mut self.read {
+                        before.clone_from(&verdict);
+                    }
                     self.wait_or_finish(now, verdict)
                 }
                 ReaderProgress::Finished(outcome) => self.finish(outcome),
@@ -112,13 +115,16 @@ impl SeedSearch {
 
     fn look(&mut self, now: Raw) -> SearchProgress {
         let devices = block::list(Path::new(block::BLOCK));
-        if devices == self.read {
-            return self.wait_or_finish(now, Verdict::default());
+        if let Some((read, verdict)) = &self.read
+            && devices == *read
+        {
+            let verdict = verdict.clone();
+            return self.wait_or_finish(now, verdict);
         }
         self.reads += 1;
         match Reader::start(&devices, now) {
             Ok(reader) => {
-                self.read = devices;
+                self.read = Some((devices, Verdict::default()));
                 self.stage = Stage::Reading(reader);
                 SearchProgress::ReaderStarted
             }
@@ -126,7 +132,7 @@ impl SeedSearch {
         }
     }
 
-    /// No seed is there: waits for one, if it may still come.
+    /// No disk with a seed is there: waits for one, if it may still come.
     fn wait_or_finish(&mut self, now: Raw, verdict: Verdict) -> SearchProgress {
         let may_appear = block::more_may_appear(Path::new(block::SYS));
         if now < self.until && self.reads < READS_MAX && may_appear {
@@ -141,6 +147,15 @@ impl SeedSearch {
     fn finish(&mut self, outcome: Result<Verdict, String>) -> SearchProgress {
         self.stage = Stage::Done;
         SearchProgress::Finished(outcome)
+    }
+}
+
+/// Whether no disk had a part in it: there is no seed, or it is all in credentials.
+fn is_without_disk(verdict: &Verdict) -> bool {
+    match &verdict.seed {
+        Datasource::Absent => true,
+        Datasource::Found { device, .. } => device == NO_DISK,
+        Datasource::Refused { .. } => false,
     }
 }
 

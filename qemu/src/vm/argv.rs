@@ -194,6 +194,19 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
                 format!("scsi-cd,drive=disk{index},bus=scsi{index}.0"),
             );
         }
+        Device::Credential(credential) => {
+            let (name, value) = (credential.name(), credential.value());
+            let mut option = OsString::from(format!("type=11,value=io.systemd.credential:{name}="));
+            option.push(escaped(value.as_ref()));
+            argv.pair("-smbios", option);
+        }
+        Device::FirmwareCredential(credential) => {
+            let (name, value) = (credential.name(), credential.value());
+            let mut option =
+                OsString::from(format!("name=opt/io.systemd.credentials/{name},string="));
+            option.push(escaped(value.as_ref()));
+            argv.pair("-fw_cfg", option);
+        }
         Device::Port { name, socket } => {
             let mut value =
                 OsString::from(format!("socket,id=port{index},server=on,wait=off,path="));
@@ -372,6 +385,8 @@ mod tests {
                     name: "org.example.log".into(),
                     socket: "/r/log".into(),
                 },
+                Device::Credential("a.b=x=1,2".parse().unwrap()),
+                Device::FirmwareCredential("a.b=x=1,2".parse().unwrap()),
             ],
             ..config()
         };
@@ -410,7 +425,9 @@ mod tests {
 -device virtio-scsi-pci,id=scsi6
 -device scsi-cd,drive=disk6,bus=scsi6.0
 -chardev socket,id=port7,server=on,wait=off,path=/r/log
--device virtserialport,bus=ports.0,chardev=port7,name=org.example.log";
+-device virtserialport,bus=ports.0,chardev=port7,name=org.example.log
+-smbios type=11,value=io.systemd.credential:a.b=x=1,,2
+-fw_cfg name=opt/io.systemd.credentials/a.b,string=x=1,,2";
         assert_eq!(dump(&config), expected);
     }
 }

@@ -141,6 +141,11 @@ pub enum Device {
         /// The image.
         path: PathBuf,
     },
+    /// A text for the guest among the machine's SMBIOS strings, as systemd has its credentials there
+    /// (systemd.system-credentials(7)).
+    Credential(Credential),
+    /// The same in QEMU's firmware configuration.
+    FirmwareCredential(Credential),
     /// A further virtio-serial port, on whose socket QEMU listens: nobody is there until somebody
     /// connects.
     Port {
@@ -149,6 +154,46 @@ pub enum Device {
         /// The socket, which QEMU makes.
         socket: PathBuf,
     },
+}
+
+/// A name and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    name: String,
+    value: String,
+}
+
+/// A text that is no [`Credential`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "expected NAME=VALUE, the name of letters, digits, `.`, `_` and `-`, e.g. system.hostname=web-1"
+)]
+pub struct BadCredential;
+
+impl Credential {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+impl FromStr for Credential {
+    type Err = BadCredential;
+
+    fn from_str(text: &str) -> Result<Self, BadCredential> {
+        let (name, value) = text.split_once('=').ok_or(BadCredential)?;
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if name.is_empty() || !name.bytes().all(fits) || value.contains('\0') {
+            return Err(BadCredential);
+        }
+        Ok(Self {
+            name: name.into(),
+            value: value.into(),
+        })
+    }
 }
 
 /// The hardware address of a [`Device::Net`].

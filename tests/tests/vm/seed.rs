@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use noonmark_contract::record::{Event, Origin, Record, SeedState, Status};
+use noonmark_contract::seed::verdict::NO_DISK;
 use noonmark_image::seed::{self, Format, Seed};
-use noonmark_qemu::{Boot, Device, MachineError};
+use noonmark_qemu::{Boot, Credential, Device, MachineError};
 use noonmark_tests::build_spec;
 use tempfile::TempDir;
 
@@ -97,6 +98,54 @@ pub fn takes_one_seed_and_refuses_two(platform: &Platform, _: &Images) -> Result
     })
 }
 
+/// Without a disk, what the hypervisor gives counts, by either of its ways; with a disk it takes the place
+/// of the document of that name.
+pub fn is_configured_by_credentials(platform: &Platform, _: &Images) -> Result<()> {
+    let credential = |text: &str| text.parse::<Credential>();
+    let user_data = "noonmark.user-data=#cloud-config\nhostname: sundial\nntp: {servers: [a, b]}\n";
+    for device in [Device::Credential, Device::FirmwareCredential] {
+        let devices = vec![device(credential(user_data)?)];
+        let mut guest = boot_devices(platform, devices, "")?;
+        guest.check(|guest| {
+            let (status, _) = set_up(guest, "")?;
+            ensure!(status.seed.state == SeedState::Applied, "{:?}", status.seed);
+            ensure!(
+                status.seed.device.as_deref() == Some(NO_DISK),
+                "{:?}",
+                status.seed
+            );
+            is_from(&status, "hostname", "sundial", Origin::Seed)
+        })?;
+    }
+    let documents = Seed {
+        user_data: b"#cloud-config\nhostname: other\n",
+        meta_data: b"instance-id: i-1\n",
+        network_config: None,
+        vendor_data: None,
+    };
+    let disk = seed::write(&documents, seed::Format::Fat)?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("seed.img");
+    std::fs::write(&path, &disk)?;
+    let writable = false;
+    let devices = vec![
+        Device::Credential(credential(user_data)?),
+        Device::Disk { path, writable },
+    ];
+    let mut guest = boot_devices(platform, devices, "")?;
+    guest.check(|guest| {
+        let (status, _) = set_up(guest, "")?;
+        ensure!(
+            status.seed.device.as_deref() == Some("vda"),
+            "{:?}",
+            status.seed
+        );
+        let id = status.seed.instance_id.as_deref();
+        ensure!(id == Some("i-1"), "{:?}", status.seed);
+        is_from(&status, "hostname", "sundial", Origin::Seed)
+    })
+}
+
 /// Boots an image that takes seeds, with these disks and further words on its command line.
 fn boot(platform: &Platform, disks: &[&[u8]], words: &str) -> Result<(Guest, TempDir)> {
     boot_with(platform, disks, words, |path| Device::Disk {
@@ -113,18 +162,25 @@ fn boot_with(
     device: fn(PathBuf) -> Device,
 ) -> Result<(Guest, TempDir)> {
     let folder = tempfile::tempdir()?;
+    let mut devices = Vec::new();
+    for (index, disk) in disks.iter().enumerate() {
+        let path = folder.path().join(format!("seed{index}.img"));
+        std::fs::write(&path, disk).with_context(|| path.display().to_string())?;
+        devices.push(device(path));
+    }
+    Ok((boot_devices(platform, devices, words)?, folder))
+}
+
+/// The same, with these devices.
+fn boot_devices(platform: &Platform, mut devices: Vec<Device>, words: &str) -> Result<Guest> {
     let image = build_spec("seed", SPEC)?;
     let mut config = platform.config(&image)?;
     config.test_port = false;
     if let Boot::Direct { cmdline, .. } = &mut config.boot {
         cmdline.push_str(words);
     }
-    for (index, disk) in disks.iter().enumerate() {
-        let path = folder.path().join(format!("seed{index}.img"));
-        std::fs::write(&path, disk).with_context(|| path.display().to_string())?;
-        config.devices.push(device(path));
-    }
-    Ok((platform.boot_config(config)?, folder))
+    config.devices.append(&mut devices);
+    platform.boot_config(config)
 }
 
 /// Waits until the seed is dealt with and an event with this text has come; gives the events so far.

@@ -168,6 +168,11 @@ const TESTS: &[(&str, On, Body)] = &[
         seed::is_configured_by_seed_and_command_line,
     ),
     (
+        "is_configured_by_credentials",
+        On::First,
+        seed::is_configured_by_credentials,
+    ),
+    (
         "takes_one_seed_and_refuses_two",
         On::First,
         seed::takes_one_seed_and_refuses_two,

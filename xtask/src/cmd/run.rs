@@ -12,7 +12,7 @@ use noonmark_builder::progress;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::artifact::DISK;
 use noonmark_image::spec::Spec;
-use noonmark_qemu::{Boot, Config, Device, Forward, Machine, firmware};
+use noonmark_qemu::{Boot, Config, Credential, Device, Forward, Machine, firmware};
 
 use crate::guest;
 use crate::nested::{self, Errand, Stop};
@@ -43,6 +43,11 @@ pub struct RunCommand {
     /// or any other NoCloud disk.
     #[arg(long = "seed", value_name = "FILE")]
     seed_disk: Option<PathBuf>,
+    /// What systemd calls a credential, for an image with `[seed] enabled`: a document of a seed as
+    /// noonmark.user-data, noonmark.meta-data, noonmark.network-config or noonmark.vendor-data, or
+    /// system.hostname; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    credential: Vec<Credential>,
     /// A disk to attach, raw and writable, e.g. for a `[[mount]]` of the image; may be repeated.
     /// Make one with `truncate -s 64M data.img && mkfs.ext4 -L data data.img`.
     #[arg(long, value_name = "FILE")]
@@ -93,6 +98,7 @@ impl RunCommand {
                 writable: false,
             });
         }
+        devices.extend(self.credential.into_iter().map(Device::Credential));
         for disk in &self.disk {
             fs::metadata(disk).with_context(|| format!("cannot read {}", disk.display()))?;
             devices.push(Device::Disk {

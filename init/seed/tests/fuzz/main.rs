@@ -17,6 +17,7 @@ use noonmark_contract::units::{Nanos, Utc};
 use noonmark_label::{ext4, fat, iso9660, udf};
 use noonmark_linux::lines::{Inbox, Taken};
 use noonmark_seed::content::Encoding;
+use noonmark_seed::credentials::Credentials;
 use noonmark_seed::nocloud::{self, Disk};
 use noonmark_seed::root::Root;
 use noonmark_seed::{meta_data, network_config, noonmark_config, volume, yaml};
@@ -76,7 +77,7 @@ fn disk(bytes: Vec<u8>) {
         name: "vda".into(),
         disk: Cursor::new(bytes),
     };
-    let verdict = nocloud::read(vec![disk], &Root::unknown());
+    let verdict = nocloud::read(vec![disk], Credentials::default(), &Root::unknown());
     let arrived = Verdict::decode(&verdict.encode()).expect("what the reader says is taken");
     assert_eq!(arrived, verdict);
 }
@@ -210,6 +211,16 @@ fn seed_meta_data() {
         if text(bytes).is_some_and(|text| meta_data::read(text, false, &mut instance).is_ok()) {
             arrives(instance);
         }
+    });
+}
+
+#[test]
+fn seed_smbios() {
+    check!().for_each(|bytes: &[u8]| {
+        let mut credentials = Credentials::default();
+        credentials.add_smbios(bytes);
+        let verdict = nocloud::read::<Cursor<Vec<u8>>>(Vec::new(), credentials, &Root::unknown());
+        assert_eq!(Verdict::decode(&verdict.encode()).ok(), Some(verdict));
     });
 }
 

@@ -12,8 +12,12 @@ use super::instance::{CONTENT_MAX, Instance, InstanceError, SeedFile};
 /// The longest line of JSON.
 const LINE_MAX: usize = 1 << 20;
 
-/// A seed has no more documents than these: meta-data, network-config, vendor-data, user-data.
-const DOCUMENTS_MAX: usize = 4;
+/// A seed has no more documents than these: meta-data, credentials, network-config, vendor-data,
+/// user-data.
+const DOCUMENTS_MAX: usize = 5;
+
+/// The device of a seed that is on no disk, and the document of what credentials say by themselves.
+pub const NO_DISK: &str = "credentials";
 
 /// More bytes than this are no verdict.
 pub const VERDICT_MAX: usize = LINE_MAX + CONTENT_MAX;

@@ -13,6 +13,7 @@ use noonmark_contract::config::network::Interface;
 use noonmark_contract::seed::instance::{SeedFile, printable};
 use noonmark_contract::seed::verdict::{Datasource, Document};
 use noonmark_image::seed;
+use noonmark_seed::credentials::Credentials;
 use noonmark_seed::nocloud::{self, Disk};
 use noonmark_seed::root::Root;
 use serde::Serialize;
@@ -134,7 +135,13 @@ fn of_documents(documents: &[(&'static str, Vec<u8>)]) -> Result<Found> {
 }
 
 fn read(name: String, disk: impl Read + Seek) -> Found {
-    match nocloud::read(vec![Disk { name, disk }], &Root::unknown()).seed {
+    match nocloud::read(
+        vec![Disk { name, disk }],
+        Credentials::default(),
+        &Root::unknown(),
+    )
+    .seed
+    {
         Datasource::Absent => Found::default(),
         Datasource::Refused { problem, .. } => Found {
             seed: true,
