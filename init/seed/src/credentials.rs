@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use noonmark_contract::config::values::Hostname;
 use noonmark_contract::seed::instance::{Instance, printable};
 
-use crate::nocloud::FILES;
+use crate::instances::FILES;
 
 /// The table of the machine's SMBIOS structures, as the kernel shows it.
 pub const SMBIOS_TABLE: &str = "/sys/firmware/dmi/tables/DMI";

@@ -1,8 +1,13 @@
-//! What user-data and vendor-data say, kept apart although they are read as one.
+//! The documents of a seed; and what user-data and vendor-data say, kept apart although they are read as
+//! one.
 
 use noonmark_contract::seed::instance::Instance;
 
 use crate::value::Field;
+
+/// The documents of a seed, in the order in which they count: of two words on the same setting the
+/// later one's stays.
+pub const FILES: [&str; 4] = ["meta-data", "network-config", VENDOR_DATA, "user-data"];
 
 /// What user-data and vendor-data say, each for itself.
 #[derive(Debug, Default)]

@@ -7,7 +7,8 @@ use noonmark_contract::seed::instance::{Instance, printable};
 use noonmark_contract::seed::verdict::{Datasource, Document, NO_DISK, Verdict};
 
 use crate::credentials::Credentials;
-use crate::instances::{Instances, VENDOR_DATA};
+pub use crate::instances::FILES;
+use crate::instances::Instances;
 use crate::merge::Mergers;
 use crate::root::Root;
 use crate::volume::{self, Volume};
@@ -16,10 +17,6 @@ use crate::{cloud_config, content, meta_data, network_config, noonmark_config, u
 
 /// NoCloud's label, in small letters or in capitals.
 const LABEL: &str = "cidata";
-
-/// The documents of a seed, in the order in which they count: of two words on the same setting the
-/// later one's stays.
-pub const FILES: [&str; 4] = ["meta-data", "network-config", VENDOR_DATA, "user-data"];
 
 /// The longest file of a seed that is read, packed or unpacked.
 const FILE_MAX: usize = 1 << 20;
