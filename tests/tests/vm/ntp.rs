@@ -27,7 +27,7 @@ const NETWORK_CONFIG: &[u8] =
     b"version: 2\nethernets:\n  ens3: {addresses: [10.0.2.77/24], gateway4: 10.0.2.2}\n";
 
 /// As the status record has it.
-const ADDRESS: &str = "the first Ethernet interface 10.0.2.77/24 via 10.0.2.2";
+const ADDRESS: &str = "ens3 10.0.2.77/24 via 10.0.2.2";
 
 /// 2001-09-09, long before any image was built.
 const LONG_AGO: Utc = Utc(1_000_000_000_000_000_000);
