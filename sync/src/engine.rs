@@ -102,7 +102,10 @@ impl Engine {
     fn wake(&mut self, now: Raw, by: DetectedBy, actions: &mut Vec<Action>) {
         let look = Notice { by, at: now };
         match by {
-            DetectedBy::WatchTick => self.allow_step(),
+            DetectedBy::WatchTick => {
+                self.schedule.woke(now);
+                self.allow_step();
+            }
             DetectedBy::CancelOnSet | DetectedBy::Boot => self.look = Some(look),
             DetectedBy::Vmgenid | DetectedBy::Vmclock | DetectedBy::Kick => {
                 self.look = Some(look);
@@ -121,7 +124,7 @@ impl Engine {
             self.try_candidate(now, actions);
         }
         self.watch_holdover(now, actions);
-        actions.push(Action::WakeAt(now + self.watch));
+        self.wake_at(now + self.watch, actions);
     }
 
     /// Asks for the cheapest reading that can tell whether the clock is right.

@@ -52,7 +52,8 @@ impl Engine {
 
     /// Follows the reference's rate and takes `offset` away until the next command.
     pub(super) fn slew(&mut self, offset: Nanos, actions: &mut Vec<Action>) {
-        let (rate, within) = (self.estimator.rate(), self.schedule.settle_interval);
+        let within = self.schedule.slew_time(self.schedule.settle_interval);
+        let rate = self.estimator.rate();
         let most = self.policy.max_slew();
         let clock = self.discipline.command(rate, offset, within, most);
         if clock != self.discipline.commanded() {
@@ -76,11 +77,17 @@ impl Engine {
     /// Takes an offset away that is too small to be stepped and too large to wait for the next adjustment.
     pub(super) fn slew_away(&mut self, now: Raw, offset: Nanos, actions: &mut Vec<Action>) {
         let (rate, most) = (self.estimator.rate(), self.policy.max_slew());
-        let clock = self.discipline.command(rate, offset, TIMER_TICK, most);
+        let within = self.schedule.slew_time(TIMER_TICK);
+        let clock = self.discipline.command(rate, offset, within, most);
         self.write_frequency(clock, actions);
-        let end = now + TIMER_TICK;
+        let end = now + within;
         self.schedule.settle_at(end);
-        actions.push(Action::WakeAt(end));
+        self.wake_at(end.min(now + self.watch), actions);
+    }
+
+    pub(super) fn wake_at(&mut self, due: Raw, actions: &mut Vec<Action>) {
+        self.schedule.wake_at(due);
+        actions.push(Action::WakeAt(due));
     }
 
     pub(super) fn write_frequency(&mut self, clock: KernelClock, actions: &mut Vec<Action>) {

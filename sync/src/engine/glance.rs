@@ -15,6 +15,7 @@ impl Engine {
     /// What to read at a watch tick that comes at `now`, if a glance may do; none where it takes a
     /// full look: [`super::Input::Wake`].
     pub fn glimpse(&mut self, now: Raw) -> Option<Glimpse> {
+        self.schedule.woke(now);
         if self.envelope.is_none() {
             self.envelope = self.expect_quiet();
         }
@@ -31,12 +32,15 @@ impl Engine {
     pub fn glance(&mut self, reading: &Reading) -> Option<Raw> {
         let next = self.envelope.as_mut()?.glance(reading)?;
         self.indicators.add_offset(reading.offset());
+        self.schedule.wake_at(next);
         Some(next)
     }
 
     /// The answer to [`Glimpse::Local`], likewise.
     pub fn glance_local(&mut self, local: &Local) -> Option<Raw> {
-        self.envelope.as_mut()?.glance_local(local)
+        let next = self.envelope.as_mut()?.glance_local(local)?;
+        self.schedule.wake_at(next);
+        Some(next)
     }
 
     /// Takes in what glances have found; what was expected is void.

@@ -129,7 +129,8 @@ impl Engine {
         }
         let age = now - regime.since;
         regime.read_at = now + age.max(READ_FIRST).min(watch);
-        actions.push(Action::WakeAt(regime.read_at));
+        let due = regime.read_at;
+        self.wake_at(due, actions);
     }
 
     fn tell_rate(&mut self, before: Option<Ppb>, actions: &mut Vec<Action>) {

@@ -101,7 +101,8 @@ impl Engine {
             return;
         }
         if now < repair.rate_from {
-            actions.push(Action::WakeAt(repair.rate_from));
+            let due = repair.rate_from;
+            self.wake_at(due, actions);
             return;
         }
         // A source that is in question itself can't verify it, but the guest's own clocks can.

@@ -20,6 +20,14 @@ const NETWORK_READ_FIRST: Nanos = Nanos::from_secs(2);
 const SETTLE_FIRST: Nanos = Nanos::from_millis(40);
 const SETTLE_LAST: Nanos = Nanos::from_secs(4);
 
+/// Of so many wakes it is known how late they came. More than [`LATE_MAX`] is a pause of the machine.
+const WAKES: usize = 4;
+const LATE_MAX: Nanos = Nanos::from_millis(100);
+
+/// A slew ends when PID 1 is woken to end it. Where that is late by l it has taken away l/τ too much of the
+/// offset; with τ at least this many times the l to be expected, what is left is less than before.
+const SLEW_PER_LATE: i64 = 4;
+
 /// Time between two readings of servers on a network. It doubles from reading to reading up to `min`,
 /// and on to `max` as long as the clock runs as expected; where it doesn't, it halves again.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +54,10 @@ pub(super) struct Schedule {
     pub lost: Option<Source>,
     /// Since when nothing is followed.
     pub holdover: Option<Raw>,
+    /// When the shell was asked to wake the engine, until it did.
+    due: Option<Raw>,
+    /// By how much the last wakes came late.
+    late: [Nanos; WAKES],
 }
 
 impl Schedule {
@@ -63,7 +75,30 @@ impl Schedule {
             switched: None,
             lost: None,
             holdover: None,
+            due: None,
+            late: [Nanos::ZERO; WAKES],
         }
+    }
+
+    /// The shell is asked to wake the engine at `due`.
+    pub fn wake_at(&mut self, due: Raw) {
+        self.due = Some(due);
+    }
+
+    /// The shell woke the engine at `now`, since that was due.
+    pub fn woke(&mut self, now: Raw) {
+        if let Some(due) = self.due.take() {
+            self.late.rotate_right(1);
+            self.late[0] = (now - due).clamp(Nanos::ZERO, LATE_MAX);
+        }
+    }
+
+    /// The shortest time within which an offset may be slewed away: `least`, or longer where wakes come
+    /// late again and again. A single late one, as after a pause, counts for nothing.
+    pub fn slew_time(&self, least: Nanos) -> Nanos {
+        let mut late = self.late;
+        late.sort_unstable();
+        least.max(Nanos(late[WAKES - 2].0 * SLEW_PER_LATE))
     }
 
     /// `source` is followed from `now` on, after `from`.

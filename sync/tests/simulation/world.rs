@@ -1,6 +1,7 @@
 //! The closed loop: the engine, a shell that carries out its actions, and the clocks they act on.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use fastrand::Rng;
 use noonmark_contract::config::ClockConfig;
@@ -54,6 +55,8 @@ pub struct World {
     pub events: Vec<(i64, Event)>,
     /// Whether the machine's processor has a counter of its own.
     pub has_ticks: bool,
+    /// How much later than asked for PID 1 is woken, in ns.
+    pub late: Range<i64>,
     rng: Rng,
     sources: Vec<(Source, Behaviour)>,
     wake_at: Raw,
@@ -79,6 +82,7 @@ impl World {
             steps: Vec::new(),
             events: Vec::new(),
             has_ticks: sources.contains(&Source::Kvm),
+            late: 5_000..150_000,
             rng,
             sources: sources
                 .iter()
@@ -143,7 +147,7 @@ impl World {
             return;
         }
         let now = self.clocks.now();
-        let late = self.rng.i64(5_000..150_000);
+        let late = self.rng.i64(self.late.clone());
         let tick = now + self.clocks.until(self.wake_at) + late;
         let answer = self.under_way.front().map_or(i64::MAX, |(at, ..)| *at);
         let next = tick.min(answer).min(until);
