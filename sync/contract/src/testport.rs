@@ -34,6 +34,9 @@ pub struct Request {
     pub fault: Fault,
     /// From this error on a read counts as wrong.
     pub tolerance_ns: Nanos,
+    /// Within this of the host's clock, where the observer can read that, a clock that was given a foreign
+    /// rate is right again.
+    pub error_limit_ns: Nanos,
     /// How long the clock must stay right before the observer believes it.
     pub settle_ns: Nanos,
     /// When to give up, counted from the fault.
@@ -110,8 +113,9 @@ pub struct Observation {
     pub residual_ns: Nanos,
     /// How far the observer itself can be wrong about `residual_ns`.
     pub residual_bound_ns: Nanos,
-    /// For [`Fault::Frequency`] and [`Fault::Tick`]: from just before the fault's system call to the
-    /// first read from which the clock's frequency stayed what it had been.
+    /// For [`Fault::Frequency`] and [`Fault::Tick`]: from just before the fault's system call to the first
+    /// read from which the foreign rate was gone for good and the clock within `error_limit_ns`; where the
+    /// observer can't read the host's clock, to the first from which the rate stayed about what it had been.
     #[serde(default)]
     pub restored_ns: Option<Nanos>,
     /// The error against the time since the fault, at most [`POINTS_MAX`] points.

@@ -177,6 +177,7 @@ impl Bare {
             id: 7,
             fault: Fault::Shift(Nanos::from_secs(-3600)),
             tolerance_ns: Nanos::from_millis(1),
+            error_limit_ns: Nanos::from_millis(5),
             settle_ns: Nanos::from_millis(50),
             deadline_ms: u64::try_from(self.timeouts.recovery().as_millis())?,
         };

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::disturb::{Rate, disturb};
 use crate::extrapolation::Extrapolation;
 use crate::observer::Observer;
-use crate::reference::Reference;
+use crate::reference::{self, Reference};
 
 /// How long the clock is watched before the fault, in slices of which each keeps its tightest
 /// reading.
@@ -49,11 +49,7 @@ pub fn inject(request: &Request, reference: &mut Reference) -> Result<Observatio
     // learnt, which is the better the younger it is at the fault.
     let known = reference.find().is_ok();
     let undisturbed = learn()?;
-    let skews = matches!(request.fault, Fault::Frequency(_) | Fault::Tick(_));
-    let rate = skews
-        .then(Rate::read)
-        .transpose()
-        .map_err(FaultError::Refused)?;
+    let skew = Skew::of(request).map_err(FaultError::Refused)?;
     let before = known.then(|| reference.error()).flatten();
     // Counted from before the system call: on one processor PID 1 can repair the clock before the
     // call even returns, and that time is the reader's too.
@@ -68,7 +64,9 @@ pub fn inject(request: &Request, reference: &mut Reference) -> Result<Observatio
     );
     loop {
         let read = Sandwich::read();
-        let restored = rate.is_none_or(Rate::is_restored);
+        let restored = skew
+            .as_ref()
+            .is_none_or(|skew| skew.is_over(known.then_some(&mut *reference)));
         let settled = observer.take(&read, restored);
         if settled || read.after >= deadline {
             let after = known.then(|| reference.error()).flatten();
@@ -77,6 +75,46 @@ pub fn inject(request: &Request, reference: &mut Reference) -> Result<Observatio
                 after,
                 ..observer.finish(settled, read.after)
             });
+        }
+    }
+}
+
+/// A fault of the clock's rate.
+struct Skew {
+    before: Rate,
+    foreign: Rate,
+    /// The error against the host's clock that counts as none.
+    limit: Nanos,
+}
+
+impl Skew {
+    fn of(request: &Request) -> Result<Option<Self>, Errno> {
+        if !matches!(request.fault, Fault::Frequency(_) | Fault::Tick(_)) {
+            return Ok(None);
+        }
+        let before = Rate::read()?;
+        Ok(Some(Self {
+            before,
+            foreign: before.changed(request.fault),
+            limit: request.error_limit_ns,
+        }))
+    }
+
+    /// Whether the foreign rate is gone and the clock right by the host's, at whatever rate it runs: what is
+    /// left may be slewed away. Where that can't be read, the rate has to be what it was.
+    fn is_over(&self, reference: Option<&mut Reference>) -> bool {
+        let Ok(now) = Rate::read() else {
+            return false;
+        };
+        match reference {
+            Some(reference) => {
+                let right = |reading| {
+                    let error = reference::error(&reading);
+                    error.error_ns.abs() + error.bound_ns <= self.limit
+                };
+                now != self.foreign && reference.precise().is_some_and(right)
+            }
+            None => now.is_about(self.before),
         }
     }
 }
@@ -131,6 +169,7 @@ mod tests {
             id: 1,
             fault: Fault::None,
             tolerance_ns: Nanos::from_millis(1),
+            error_limit_ns: Nanos::from_micros(1),
             settle_ns: Nanos::from_millis(5),
             deadline_ms: 30_000,
         }

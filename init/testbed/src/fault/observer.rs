@@ -24,7 +24,7 @@ pub struct Observer {
     tolerance: Nanos,
     settle: Nanos,
     right_since: Option<Raw>,
-    /// Since when the frequency has been what it should be; none while it isn't.
+    /// Since when a foreign rate has been undone; none while it isn't.
     restored_since: Option<Raw>,
     wrong_reads: u64,
     reads: u64,
@@ -52,7 +52,7 @@ impl Observer {
         }
     }
 
-    /// Takes in one read, and whether the clock's frequency is what it should be; true once both
+    /// Takes in one read, and whether a foreign rate, if the fault was one, is undone; true once both
     /// have stayed right for long enough.
     pub fn take(&mut self, read: &Sandwich, restored: bool) -> bool {
         self.reads += 1;

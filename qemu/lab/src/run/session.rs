@@ -254,6 +254,7 @@ impl<'a> Session<'a> {
             id: self.requests,
             fault,
             tolerance_ns: self.plan.tolerance,
+            error_limit_ns: self.error_limit,
             settle_ns: settle,
             deadline_ms: millis(recovery),
         })?;
@@ -274,6 +275,7 @@ impl<'a> Session<'a> {
                 every_ms: millis(every),
             }),
             tolerance_ns: Nanos::ZERO,
+            error_limit_ns: Nanos::ZERO,
             settle_ns: Nanos::ZERO,
             deadline_ms: 0,
         })?;

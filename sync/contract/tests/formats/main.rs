@@ -296,12 +296,13 @@ fn the_test_ports_messages() {
             id: 3,
             fault: Fault::Shift(Nanos(-50_000_000)),
             tolerance_ns: Nanos(1_000_000),
+            error_limit_ns: Nanos(1_000),
             settle_ns: Nanos(20_000_000),
             deadline_ms: 5_000,
         },
         concat!(
             r#"{"v":1,"id":3,"fault":{"shift":-50000000},"tolerance_ns":1000000,"#,
-            r#""settle_ns":20000000,"deadline_ms":5000}"#
+            r#""error_limit_ns":1000,"settle_ns":20000000,"deadline_ms":5000}"#
         ),
     );
     let query = Query {
