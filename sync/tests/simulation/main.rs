@@ -9,6 +9,7 @@ mod host_clock;
 mod judge;
 mod machine;
 mod named;
+mod named_busy;
 mod named_host;
 mod named_rtc;
 mod scenario;
