@@ -248,7 +248,6 @@ impl<'a> Session<'a> {
         settle: Nanos,
     ) -> Result<Observation, SampleError> {
         self.requests += 1;
-        let recovery = self.recovery;
         self.machine.send_test(&Request {
             v: VERSION,
             id: self.requests,
@@ -256,9 +255,9 @@ impl<'a> Session<'a> {
             tolerance_ns: self.plan.tolerance,
             error_limit_ns: self.error_limit,
             settle_ns: settle,
-            deadline_ms: millis(recovery),
+            deadline_ms: millis(self.recovery),
         })?;
-        match self.answer(ANSWER, recovery)? {
+        match self.answer(ANSWER, self.recovery)? {
             Outcome::Observed(observation) => Ok(observation),
             other => Err(unexpected(other)),
         }
