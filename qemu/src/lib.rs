@@ -56,7 +56,8 @@
 //! - What a machine is made of: [`Config`] with its [`Boot`] and its [`Device`]s, [`nic`] for the one
 //!   that can be plugged in while it runs. [`argv`] makes QEMU's arguments of it.
 //! - The machine: [`Machine`], with its [`Timeouts`], the ways to its end ([`PowerOff`], [`Exit`])
-//!   and its errors ([`MachineError`]).
+//!   and its errors ([`MachineError`]). An image for commands runs them: [`Machine::run_command`], or with
+//!   streams of one's own, [`Machine::start_command`].
 //! - What is behind its sockets: [`Hub`] shares the status port among any number of subscribers,
 //!   [`port`] is a client of the status and the test port, [`time_server`] serves the time channel,
 //!   [`qmp`] talks to QEMU's monitor. [`lines`] cuts what comes into lines, [`console`] keeps what
@@ -68,6 +69,7 @@
 //! [`port::StatusPort`] take the path of any chardev's socket.
 
 pub mod accel;
+mod command;
 pub mod console;
 mod file_error;
 pub mod firmware;
@@ -86,14 +88,15 @@ pub mod signals;
 pub mod time_server;
 mod vm;
 
+pub use command::{Ended, RunningCommand, Signaller, Streams};
 pub use file_error::FileError;
 pub use hub::{Hub, Subscription, SubscriptionError};
 pub use program::{DEFAULT_PROGRAM, Qemu, QemuError, find_in_path};
-pub use vm::config::{
-    BadCredential, BadForward, Boot, CABLE_MACS, Config, Credential, Device, Forward, Rtc,
-};
+pub use vm::command::Output;
+pub use vm::config::{BadCredential, Boot, CABLE_MACS, Config, Credential, Device, Rtc};
 pub use vm::error::MachineError;
 pub use vm::exit::{Exit, ExitCause};
+pub use vm::forward::{BadForward, Forward, Protocol};
 pub use vm::machine::{Kick, Machine};
 pub use vm::power::PowerOff;
 pub use vm::timeouts::Timeouts;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use noonmark_contract::units::Utc;
-use noonmark_contract::{channel, testport};
+use noonmark_contract::{channel, run, testport};
 
 use crate::accel::Accelerator;
 
-use super::config::{Boot, CABLE_MACS, Config, Device, Forward, NET_MAC, Rtc};
+use super::config::{Boot, CABLE_MACS, Config, Device, NET_MAC, Rtc};
 use super::nic;
 
 /// The sockets that QEMU connects to, and the files that belong to one run.
@@ -25,6 +25,8 @@ pub struct Endpoints {
     pub time: PathBuf,
     /// The test port.
     pub test: PathBuf,
+    /// The port of orders to run commands, and those of their standard streams.
+    pub command: [PathBuf; 4],
     /// The firmware's variables, a copy that QEMU may write to.
     pub vars: PathBuf,
 }
@@ -38,6 +40,7 @@ impl Endpoints {
             status: folder.join("qemu-status"),
             time: folder.join("qemu-time"),
             test: folder.join("qemu-test"),
+            command: ["qemu-run", "qemu-in", "qemu-out", "qemu-err"].map(|name| folder.join(name)),
             vars: folder.join("vars.fd"),
         }
     }
@@ -58,6 +61,7 @@ pub fn argv(config: &Config, endpoints: &Endpoints) -> Vec<OsString> {
     for (index, device) in config.devices.iter().enumerate() {
         extra_device(&mut argv, device, index);
     }
+    argv.0.extend(config.more.iter().cloned());
     argv.0
 }
 
@@ -131,6 +135,19 @@ fn ports(argv: &mut Argv, config: &Config, endpoints: &Endpoints) {
     if config.test_port {
         argv.port("test", &endpoints.test, testport::PORT, 3);
     }
+    if config.command_ports {
+        let [stdin, stdout, stderr] = run::STREAM_PORTS;
+        let ports = [
+            ("run", run::PORT),
+            ("stdin", stdin),
+            ("stdout", stdout),
+            ("stderr", stderr),
+        ];
+        for ((id, name), (path, number)) in ports.into_iter().zip(endpoints.command.iter().zip(4..))
+        {
+            argv.port(id, path, name, number);
+        }
+    }
 }
 
 fn boot(argv: &mut Argv, boot: &Boot, own_vars: &Path) {
@@ -164,15 +181,34 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
         ),
         Device::Net { forwards, on } => {
             let mut network = format!("user,id=net{index},ipv6=off");
-            for Forward { host, guest } in forwards {
-                network += &format!(",hostfwd=tcp:{on}:{host}-:{guest}");
+            for forward in forwards {
+                let on = forward.on.unwrap_or(*on);
+                for (host, guest) in forward.ports() {
+                    network += &format!(",hostfwd={}:{on}:{host}-:{guest}", forward.protocol);
+                }
             }
-            argv.pair("-netdev", network);
-            // No boot by network, so no option ROM, which not every distribution has beside QEMU.
-            argv.pair(
-                "-device",
-                format!("virtio-net-pci,netdev=net{index},mac={NET_MAC},romfile="),
-            );
+            argv.nic(index, network);
+        }
+        Device::Bridge(name) => argv.nic(index, format!("bridge,id=net{index},br={name}")),
+        Device::Tap(name) => {
+            let tap = format!("tap,id=net{index},ifname={name},script=no,downscript=no");
+            argv.nic(index, tap);
+        }
+        // Files get no owners of their own, so that no right of QEMU's is needed and the host sees what it
+        // would see of its own programs.
+        Device::Share {
+            folder,
+            tag,
+            read_only,
+        } => {
+            let read_only = if *read_only { "on" } else { "off" };
+            let mut value = OsString::from(format!(
+                "local,id=share{index},security_model=none,readonly={read_only},path="
+            ));
+            value.push(escaped(folder));
+            argv.pair("-fsdev", value);
+            let device = format!("virtio-9p-pci,fsdev=share{index},mount_tag={tag}");
+            argv.pair("-device", device);
         }
         Device::Cable => {
             for (end, mac) in CABLE_MACS.iter().enumerate() {
@@ -233,6 +269,16 @@ impl Argv {
         self.0.push(value.as_ref().to_owned());
     }
 
+    /// A NIC behind which is this network. No boot by network, so no option ROM, which not every
+    /// distribution has beside QEMU.
+    fn nic(&mut self, index: usize, network: String) {
+        self.pair("-netdev", network);
+        self.pair(
+            "-device",
+            format!("virtio-net-pci,netdev=net{index},mac={NET_MAC},romfile="),
+        );
+    }
+
     fn socket(&mut self, id: &str, path: &Path) {
         let mut value = OsString::from(format!("socket,id={id},path="));
         value.push(escaped(path));
@@ -278,156 +324,4 @@ fn escaped(path: &Path) -> OsString {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config() -> Config {
-        let boot = Boot::Direct {
-            kernel: "/i/kernel".into(),
-            initrd: "/i/initrd".into(),
-            cmdline: "console=ttyS0 panic=-1".into(),
-        };
-        Config {
-            test_port: true,
-            ..Config::new("test", Accelerator::Tcg, boot)
-        }
-    }
-
-    /// One line for each flag with its value.
-    fn dump(config: &Config) -> String {
-        let endpoints = Endpoints {
-            qmp: "/r/qmp".into(),
-            status: "/r/status".into(),
-            time: "/r/time".into(),
-            test: "/r/test".into(),
-            vars: "/r/vars".into(),
-        };
-        let mut text = String::new();
-        for word in argv(config, &endpoints) {
-            let word = word.into_string().unwrap();
-            let separator = match word.starts_with('-') {
-                true => '\n',
-                false => ' ',
-            };
-            text.push(separator);
-            text.push_str(&word);
-        }
-        text
-    }
-
-    #[test]
-    fn a_test_image_boots_directly_with_all_three_ports() {
-        let expected = "
--machine q35
--accel tcg
--cpu max
--smp 2
--m 256M
--nodefaults
--no-user-config
--display none
--no-reboot
--rtc base=utc
--chardev stdio,id=console,signal=off
--serial chardev:console
--chardev socket,id=qmp,path=/r/qmp
--mon chardev=qmp,mode=control
--device virtio-serial-pci,id=ports
--chardev socket,id=status,path=/r/status
--device virtserialport,bus=ports.0,nr=1,chardev=status,name=noonmark.status
--chardev socket,id=time,path=/r/time
--device virtserialport,bus=ports.0,nr=2,chardev=time,name=noonmark.time
--chardev socket,id=test,path=/r/test
--device virtserialport,bus=ports.0,nr=3,chardev=test,name=noonmark.test
--kernel /i/kernel
--initrd /i/initrd
--append console=ttyS0 panic=-1";
-        assert_eq!(dump(&config()), expected);
-    }
-
-    #[test]
-    fn a_disk_boots_by_its_firmware_with_the_devices_asked_for() {
-        let config = Config {
-            accelerator: Accelerator::Kvm,
-            boot: Boot::Uefi {
-                disk: "/i/a,b.img".into(),
-                code: "/f/code".into(),
-                vars: "/f/vars".into(),
-            },
-            rtc: Rtc::From(Utc(1_677_673_800_000_000_000)),
-            time_channel: false,
-            test_port: false,
-            devices: vec![
-                Device::VmGenId {
-                    guid: "auto".into(),
-                },
-                Device::VmClock,
-                Device::NicSlot,
-                Device::Net {
-                    forwards: vec![Forward {
-                        host: 8080,
-                        guest: 80,
-                    }],
-                    on: std::net::Ipv4Addr::LOCALHOST,
-                },
-                Device::Disk {
-                    path: "/i/seed.img".into(),
-                    writable: false,
-                },
-                Device::Disk {
-                    path: "/i/data.img".into(),
-                    writable: true,
-                },
-                Device::Cdrom {
-                    path: "/i/seed.iso".into(),
-                },
-                Device::Port {
-                    name: "org.example.log".into(),
-                    socket: "/r/log".into(),
-                },
-                Device::Credential("a.b=x=1,2".parse().unwrap()),
-                Device::FirmwareCredential("a.b=x=1,2".parse().unwrap()),
-            ],
-            ..config()
-        };
-        let expected = "
--machine q35
--accel kvm
--cpu host
--smp 2
--m 256M
--nodefaults
--no-user-config
--display none
--no-reboot
--rtc base=2023-03-01T12:30:00
--chardev stdio,id=console,signal=off
--serial chardev:console
--chardev socket,id=qmp,path=/r/qmp
--mon chardev=qmp,mode=control
--device virtio-serial-pci,id=ports
--chardev socket,id=status,path=/r/status
--device virtserialport,bus=ports.0,nr=1,chardev=status,name=noonmark.status
--drive if=pflash,unit=0,format=raw,readonly=on,file=/f/code
--drive if=pflash,unit=1,format=raw,file=/r/vars
--drive if=none,id=disk,format=raw,readonly=on,file=/i/a,,b.img
--device virtio-blk-pci,drive=disk
--device vmgenid,guid=auto
--device vmclock
--device pcie-root-port,id=nic-slot,chassis=3
--netdev user,id=net3,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80
--device virtio-net-pci,netdev=net3,mac=52:54:00:12:34:56,romfile=
--drive if=none,id=disk4,format=raw,readonly=on,file=/i/seed.img
--device virtio-blk-pci,drive=disk4
--drive if=none,id=disk5,format=raw,readonly=off,file=/i/data.img
--device virtio-blk-pci,drive=disk5
--drive if=none,id=disk6,media=cdrom,format=raw,readonly=on,file=/i/seed.iso
--device virtio-scsi-pci,id=scsi6
--device scsi-cd,drive=disk6,bus=scsi6.0
--chardev socket,id=port7,server=on,wait=off,path=/r/log
--device virtserialport,bus=ports.0,chardev=port7,name=org.example.log
--smbios type=11,value=io.systemd.credential:a.b=x=1,,2
--fw_cfg name=opt/io.systemd.credentials/a.b,string=x=1,,2";
-        assert_eq!(dump(&config), expected);
-    }
-}
+mod tests;

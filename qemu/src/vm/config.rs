@@ -1,5 +1,6 @@
 //! What a machine is made of.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use thiserror::Error;
 
 use crate::accel::Accelerator;
 use crate::file_error::FileError;
+
+use super::forward::Forward;
 
 /// One virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +37,12 @@ pub struct Config {
     pub time_channel: bool,
     /// Whether it has the port `noonmark.test`, which only test images use.
     pub test_port: bool,
+    /// Whether it has the ports of `noonmark.run`, which only images for commands use.
+    pub command_ports: bool,
     /// Further devices.
     pub devices: Vec<Device>,
+    /// Further arguments of QEMU's, behind all others.
+    pub more: Vec<OsString>,
 }
 
 impl Config {
@@ -53,7 +60,9 @@ impl Config {
             status_port: record::PORT,
             time_channel: true,
             test_port: false,
+            command_ports: false,
             devices: Vec::new(),
+            more: Vec::new(),
         }
     }
 }
@@ -127,6 +136,20 @@ pub enum Device {
         /// its own outside reaches.
         on: Ipv4Addr,
     },
+    /// The same NIC in a network of the host's, on this bridge, by QEMU's own helper (qemu-bridge-helper,
+    /// which `/etc/qemu/bridge.conf` must allow it).
+    Bridge(String),
+    /// The same NIC behind this tap interface of the host's, which is there already.
+    Tap(String),
+    /// A folder of the host's, over 9p.
+    Share {
+        /// The folder.
+        folder: PathBuf,
+        /// By which the guest finds it: 1 to 31 bytes.
+        tag: String,
+        /// Whether the guest can write nothing there.
+        read_only: bool,
+    },
     /// Two virtio NICs with a cable from the one to the other, and nothing else on it.
     Cable,
     /// A raw disk image for virtio-blk.
@@ -196,35 +219,8 @@ impl FromStr for Credential {
     }
 }
 
-/// The hardware address of a [`Device::Net`].
+/// The hardware address of a [`Device::Net`], [`Device::Bridge`] or [`Device::Tap`].
 pub const NET_MAC: &str = "52:54:00:12:34:56";
 
 /// The hardware addresses of the two ends of a [`Device::Cable`].
 pub const CABLE_MACS: [&str; 2] = ["52:54:00:ca:b1:0a", "52:54:00:ca:b1:0b"];
-
-/// A TCP port of the host's that leads to one of the guest's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// The host's.
-    pub host: u16,
-    /// On whatever address the guest has.
-    pub guest: u16,
-}
-
-/// A text that is no [`Forward`].
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected HOST:GUEST, two TCP ports from 1 to 65535, e.g. 8080:80")]
-pub struct BadForward;
-
-impl FromStr for Forward {
-    type Err = BadForward;
-
-    fn from_str(text: &str) -> Result<Self, BadForward> {
-        let port = |text: &str| text.parse().ok().filter(|port: &u16| *port > 0);
-        let (host, guest) = text.split_once(':').ok_or(BadForward)?;
-        match (port(host), port(guest)) {
-            (Some(host), Some(guest)) => Ok(Self { host, guest }),
-            _ => Err(BadForward),
-        }
-    }
-}

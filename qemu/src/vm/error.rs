@@ -56,6 +56,12 @@ pub enum MachineError {
     /// The machine was configured without a test port.
     #[error("the machine has no test port; only test images have the fault program behind it")]
     NoTestPort,
+    /// The machine was configured without ports for commands.
+    #[error("the machine runs no commands; only images for that have the program that does")]
+    NoCommandPorts,
+    /// A command could not be run.
+    #[error("the guest can't run it: {0}")]
+    Command(String),
     /// Something did not come in time though the machine seems to be well.
     #[error("{}", DeadlineText { awaited, after, accelerator, console })]
     Deadline {

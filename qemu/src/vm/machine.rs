@@ -26,7 +26,7 @@ use super::spawn::{self, Ports, Spawned, Start};
 use super::timeouts::Timeouts;
 
 /// How often a wait looks whether the machine is still well.
-const HEALTH_CHECK: Duration = Duration::from_millis(200);
+pub(super) const HEALTH_CHECK: Duration = Duration::from_millis(200);
 
 /// A QEMU with everything that belongs to it. Dropping it kills QEMU and removes its files.
 #[derive(Debug)]

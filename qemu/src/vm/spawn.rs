@@ -10,6 +10,7 @@ use noonmark_contract::units::Utc;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::json;
 
+use crate::command::CommandPorts;
 use crate::console::Console;
 use crate::file_error::FileError;
 use crate::port::TestPort;
@@ -56,6 +57,7 @@ pub(super) struct Spawned {
 pub(super) struct Ports {
     pub(super) test: Option<TestPort>,
     pub(super) time: Option<TimeServer>,
+    pub(super) command: Option<CommandPorts>,
 }
 
 /// A QEMU that has not connected everywhere yet.
@@ -72,6 +74,7 @@ struct Listeners {
     status: UnixListener,
     time: Option<UnixListener>,
     test: Option<UnixListener>,
+    command: Option<[UnixListener; 4]>,
 }
 
 /// Starts QEMU and waits until it has connected everywhere.
@@ -94,6 +97,10 @@ pub(super) fn spawn(
         status: listen(&endpoints.status)?,
         time: wanted(config.time_channel, &endpoints.time)?,
         test: wanted(config.test_port, &endpoints.test)?,
+        command: config
+            .command_ports
+            .then(|| each(endpoints.command.each_ref(), |path| listen(path)))
+            .transpose()?,
     };
     let mut arguments = argv(config, &endpoints);
     let log = match start {
@@ -116,6 +123,10 @@ pub(super) fn spawn(
     let status = starting.accept(&listeners.status)?;
     let time = starting.accept_any(listeners.time.as_ref())?;
     let test = starting.accept_any(listeners.test.as_ref())?;
+    let command = match &listeners.command {
+        Some(listeners) => Some(each(listeners.each_ref(), |one| starting.accept(one))?),
+        None => None,
+    };
     remove_sockets(&endpoints);
     describe(&starting.process, directory, &config.name, started_utc)?;
     Ok(Spawned {
@@ -130,6 +141,10 @@ pub(super) fn spawn(
             test: test.map(TestPort::new).transpose()?,
             time: time
                 .map(TimeServer::start)
+                .transpose()
+                .map_err(MachineError::Host)?,
+            command: command
+                .map(CommandPorts::new)
                 .transpose()
                 .map_err(MachineError::Host)?,
         },
@@ -210,6 +225,12 @@ impl Starting {
     }
 }
 
+/// The same of each of four.
+fn each<T, U, E>(four: [T; 4], mut get: impl FnMut(T) -> Result<U, E>) -> Result<[U; 4], E> {
+    let [a, b, c, d] = four;
+    Ok([get(a)?, get(b)?, get(c)?, get(d)?])
+}
+
 fn wait_readable(listener: &UnixListener) -> io::Result<()> {
     let mut fds = [PollFd::new(listener, PollFlags::IN)];
     let slice = Timespec::try_from(RUN_CHECK).map_err(io::Error::other)?;
@@ -226,9 +247,10 @@ fn remove_sockets(endpoints: &Endpoints) {
         status,
         time,
         test,
+        command,
         ..
     } = endpoints;
-    for path in [qmp, status, time, test] {
+    for path in [qmp, status, time, test].into_iter().chain(command) {
         // What is left goes with the directory.
         let _ = fs::remove_file(path);
     }

@@ -6,6 +6,7 @@
 //! | PID 1 and the host | status records, events and commands | [`record`] |
 //! | PID 1 and the host | the time channel's frames | [`channel`] |
 //! | test programs and the host | faults asked for, observations answered | [`testport`] |
+//! | what runs commands and the host | a command asked for, its end told | [`run`] |
 //! | NTP helper and network, helper and PID 1 | packets and samples | [`ntp`] |
 //! | PID 1 and the guest's programs | the time's bound, in ClockBound's shared memory | [`clockbound`] |
 //! | seed reader and PID 1 | what a seed says, checked by both | [`seed`] |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod host_clock;
 pub mod ntp;
 pub mod record;
+pub mod run;
 pub mod sample;
 pub mod seed;
 pub mod source;

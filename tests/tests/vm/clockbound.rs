@@ -125,7 +125,7 @@ fn on_processors(platform: &Platform, image: &Path, vcpus: u32) -> Result<()> {
     config.test_port = false;
     config.devices.push(Device::Net {
         on: Ipv4Addr::LOCALHOST,
-        forwards: vec![Forward { host, guest: PORT }],
+        forwards: vec![Forward::tcp(host, PORT)],
     });
     let mut guest = platform.boot_config(config)?;
     guest.check(|guest| {

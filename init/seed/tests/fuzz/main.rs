@@ -10,6 +10,7 @@ use noonmark_contract::channel;
 use noonmark_contract::config::settings::Cmdline;
 use noonmark_contract::ntp::{packet, sock};
 use noonmark_contract::record::{Command, Record};
+use noonmark_contract::run::{Order, Report};
 use noonmark_contract::seed::instance::Instance;
 use noonmark_contract::seed::verdict::{Datasource, Document, Verdict};
 use noonmark_contract::testport;
@@ -337,6 +338,16 @@ fn test_port() {
     check!().for_each(|bytes: &[u8]| {
         let _ = serde_json::from_slice::<testport::Request>(bytes);
         let _ = serde_json::from_slice::<testport::Answer>(bytes);
+    });
+}
+
+#[test]
+fn run_orders() {
+    check!().for_each(|bytes: &[u8]| {
+        if let Ok(Order::Run(program)) = Order::parse(bytes) {
+            assert!(program.check().is_ok());
+        }
+        let _ = serde_json::from_slice::<Report>(bytes);
     });
 }
 
