@@ -2,7 +2,7 @@
 
 use noonmark_contract::config::network::{NET_SERVICE, NTP_SERVICE, RESOLV_CONF};
 use noonmark_contract::config::{
-    self, BootConfig, Capability, Module, Restart, Service, Start, assign_users,
+    self, BootConfig, Capability, Module, Restart, Service, Start, SystemCallFilter, assign_users,
 };
 
 use crate::cpio::{Entry, Kind, Tree};
@@ -10,10 +10,17 @@ use crate::inputs::Inputs;
 use crate::json;
 use crate::layout::{
     FAULT_PROGRAM, MOUNT_POINTS, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK, RUN, RUN_LINK,
+    RUN_PROGRAM,
 };
 
 /// The name of the service that runs the fault program.
 const FAULT_SERVICE: &str = "noonmark-fault";
+
+/// The name of the service that runs the host's commands.
+const RUN_SERVICE: &str = "noonmark-run";
+
+/// As many processes as the host's commands may have: as many as the kernel numbers.
+const RUN_TASKS_MAX: u32 = 4_194_304;
 
 /// The users that the network's and the NTP client's program run as: behind those that other services
 /// are given.
@@ -98,7 +105,18 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         restart: Restart::Always,
         ..own(NTP_SERVICE, NTP_PROGRAM, &[])
     });
-    let own = fault.into_iter().chain(net).chain(ntp);
+    // The machine is the command's, which may do there all that root may.
+    let run = inputs.run.map(|_| Service {
+        user: Some(0),
+        start: Start::ClockSynced,
+        private_devices: false,
+        system_call_filter: SystemCallFilter::None,
+        restrict_namespaces: false,
+        no_new_privileges: false,
+        tasks_max: RUN_TASKS_MAX,
+        ..own(RUN_SERVICE, RUN_PROGRAM, &Capability::all())
+    });
+    let own = fault.into_iter().chain(net).chain(ntp).chain(run);
     let mut services: Vec<Service> = own.chain(spec.services.clone()).collect();
     assign_users(&mut services);
     BootConfig {

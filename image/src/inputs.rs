@@ -4,7 +4,7 @@ use noonmark_contract::config::system::SEED_PROGRAM;
 
 use crate::hash::Sha256Hex;
 use crate::kernel::Kernel;
-use crate::layout::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM};
+use crate::layout::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM, RUN_PROGRAM};
 use crate::spec::{LoadedFile, Spec};
 use crate::uki::Stub;
 
@@ -28,6 +28,8 @@ pub struct Inputs<'a> {
     pub nts: &'a [u8],
     /// The program that reads seeds; it goes in where the spec lets an image have one.
     pub seed: &'a [u8],
+    /// The program that runs the host's commands: given for an image for them, none for any other.
+    pub run: Option<&'a [u8]>,
     /// The `[[file]]` contents, from [`Spec::load_files`].
     pub files: &'a [LoadedFile],
     /// The EFI stub; none is an image for direct boot alone, without UKI and disk.
@@ -74,6 +76,7 @@ impl<'a> Inputs<'a> {
         let programs = [
             Some((INIT_PROGRAM, self.init)),
             self.fault.map(|fault| (FAULT_PROGRAM, fault)),
+            self.run.map(|run| (RUN_PROGRAM, run)),
             spec.wants_network().then_some((NET_PROGRAM, self.net)),
             spec.wants_ntp().then_some((NTP_PROGRAM, ntp)),
             spec.seed.enabled.then_some((SEED_PROGRAM, self.seed)),

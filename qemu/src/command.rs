@@ -105,10 +105,10 @@ impl RunningCommand {
         self.signaller.clone()
     }
 
-    /// When the first byte of its output arrived; none as long as there was none.
+    /// Where the arrival of its output's first byte will be noted.
     #[must_use]
-    pub fn first_output(&self) -> Option<Instant> {
-        self.first.get().copied()
+    pub fn first_output(&self) -> Arc<OnceLock<Instant>> {
+        Arc::clone(&self.first)
     }
 
     /// Lets its outputs end after so many bytes.

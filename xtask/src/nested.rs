@@ -7,10 +7,12 @@
 
 pub mod agent;
 mod frame;
+mod input;
 mod port;
 mod relay;
 mod requests;
 mod run;
 mod terminal;
 
+pub use frame::SHARES;
 pub use run::{Errand, Stop, run};

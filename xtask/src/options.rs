@@ -86,9 +86,13 @@ impl Host {
     }
 
     /// A NIC whose ports are reached from where the command was called.
-    pub fn network(forwards: Vec<Forward>) -> Device {
+    pub fn network(mut forwards: Vec<Forward>) -> Device {
         let on = match kvm_host::inside() {
-            Some(_) => Ipv4Addr::UNSPECIFIED,
+            Some(_) => {
+                // An address of the outside's is none here.
+                forwards.iter_mut().for_each(|forward| forward.on = None);
+                Ipv4Addr::UNSPECIFIED
+            }
             None => Ipv4Addr::LOCALHOST,
         };
         Device::Net { forwards, on }

@@ -279,6 +279,7 @@ pub fn with_inputs<T>(
         kernel,
         init,
         fault: None,
+        run: None,
         net: &program(b"net"),
         ntp: &program(b"ntp"),
         nts: &program(b"nts"),

@@ -180,6 +180,15 @@ impl End {
             Self::Killed(signal) => signal.saturating_add(128),
         }
     }
+
+    /// The signal that ended it; none where it ended by itself.
+    #[must_use]
+    pub fn signal(self) -> Option<u8> {
+        match self {
+            Self::Exited(_) => None,
+            Self::Killed(signal) => Some(signal),
+        }
+    }
 }
 
 fn is_path(path: &str) -> bool {

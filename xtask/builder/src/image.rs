@@ -25,7 +25,7 @@ use crate::prerequisites::{self, Prerequisite};
 use crate::programs::{self, Programs};
 use crate::progress;
 use crate::workspace::Workspace;
-use crate::{nic, provenance, stub};
+use crate::{nic, provenance, run, stub};
 
 /// The file beside the artifacts that tells what they were made of.
 const STAMP: &str = ".stamp.json";
@@ -41,6 +41,13 @@ pub enum Variant {
     Nic,
     /// A test image whose clock this peer keeps, not PID 1.
     Peer(&'static Peer),
+    /// One that runs the host's commands.
+    Run {
+        /// Whether its kernel can mount the host's folders.
+        shares: bool,
+        /// Whether it has the program that disturbs the clock as well.
+        faults: bool,
+    },
 }
 
 impl Variant {
@@ -51,6 +58,21 @@ impl Variant {
             Self::Test => "test",
             Self::Nic => "NIC",
             Self::Peer(peer) => peer.name,
+            Self::Run { shares, faults } => match (shares, faults) {
+                (false, false) => "run",
+                (true, false) => "run-shares",
+                (false, true) => "run-test",
+                (true, true) => "run-test-shares",
+            },
+        }
+    }
+
+    /// Whether the program that disturbs the clock goes in.
+    fn has_faults(self) -> bool {
+        match self {
+            Self::Base => false,
+            Self::Test | Self::Nic | Self::Peer(_) => true,
+            Self::Run { faults, .. } => faults,
         }
     }
 }
@@ -121,6 +143,8 @@ pub(crate) struct BuildInputs {
     programs: Programs,
     /// Whether the program that disturbs the clock goes in.
     faults: bool,
+    /// Whether the program that runs the host's commands does.
+    run: bool,
     kernel: FetchedKernel,
     /// The package of systemd's EFI stub; none where no disk is to be made.
     stub: Option<PackageId>,
@@ -239,6 +263,10 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
             nic::adapt(&mut spec);
             None
         }
+        Variant::Run { shares, .. } => {
+            run::adapt(&mut spec, shares);
+            None
+        }
         Variant::Base | Variant::Test => None,
     };
     let base = spec_file.parent().unwrap_or(Path::new("."));
@@ -267,7 +295,8 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
         text,
         files,
         programs: programs?,
-        faults: request.variant != Variant::Base,
+        faults: request.variant.has_faults(),
+        run: matches!(request.variant, Variant::Run { .. }),
         kernel,
         stub,
         peer,
@@ -287,6 +316,7 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         mut files,
         programs,
         faults,
+        run,
         kernel,
         stub,
         peer,
@@ -306,6 +336,7 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         kernel: &kernel,
         init: &programs.init,
         fault: faults.then_some(&programs.fault),
+        run: run.then_some(&programs.run),
         net: &programs.net,
         ntp: &programs.ntp,
         nts: &programs.nts,
@@ -361,6 +392,7 @@ impl BuildInputs {
             files,
             programs: compile(workspace)?,
             faults: false,
+            run: false,
             kernel,
             stub: None,
             peer: None,
@@ -383,6 +415,7 @@ impl BuildInputs {
             &self.programs.net,
             &self.programs.ntp,
             &self.programs.nts,
+            &self.programs.run,
             &self.programs.seed,
         ];
         let packages = self.peer.iter().flat_map(|(_, packages)| packages);

@@ -26,10 +26,24 @@ impl InstalledFiles {
     /// It can't be read, is no ELF program, or a library of it is missing.
     pub fn add_program(&mut self, path: &Path) -> Result<()> {
         let bytes = read(path)?;
-        let interpreter = program::interpreter(&bytes)
-            .with_context(|| format!("{}: this is no ELF program", path.display()))?;
         // What a debugger needs is most of a program that was built for development.
-        self.insert(path, program::without_unloaded(bytes), 0o755);
+        let loaded = program::without_unloaded(bytes.clone());
+        self.insert(path, loaded, 0o755);
+        self.add_needs_of(path, &bytes)
+    }
+
+    /// Adds what [`InstalledFiles::add_program`] adds beside the program itself.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn add_needs(&mut self, path: &Path) -> Result<()> {
+        self.add_needs_of(path, &read(path)?)
+    }
+
+    fn add_needs_of(&mut self, path: &Path, program: &[u8]) -> Result<()> {
+        let interpreter = program::interpreter(program)
+            .with_context(|| format!("{}: this is no ELF program", path.display()))?;
         let Some(interpreter) = interpreter else {
             return Ok(());
         };

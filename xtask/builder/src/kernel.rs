@@ -16,6 +16,9 @@ use crate::packages::{self, Pins, Request};
 use crate::progress;
 use crate::workspace::Workspace;
 
+/// Debian's kernel for all machines.
+const FULL_KERNEL_PACKAGE: &str = "linux-image-amd64";
+
 /// Ubuntu's kernel for virtual machines, which stands in for Debian's there.
 pub const UBUNTU_KERNEL_PACKAGE: &str = "linux-image-virtual";
 
@@ -80,6 +83,17 @@ pub fn request<'a>(
         request.name = UBUNTU_KERNEL_PACKAGE;
     }
     Ok(request)
+}
+
+/// Takes Debian's kernel for all machines in the place of its kernel for virtual ones, which lacks drivers
+/// that Ubuntu's has. One that the description names itself stays: it may have them.
+pub(crate) fn of_all_machines(spec: &mut Spec) {
+    if let KernelSource::Package { name, .. } = &mut spec.kernel.source
+        && name == DEFAULT_KERNEL_PACKAGE
+        && !is_ubuntu()
+    {
+        FULL_KERNEL_PACKAGE.clone_into(name);
+    }
 }
 
 /// Whether this machine is an Ubuntu. One without APT is none; what it lacks is told when a package

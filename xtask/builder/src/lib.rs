@@ -11,7 +11,8 @@
 //!    pins: [`kernel`], [`stub`] and [`peer`] say which ones, and unpack what the image needs.
 //! 5. [`programs`] compiles the guest's programs; `provenance` records the compiler and the crates.
 //! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date.
-//! 7. [`kvm_host`] makes an image of the same kind that is a KVM host, with this machine's QEMU in it.
+//! 7. [`run`] brings what a command needs in its guest.
+//! 8. [`kvm_host`] makes an image of the same kind that is a KVM host, with this machine's QEMU in it.
 //!
 //! [`progress`] is the one module that prints, on standard error alone; [`exec`] runs other programs.
 
@@ -30,6 +31,7 @@ pub mod prerequisites;
 pub mod programs;
 pub mod progress;
 mod provenance;
+pub mod run;
 pub mod state_lock;
 pub mod stub;
 pub mod workspace;

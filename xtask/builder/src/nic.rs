@@ -2,13 +2,10 @@
 //! the same distribution's kernel for all machines.
 
 use noonmark_contract::sample::Source;
-use noonmark_image::spec::{Budget, DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
+use noonmark_image::spec::{Budget, Spec};
 use noonmark_qemu::nic::{DRIVER, PHC_NAME};
 
 use crate::kernel;
-
-/// Debian's kernel for all machines.
-const FULL_KERNEL_PACKAGE: &str = "linux-image-amd64";
 
 /// Makes of the image's description that of this guest. A kernel that the description names itself
 /// stays: it may have the driver.
@@ -17,18 +14,14 @@ pub fn adapt(spec: &mut Spec) {
     spec.modules.load.push(DRIVER.to_owned());
     // The budget is for the image that is shipped.
     spec.budget = Budget::default();
-    if let KernelSource::Package { name, .. } = &mut spec.kernel.source
-        && name == DEFAULT_KERNEL_PACKAGE
-        // Ubuntu's kernels for virtual machines have the driver.
-        && !kernel::is_ubuntu()
-    {
-        FULL_KERNEL_PACKAGE.clone_into(name);
-    }
+    kernel::of_all_machines(spec);
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use noonmark_image::spec::KernelSource;
 
     use super::*;
 

@@ -33,12 +33,13 @@ const JOBS: &str = "CARGO_BUILD_JOBS";
 
 /// The packages that those programs are in, each program of a package of its own but for the
 /// testbed's two.
-pub const GUEST_PACKAGES: [&str; 6] = [
+pub const GUEST_PACKAGES: [&str; 7] = [
     "noonmark-init",
     "noonmark-seed",
     "noonmark-net",
     "noonmark-ntp",
     "noonmark-nts",
+    "noonmark-run",
     "noonmark-testbed",
 ];
 
@@ -55,6 +56,8 @@ pub(crate) struct Programs {
     pub ntp: Vec<u8>,
     /// The same with NTS, of images that authenticate their time servers.
     pub nts: Vec<u8>,
+    /// What runs the host's commands, of images for them.
+    pub run: Vec<u8>,
     /// What reads seed disks.
     pub seed: Vec<u8>,
 }
@@ -72,6 +75,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
         net: compiled.program("noonmark-net")?,
         ntp: compiled.program("noonmark-ntp")?,
         nts: compiled.program("noonmark-nts")?,
+        run: compiled.program("noonmark-run")?,
         seed: compiled.program("noonmark-seed")?,
     })
 }

@@ -6,6 +6,7 @@
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,15 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a step shorter than this is not worth a line.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
+
+/// Whether nothing is to stay.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on shows nothing but what is being done just now, and that on a terminal alone: for a command
+/// that has standard error for another program's use.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
 
 /// Something that is being done. Dropped without [`Step::done`], it vanishes: the error that ended
 /// it says the rest.
@@ -36,6 +46,7 @@ pub fn step(what: impl Into<String>) -> Step {
     let what = what.into();
     let shown = match display() {
         Some(display) => spinner(display, what),
+        None if is_quiet() => Shown::Nothing,
         None => {
             let (alive, watch) = mpsc::channel::<()>();
             thread::spawn(move || {
@@ -63,6 +74,7 @@ pub fn live(what: impl Into<String>) -> Step {
 /// A line that stays.
 pub fn note(line: impl AsRef<str>) {
     match display() {
+        _ if is_quiet() => {}
         // There is no other place to report that standard error can't be written.
         Some(display) => drop(display.println(line.as_ref())),
         None => eprintln!("{}", line.as_ref()),
@@ -103,6 +115,10 @@ impl Drop for Step {
             spinner.finish_and_clear();
         }
     }
+}
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
 }
 
 fn display() -> Option<&'static MultiProgress> {

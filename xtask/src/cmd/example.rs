@@ -87,10 +87,7 @@ impl ExampleCommand {
             return Ok(ExitCode::SUCCESS);
         }
         let size = self.machine.size(&image.spec.vm);
-        let forward = Forward {
-            host: port,
-            guest: appliance.port(),
-        };
+        let forward = Forward::tcp(port, appliance.port());
         if host.is_elsewhere() {
             let errand = Errand::new(workspace, &host, "example", size.memory_mib, spec_file)
                 .input(&image.folder)

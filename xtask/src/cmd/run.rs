@@ -1,8 +1,14 @@
-//! `run`: boots the base image and shows how its clock is until it is stopped.
+//! `run`: boots the base image and shows how its clock is until it is stopped; or boots one for commands
+//! and runs a command there.
 
+mod command;
+mod plan;
+mod share;
+
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -18,9 +24,25 @@ use crate::guest;
 use crate::nested::{self, Errand, Stop};
 use crate::options::{Host, MachineOptions, SpecFile};
 
-/// Boots the guest image and shows how its clock is, until Ctrl-C powers it off.
+use self::command::CommandOptions;
+
+/// The examples at the end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask run --console
+      boots the image and shows its console and its clock
+  cargo xtask run -- date -u
+      runs this machine's date in a guest whose clock is right
+  cargo xtask run --share . -- ./test.sh < input > output
+      runs a script of the current folder there, with that folder shared
+  cargo xtask run --share .:/work,ro --user 1000 --timeout 5m --json run.json -- /work/hello";
+
+/// Boots the guest image and shows how its clock is, until Ctrl-C powers it off; or runs a command there.
+///
+/// A command gets an image of its own, which differs by the program that runs it and, with --share, by a
+/// kernel that has 9p: the distribution's general one, where guest.toml names none.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo xtask run --console")]
+#[command(after_help = EXAMPLES)]
 pub struct RunCommand {
     #[command(flatten)]
     spec: SpecFile,
@@ -36,9 +58,19 @@ pub struct RunCommand {
     /// that noonmark carries along].
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
-    /// Let a TCP port of this host's loopback lead to one of the guest's; may be repeated.
-    #[arg(long, value_name = "HOST:GUEST")]
+    /// Let a port of this host lead to one of the guest's, or a range to as many; on the host's loopback
+    /// where no address is named; may be repeated.
+    #[arg(long, value_name = "[ADDRESS:]HOST:GUEST[/udp]")]
     forward: Vec<Forward>,
+    /// Put the guest's NIC on this bridge of the host's, in place of a network of QEMU's own.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["forward", "tap"])]
+    bridge: Option<String>,
+    /// Put the guest's NIC behind this tap interface of the host's.
+    #[arg(long, value_name = "NAME", conflicts_with = "forward")]
+    tap: Option<String>,
+    /// A further argument of QEMU's, as it is, behind all others; may be repeated.
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    qemu_arg: Vec<OsString>,
     /// A disk to attach, read-only, by which the instance is configured: one of `cargo xtask seed`,
     /// or any other NoCloud disk.
     #[arg(long = "seed", value_name = "FILE")]
@@ -53,12 +85,17 @@ pub struct RunCommand {
     #[arg(long, value_name = "FILE")]
     disk: Vec<PathBuf>,
     /// Show the guest's console.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "command")]
     console: bool,
     /// Power the guest off as soon as its clock is right, e.g. to time a boot.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "command")]
     until_synced: bool,
+    #[command(flatten)]
+    command: CommandOptions,
 }
+
+/// Where a folder shows that an interface is what it is taken for (Documentation/ABI/testing/sysfs-class-net).
+const INTERFACES: &str = "/sys/class/net";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BootBy {
@@ -68,13 +105,10 @@ enum BootBy {
 
 impl RunCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let machine = if self.disk.is_empty() {
-            self.machine
-        } else {
-            let why =
-                "--disk is written to, and an emulated host can write nothing of this machine";
-            self.machine.without_nested(why)?
-        };
+        if !self.command.command.is_empty() {
+            return self.run_command(workspace);
+        }
+        let machine = self.nesting()?;
         let (host, image) = machine.prepare(workspace, &self.spec, Variant::Base)?;
         let size = machine.size(&image.spec.vm);
         let boot = match self.boot {
@@ -89,28 +123,12 @@ impl RunCommand {
                 }
             }
         };
-        let forwards = self.forward.clone();
-        let mut devices = network(&image.spec, self.forward)?;
-        if let Some(seed) = &self.seed_disk {
-            fs::metadata(seed).with_context(|| format!("cannot read {}", seed.display()))?;
-            devices.push(Device::Disk {
-                path: seed.clone(),
-                writable: false,
-            });
-        }
-        devices.extend(self.credential.into_iter().map(Device::Credential));
-        for disk in &self.disk {
-            fs::metadata(disk).with_context(|| format!("cannot read {}", disk.display()))?;
-            devices.push(Device::Disk {
-                path: disk.clone(),
-                writable: true,
-            });
-        }
+        let devices = self.devices(&image.spec)?;
         if host.is_elsewhere() {
             let spec_file = self.spec.path(workspace);
             let errand = Errand::new(workspace, &host, &self.name, size.memory_mib, spec_file)
                 .input(&image.folder)
-                .forwards(forwards)
+                .forwards(self.forward)
                 .stop(Stop::Asked);
             let files = self.seed_disk.iter().chain(&self.firmware);
             return nested::run(&files.fold(errand, Errand::input));
@@ -120,6 +138,7 @@ impl RunCommand {
             &host.qemu,
             Config {
                 devices,
+                more: self.qemu_arg,
                 ..host.machine(&self.name, &size, boot)
             },
         )?;
@@ -144,16 +163,76 @@ impl RunCommand {
         guest::power_off(machine)?;
         Ok(ExitCode::SUCCESS)
     }
+    /// The machine, in an emulated host only where that has all that is asked for.
+    fn nesting(&self) -> Result<MachineOptions> {
+        let machine = self.machine.clone();
+        let named =
+            |option| format!("{option} names what only this machine has, not an emulated host");
+        match (self.disk.is_empty(), &self.bridge, &self.tap) {
+            (false, ..) => machine.without_nested(
+                "--disk is written to, and an emulated host can write nothing of this machine",
+            ),
+            (_, Some(_), _) => machine.without_nested(&named("--bridge")),
+            (_, _, Some(_)) => machine.without_nested(&named("--tap")),
+            _ => Ok(machine),
+        }
+    }
+
+    /// The devices that were asked for.
+    fn devices(&self, spec: &Spec) -> Result<Vec<Device>> {
+        let mut devices: Vec<Device> = self.network(spec)?.into_iter().collect();
+        let disks = self.seed_disk.iter().map(|seed| (seed, false));
+        let disk = |(path, writable): (&PathBuf, bool)| -> Result<Device> {
+            fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let path = path.clone();
+            Ok(Device::Disk { path, writable })
+        };
+        for seed in disks {
+            devices.push(disk(seed)?);
+        }
+        devices.extend(self.credential.iter().cloned().map(Device::Credential));
+        for path in &self.disk {
+            devices.push(disk((path, true))?);
+        }
+        Ok(devices)
+    }
+
+    /// The NIC of an image that has a network.
+    fn network(&self, spec: &Spec) -> Result<Option<Device>> {
+        let forwards = self.forward.clone();
+        let (option, nic) = match (&self.bridge, &self.tap) {
+            (Some(name), _) => {
+                check_interface("--bridge", name, "bridge")?;
+                ("--bridge", Device::Bridge(name.clone()))
+            }
+            (None, Some(name)) => {
+                check_interface("--tap", name, "tun_flags")?;
+                ("--tap", Device::Tap(name.clone()))
+            }
+            (None, None) if forwards.is_empty() && !spec.wants_network() => return Ok(None),
+            (None, None) => ("--forward", Host::network(forwards)),
+        };
+        if !spec.wants_network() {
+            bail!(
+                "{option} leads nowhere: the image has no network; add [[network.interface]] with \
+                 dhcp4 = true to its description"
+            );
+        }
+        Ok(Some(nic))
+    }
 }
 
-/// The NIC of an image that has a network.
-fn network(spec: &Spec, forwards: Vec<Forward>) -> Result<Vec<Device>> {
-    match (spec.wants_network(), forwards.is_empty()) {
-        (true, _) => Ok(vec![Host::network(forwards)]),
-        (false, true) => Ok(Vec::new()),
-        (false, false) => bail!(
-            "--forward leads nowhere: the image has no network; add [[network.interface]] with \
-             dhcp4 = true to its description"
-        ),
+/// Fails where the host has no such interface, or where it is another kind.
+fn check_interface(option: &str, name: &str, sign: &str) -> Result<()> {
+    let interface = Path::new(INTERFACES).join(name);
+    if name.is_empty() || name.contains(['/', ',']) || !interface.exists() {
+        bail!(
+            "{option} {name}: this machine has no such interface; `ip link` lists those that it has"
+        );
     }
+    if !interface.join(sign).exists() {
+        let kind = option.trim_start_matches('-');
+        bail!("{option} {name}: this interface is no {kind}");
+    }
+    Ok(())
 }

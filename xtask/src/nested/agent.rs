@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Stdio};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -16,9 +17,9 @@ use noonmark_qemu::kvm_host::{DESCRIPTION, LINK_PORT, STATUS_PORT};
 use rustix::mount::{MountFlags, mount, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::frame::{self, Command, Order, Report};
+use super::frame::{self, Command, Order, Report, SHARES, SharedFolder};
 use super::port::{Port, report};
-use super::{relay, requests, terminal};
+use super::{input, relay, requests, terminal};
 
 /// How often it is looked whether the command has written a file.
 const LOOK: Duration = Duration::from_millis(300);
@@ -50,17 +51,27 @@ fn take_orders(mut orders: File, reports: &Port) -> Result<()> {
     let suspended = requests::serve(reports)?;
     report(reports, &Report::Ready(kvm()), &[])?;
     let mut running = None;
+    let mut input = None;
     loop {
         let (order, body) = frame::read::<Order>(&mut orders)?;
         match order {
             Order::File { path } => write(&path, &body)?,
             Order::Run(command) => match start(*command, reports) {
-                Ok(child) => running = Some(child),
+                Ok((child, stdin)) => {
+                    running = Some(child);
+                    input = stdin;
+                }
                 Err(error) => {
                     let ended = Report::Ended(Err(format!("{error:#}")));
                     report(reports, &ended, &[])?;
                 }
             },
+            Order::Input => {
+                if let Some(stdin) = &input {
+                    // The command has ended where nobody writes it any more.
+                    let _ = stdin.send(body);
+                }
+            }
             Order::Suspended(outcome) => {
                 // Who asked may be gone by now.
                 let _ = suspended.send(outcome);
@@ -109,8 +120,30 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(named)
 }
 
+/// Mounts a folder of the outside's where the command finds it.
+fn mount_share(share: &SharedFolder) -> Result<()> {
+    let folder = Path::new(SHARES).join(&share.tag);
+    let named = || format!("cannot mount {}", folder.display());
+    fs::create_dir_all(&folder).with_context(named)?;
+    let flags = match share.read_only {
+        true => MountFlags::RDONLY,
+        false => MountFlags::empty(),
+    };
+    mount(
+        share.tag.as_str(),
+        &folder,
+        "9p",
+        flags,
+        Some(c"trans=virtio,version=9p2000.L,msize=512000"),
+    )
+    .with_context(named)
+}
+
 /// Starts the command, and what waits for its end.
-fn start(command: Command, port: &Port) -> Result<Pid> {
+fn start(command: Command, port: &Port) -> Result<(Pid, Option<Sender<Vec<u8>>>)> {
+    for share in &command.shares {
+        mount_share(share)?;
+    }
     write(Path::new(DESCRIPTION), &serde_json::to_vec(&command.host)?)?;
     for folder in command.outputs.iter().filter_map(|path| path.parent()) {
         fs::create_dir_all(folder)?;
@@ -127,11 +160,16 @@ fn start(command: Command, port: &Port) -> Result<Pid> {
         .args(&command.arguments)
         .envs(&command.environment)
         .current_dir(&command.folder)
-        .stdin(Stdio::null())
+        .stdin(match command.stdin {
+            true => Stdio::piped(),
+            false => Stdio::null(),
+        })
         .stdout(Stdio::piped())
         .stderr(error)
         .spawn()?;
     let pid = Pid::from_child(&child);
+    let stdin = child.stdin.take();
+    let stdin = stdin.map(|stdin| input::receive(stdin, Arc::clone(port)));
     let mut copies = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         copies.push(copy(stdout, Report::Output, port));
@@ -144,7 +182,7 @@ fn start(command: Command, port: &Port) -> Result<Pid> {
     }
     let port = Arc::clone(port);
     thread::spawn(move || wait(child, copies, &command.outputs, &port));
-    Ok(pid)
+    Ok((pid, stdin))
 }
 
 fn copy(mut from: impl Read + Send + 'static, head: Report, port: &Port) -> JoinHandle<()> {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use noonmark_qemu::kvm_host::KvmHost;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -11,6 +13,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// The longest head, and the longest body: more than any image.
 const HEAD_MAX: u32 = 1 << 20;
 const BODY_MAX: u32 = 1 << 30;
+
+/// Where the emulated host has the folders of the outside's, by their tags.
+pub const SHARES: &str = "/noonmark-shares";
 
 /// To the emulated host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +26,8 @@ pub enum Order {
     Run(Box<Command>),
     /// Ctrl-C was pressed.
     Interrupt,
+    /// The body is standard input, which ends with an empty one.
+    Input,
     /// The host stood still, as it had asked for; or it could not be had, and why.
     Suspended(Result<(), String>),
 }
@@ -36,10 +43,23 @@ pub struct Command {
     pub folder: PathBuf,
     /// The files that it writes for its user.
     pub outputs: Vec<PathBuf>,
+    /// Folders of the outside's that it uses.
+    pub shares: Vec<SharedFolder>,
+    /// Whether it reads standard input.
+    pub stdin: bool,
     /// Rows and columns of the terminal on which its standard error is shown, where it is one.
     pub terminal: Option<(u16, u16)>,
     /// What the host is.
     pub host: KvmHost,
+}
+
+/// A folder of the outside's, which the emulated host has as a 9p device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedFolder {
+    /// The device's mount tag.
+    pub tag: String,
+    /// Whether nothing there can be written.
+    pub read_only: bool,
 }
 
 /// From the emulated host.
@@ -51,6 +71,8 @@ pub enum Report {
     Output,
     /// The body is standard error.
     Error,
+    /// The command has taken the body of an [`Order::Input`].
+    Taken,
     /// The body is what this file has now.
     File { path: PathBuf },
     /// It asks to stand still for so many milliseconds.
@@ -75,6 +97,15 @@ pub fn write(to: &mut impl Write, head: &impl Serialize, body: &[u8]) -> io::Res
     frame.extend(body);
     to.write_all(&frame)?;
     to.flush()
+}
+
+/// Writes an order where several threads do.
+///
+/// # Errors
+/// As [`write()`].
+pub fn send(orders: &Mutex<UnixStream>, order: &Order, body: &[u8]) -> io::Result<()> {
+    let mut stream = orders.lock().unwrap_or_else(PoisonError::into_inner);
+    write(&mut *stream, order, body)
 }
 
 /// Reads a frame.

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,8 @@ use noonmark_qemu::{Boot, Config, Device, Forward, Kick, Machine, MachineError, 
 
 use crate::options::Host;
 
-use super::frame::{self, Command, Order, Report};
+use super::frame::{self, Command, Order, Report, SharedFolder};
+use super::input::Input;
 use super::terminal;
 
 /// How often it is looked whether the emulated host is still well.
@@ -77,7 +78,9 @@ pub struct Errand<'a> {
     inputs: Vec<PathBuf>,
     outputs: Vec<PathBuf>,
     forwards: Vec<Forward>,
-    /// What follows this program's own arguments.
+    shares: Vec<(SharedFolder, PathBuf)>,
+    stdin: bool,
+    /// What follows this program's own arguments, before those of a command's.
     arguments: Vec<String>,
 }
 
@@ -102,6 +105,8 @@ impl<'a> Errand<'a> {
             spec_file,
             outputs: Vec::new(),
             forwards: Vec::new(),
+            shares: Vec::new(),
+            stdin: false,
             arguments: Vec::new(),
         }
     }
@@ -129,6 +134,22 @@ impl<'a> Errand<'a> {
     pub fn forwards(mut self, forwards: Vec<Forward>) -> Self {
         self.forwards.extend(forwards);
         self
+    }
+
+    /// Lets the emulated host have a folder of this machine, by this tag.
+    pub fn share(mut self, tag: &str, folder: &Path, read_only: bool) -> Self {
+        let tag = tag.to_owned();
+        let shared = SharedFolder { tag, read_only };
+        self.shares.push((shared, folder.to_owned()));
+        self
+    }
+
+    /// Has the command read this program's standard input.
+    pub fn with_stdin(self) -> Self {
+        Self {
+            stdin: true,
+            ..self
+        }
     }
 
     /// Adds arguments that settle what this program's own leave open.
@@ -182,18 +203,22 @@ pub fn run(errand: &Errand<'_>) -> Result<ExitCode> {
         &[],
     )?;
     step.done("the emulated KVM host is up");
+    let input = errand
+        .stdin
+        .then(|| Input::start(&link.orders))
+        .transpose()?;
     let asked = Arc::clone(&link.orders);
     let _soft = (errand.stop == Stop::Asked).then(|| {
         signals::on_first_signal(move || {
             // Where it does not arrive, the next Ctrl-C ends all.
-            let _ = send(&asked, &Order::Interrupt, &[]);
+            let _ = frame::send(&asked, &Order::Interrupt, &[]);
         })
     });
-    show(&mut link, &mut machine)
+    show(&mut link, &mut machine, input.as_ref())
 }
 
 /// Shows what the command says until its end.
-fn show(link: &mut Link, machine: &mut Machine) -> Result<ExitCode> {
+fn show(link: &mut Link, machine: &mut Machine, input: Option<&Input>) -> Result<ExitCode> {
     let awaited = "the command's end";
     loop {
         let (report, body) = link.next(machine, awaited, None)?;
@@ -206,6 +231,7 @@ fn show(link: &mut Link, machine: &mut Machine) -> Result<ExitCode> {
                     .and_then(|()| io::stdout().flush()),
             ),
             Report::Error => drop(io::stderr().write_all(&body)),
+            Report::Taken => input.into_iter().for_each(Input::taken),
             Report::File { path } => output::write_file(&path, &body)?,
             Report::Suspend(millis) => {
                 let suspended = suspend(machine, Duration::from_millis(millis));
@@ -233,6 +259,11 @@ fn config(errand: &Errand<'_>, boot: Boot, socket: &Path) -> Config {
         guest: forward.host,
         ..*forward
     });
+    let shares = errand.shares.iter().map(|(shared, folder)| Device::Share {
+        folder: folder.clone(),
+        tag: shared.tag.clone(),
+        read_only: shared.read_only,
+    });
     let network = (!errand.forwards.is_empty()).then(|| Device::Net {
         forwards: ports.collect(),
         on: Ipv4Addr::LOCALHOST,
@@ -242,7 +273,10 @@ fn config(errand: &Errand<'_>, boot: Boot, socket: &Path) -> Config {
         socket: socket.to_owned(),
     };
     // The cable is for what keeps the host's clock by PTP.
-    let devices = [link, Device::Cable].into_iter().chain(network);
+    let devices = [link, Device::Cable]
+        .into_iter()
+        .chain(network)
+        .chain(shares);
     Config {
         vcpus: u32::try_from(cpus.clamp(2, VCPUS_MAX)).unwrap_or(2),
         memory_mib: KvmHost::memory_mib(errand.guest_memory_mib),
@@ -273,12 +307,20 @@ fn command(errand: &Errand<'_>, machine: &Machine, token: String) -> Result<Comm
         let text = word.into_string();
         text.map_err(|word| anyhow!("{} is no text", word.display()))
     });
+    let mut arguments: Vec<String> = words.collect::<Result<_>>()?;
+    let own = arguments.iter().position(|word| word == "--");
+    let at = own.unwrap_or(arguments.len());
+    arguments.splice(at..at, errand.arguments.iter().cloned());
     let folder = env::current_dir().context("cannot tell the current folder")?;
     let outputs = errand.outputs.iter().map(|path| folder.join(path));
     Ok(Command {
-        arguments: words
-            .chain(errand.arguments.iter().cloned().map(Ok))
-            .collect::<Result<_>>()?,
+        arguments,
+        shares: errand
+            .shares
+            .iter()
+            .map(|(shared, _)| shared.clone())
+            .collect(),
+        stdin: errand.stdin,
         environment: ENVIRONMENT
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)))
@@ -351,7 +393,7 @@ impl Link {
     }
 
     fn send(&self, order: &Order, body: &[u8]) -> Result<()> {
-        send(&self.orders, order, body).context("cannot send to the emulated KVM host")
+        frame::send(&self.orders, order, body).context("cannot send to the emulated KVM host")
     }
 
     /// Sends each file, and of a folder those that lie in it.
@@ -378,9 +420,4 @@ impl Link {
         let path = path.to_owned();
         self.send(&Order::File { path }, &bytes)
     }
-}
-
-fn send(orders: &Mutex<UnixStream>, order: &Order, body: &[u8]) -> io::Result<()> {
-    let mut stream = orders.lock().unwrap_or_else(PoisonError::into_inner);
-    frame::write(&mut *stream, order, body)
 }

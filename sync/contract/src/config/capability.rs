@@ -1,6 +1,7 @@
 //! The kernel's capabilities by name (include/uapi/linux/capability.h).
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,12 @@ impl Capability {
     pub const SYS_NICE: Self = Self(23);
     /// `CAP_SYS_TIME`: setting the clock.
     pub const SYS_TIME: Self = Self(25);
+
+    /// All that there are.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        (0..).take(NAMES.len()).map(Self).collect()
+    }
 
     /// The capability of this name.
     ///
