@@ -21,6 +21,7 @@ mod nts;
 mod platform;
 mod power;
 mod recovery;
+mod run;
 mod seed;
 mod services;
 mod trial;
@@ -32,6 +33,10 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(run::ARGUMENT) {
+        return run::be_the_command(&words.next().unwrap_or_default());
+    }
     let mut arguments = Arguments::from_args();
     // Machines that run at once starve each other's timer calibration.
     arguments.test_threads = Some(1);

@@ -10,7 +10,7 @@ use noonmark_tests::not_run;
 use crate::platform::{Images, Platform};
 use crate::{
     appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, intruder,
-    lifetime, nested, ntp, nts, power, recovery, seed, services, truth, utc,
+    lifetime, nested, ntp, nts, power, recovery, run, seed, services, truth, utc,
 };
 
 /// What a test does on a platform.
@@ -35,6 +35,17 @@ enum Follows {
 }
 
 const TESTS: &[(&str, On, Body)] = &[
+    (
+        "a_command_has_its_streams_and_its_status",
+        On::First,
+        run::has_its_streams_and_its_status,
+    ),
+    ("a_command_shares_folders", On::First, run::shares_folders),
+    (
+        "a_command_ends_in_time_and_by_ctrl_c",
+        On::First,
+        run::ends_in_time_and_by_ctrl_c,
+    ),
     (
         "recovers_by_ptp_kvm",
         On::Following(Follows::Kvm),
