@@ -1,6 +1,7 @@
 //! What a user is told whose input is wrong: one paragraph that names the thing, and no success.
 
 mod report;
+mod run;
 mod seed;
 
 use std::fs;

@@ -26,17 +26,23 @@ const QCOW2: &str = "disk.qcow2";
 pub struct ImageCommand {
     #[command(flatten)]
     spec: SpecFile,
-    /// Where the image goes [default: target/noonmark/image/base, or .../test].
+    /// Where the image goes [default: target/noonmark/image/base, .../test, .../run, ...].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Build the image for experiments, which has the program that disturbs the clock.
     #[arg(long)]
     test: bool,
+    /// Build the image that runs commands over virtio-serial ports, as `cargo xtask run -- COMMAND` boots.
+    #[arg(long)]
+    commands: bool,
+    /// The same with a kernel that can mount folders of the host, as with `cargo xtask run --share`.
+    #[arg(long, requires = "commands")]
+    shares: bool,
     /// Take the packages of guest.lock and no others.
     #[arg(long)]
     locked: bool,
     /// The disk's format; qcow2 is made beside the raw one.
-    #[arg(long, value_enum, default_value_t = Format::Raw, conflicts_with = "test")]
+    #[arg(long, value_enum, default_value_t = Format::Raw, conflicts_with_all = ["test", "commands"])]
     format: Format,
 }
 
@@ -52,10 +58,13 @@ impl ImageCommand {
             prerequisites::ensure(workspace, &[Prerequisite::QemuImg])?;
         }
         let _lock = StateLock::acquire(workspace)?;
-        let variant = if self.test {
-            Variant::Test
-        } else {
-            Variant::Base
+        let variant = match (self.commands, self.test) {
+            (true, faults) => Variant::Run {
+                shares: self.shares,
+                faults,
+            },
+            (false, true) => Variant::Test,
+            (false, false) => Variant::Base,
         };
         let spec_file = self.spec.path(workspace);
         let mut request = BuildRequest::new(workspace, &spec_file, variant);
