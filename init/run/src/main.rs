@@ -1,15 +1,16 @@
 //! Runs the host's commands, in images for that alone: takes orders from a virtio-serial port, and joins
 //! each command's standard streams to ports of their own.
 //!
-//! `session` is a command from its order to its end, `streams` copies its bytes, `shares` mounts the host's
+//! `session` is a command from its order to its end, `control` tells the host of it, `streams` copies its bytes, `shares` mounts the host's
 //! folders. What is said on the port is in `noonmark_contract::run`.
 
+mod control;
 mod session;
 mod shares;
 mod streams;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use noonmark_contract::run::{self, LINE_BYTES_MAX, Order, Report};
 use noonmark_linux::{kmsg, log, ports};
 
+use crate::control::report;
 use crate::session::{Event, Session};
 
 /// How long the ports may take to appear after PID 1 has loaded their driver.
@@ -106,11 +108,4 @@ fn read_orders(control: File, to: &Sender<Event>) {
             return;
         }
     }
-}
-
-/// Tells the host.
-fn report(mut control: &File, report: &Report) -> io::Result<()> {
-    let mut line = serde_json::to_vec(report)?;
-    line.push(b'\n');
-    control.write_all(&line)
 }

@@ -14,7 +14,8 @@ use noonmark_linux::log;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::{report, shares, streams};
+use crate::control::report;
+use crate::{shares, streams};
 
 /// Where programs are looked for that are named without a folder.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

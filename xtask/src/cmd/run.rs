@@ -2,6 +2,7 @@
 //! and runs a command there.
 
 mod command;
+mod options;
 mod plan;
 mod share;
 
@@ -10,21 +11,26 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use noonmark_builder::image::Variant;
 use noonmark_builder::progress;
+use noonmark_builder::run::write_initrd;
 use noonmark_builder::workspace::Workspace;
-use noonmark_image::artifact::DISK;
+use noonmark_image::artifact::{DISK, INITRD};
 use noonmark_image::spec::Spec;
+use noonmark_qemu::runtime_dir::RuntimeDir;
 use noonmark_qemu::{Boot, Config, Credential, Device, Forward, Machine, firmware};
 
 use crate::guest;
 use crate::nested::{self, Errand, Stop};
 use crate::options::{Host, MachineOptions, SpecFile};
 
-use self::command::CommandOptions;
+use self::command::{Run, direct_boot};
+use self::options::CommandOptions;
+use self::plan::Plan;
 
 /// The examples at the end of the help.
 const EXAMPLES: &str = "\
@@ -35,7 +41,7 @@ Examples:
       runs this machine's date in a guest whose clock is right
   cargo xtask run --share . -- ./test.sh < input > output
       runs a script of the current folder there, with that folder shared
-  cargo xtask run --share .:/work,ro --user 1000 --timeout 5m --json run.json -- /work/hello";
+  cargo xtask run --share .:/src,ro --user 1000 --timeout 5m --json run.json -- /src/hello";
 
 /// Boots the guest image and shows how its clock is, until Ctrl-C powers it off; or runs a command there.
 ///
@@ -163,6 +169,73 @@ impl RunCommand {
         guest::power_off(machine)?;
         Ok(ExitCode::SUCCESS)
     }
+    /// Runs the command, and gives its exit status.
+    fn run_command(self, workspace: &Workspace) -> Result<ExitCode> {
+        let began = Instant::now();
+        if self.boot != BootBy::Direct {
+            bail!(
+                "a command runs in a guest that is booted directly; leave out --boot and --firmware"
+            );
+        }
+        if let Some(file) = &self.command.json {
+            let folder = file
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            if !folder.unwrap_or(Path::new(".")).is_dir() {
+                bail!("--json {}: there is no such folder", file.display());
+            }
+        }
+        if !self.command.verbose {
+            progress::be_quiet();
+        }
+        let variant = Variant::Run {
+            shares: !self.command.share.is_empty(),
+            faults: false,
+        };
+        let machine = self.nesting()?;
+        let (host, image) = machine.prepare(workspace, &self.spec, variant)?;
+        let folder = RuntimeDir::create()?;
+        let plan = match &self.command.plan {
+            Some(file) => serde_json::from_slice(&fs::read(file)?)
+                .with_context(|| format!("{} is broken", file.display()))?,
+            None => Plan::new(&self.command, &image.spec, folder.join("archive"))?,
+        };
+        let size = machine.size(&image.spec.vm);
+        let devices = self.devices(&image.spec)?;
+        if host.is_elsewhere() {
+            let file = folder.join("plan.json");
+            fs::write(&file, serde_json::to_vec(&plan)?)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            let spec_file = self.spec.path(workspace);
+            let shares = plan.program.shares.iter().zip(&plan.folders);
+            let mut errand = Errand::new(workspace, &host, &self.name, size.memory_mib, spec_file)
+                .input(&image.folder)
+                .input(&plan.archive)
+                .input(&file)
+                .forwards(self.forward.clone())
+                .arguments(["--plan".to_owned(), file.display().to_string()])
+                .outputs(&self.command.json)
+                .with_stdin()
+                .stop(Stop::Asked);
+            for (share, folder) in shares {
+                errand = errand.share(&share.tag, folder, share.read_only);
+            }
+            return nested::run(&self.seed_disk.iter().fold(errand, Errand::input));
+        }
+        let initrd = folder.join("initrd");
+        let archive = fs::read(&plan.archive)
+            .with_context(|| format!("cannot read {}", plan.archive.display()))?;
+        write_initrd(&archive, &image.folder.join(INITRD), &initrd)?;
+        let boot = direct_boot(&image, initrd)?;
+        let config = Config {
+            command_ports: true,
+            devices: devices.into_iter().chain(plan.devices()).collect(),
+            more: self.qemu_arg.clone(),
+            ..host.machine(&self.name, &size, boot)
+        };
+        Run::start(&self.command, began, &host, config, &plan)
+    }
+
     /// The machine, in an emulated host only where that has all that is asked for.
     fn nesting(&self) -> Result<MachineOptions> {
         let machine = self.machine.clone();

@@ -112,7 +112,7 @@ fn a_disk_boots_by_its_firmware_with_the_devices_asked_for() {
             Device::Bridge("br0".into()),
             Device::Tap("tap0".into()),
             Device::Share {
-                folder: "/home/a,b".into(),
+                folder: "/data/a,b".into(),
                 tag: "share0".into(),
                 read_only: true,
             },
@@ -171,7 +171,7 @@ fn a_disk_boots_by_its_firmware_with_the_devices_asked_for() {
 -device virtio-net-pci,netdev=net10,mac=52:54:00:12:34:56,romfile=
 -netdev tap,id=net11,ifname=tap0,script=no,downscript=no
 -device virtio-net-pci,netdev=net11,mac=52:54:00:12:34:56,romfile=
--fsdev local,id=share12,security_model=none,readonly=on,path=/home/a,,b
+-fsdev local,id=share12,security_model=none,readonly=on,path=/data/a,,b
 -device virtio-9p-pci,fsdev=share12,mount_tag=share0
 -device virtio-rng-pci";
     assert_eq!(dump(&config), expected);

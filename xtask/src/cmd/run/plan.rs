@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nested;
 
-use super::CommandOptions;
+use super::options::CommandOptions;
 use super::share::{Share, text};
 
 /// All that is settled on the machine on which the command was called.
@@ -207,18 +207,18 @@ mod tests {
         let here = folder.path().canonicalize().unwrap();
         fs::copy("/bin/sh", here.join("shell")).unwrap();
         let option: super::super::share::ShareOption =
-            format!("{}:/work", here.display()).parse().unwrap();
+            format!("{}:/src", here.display()).parse().unwrap();
         let shares = [option.find(0).unwrap()];
         let bring = |name: &str| {
             bring(
                 name,
-                "/work/a",
+                "/src/a",
                 &shares,
                 |_| false,
                 &mut Supplement::default(),
             )
         };
-        assert_eq!(bring("../shell").unwrap(), "/work/shell");
+        assert_eq!(bring("../shell").unwrap(), "/src/shell");
         let error = format!("{:#}", bring("./none").unwrap_err());
         assert!(error.contains("none"), "{error}");
     }

@@ -38,7 +38,7 @@ impl FromStr for ShareOption {
             None => (rest, None),
         };
         if folder.is_empty() {
-            return Err("expected DIR[:PATH][,ro], PATH absolute, e.g. .:/work,ro".to_owned());
+            return Err("expected DIR[:PATH][,ro], PATH absolute, e.g. .:/src,ro".to_owned());
         }
         Ok(Self {
             folder: folder.into(),
@@ -134,12 +134,12 @@ mod tests {
         let here = folder.path().canonicalize().unwrap();
         let share = option(format!("{}/.", here.display())).unwrap();
         assert_eq!(share.told.path, here.to_str().unwrap());
-        let share = option(format!("{}:/work/", here.display())).unwrap();
-        assert_eq!(share.told.path, "/work");
-        assert_eq!(share.guest_path(&here.join("a/b")).unwrap(), "/work/a/b");
-        assert_eq!(share.guest_path(&here).unwrap(), "/work");
+        let share = option(format!("{}:/src/", here.display())).unwrap();
+        assert_eq!(share.told.path, "/src");
+        assert_eq!(share.guest_path(&here.join("a/b")).unwrap(), "/src/a/b");
+        assert_eq!(share.guest_path(&here).unwrap(), "/src");
         assert_eq!(share.guest_path(Path::new("/elsewhere")), None);
-        assert_eq!(share.host_path(Path::new("/work/a")), Some(here.join("a")));
+        assert_eq!(share.host_path(Path::new("/src/a")), Some(here.join("a")));
         for path in ["/", "/tmp", "/proc/"] {
             let error = option(format!("{}:{path}", here.display())).unwrap_err();
             assert!(error.to_string().contains("--share"), "{error}");
