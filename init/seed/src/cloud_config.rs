@@ -10,8 +10,9 @@ mod hostname;
 mod ntp;
 mod write_files;
 
-pub use hostname::short_name;
+pub use hostname::platform_name;
 use noonmark_contract::config::Start;
+pub use write_files::guest_path;
 use write_files::write_files;
 
 use crate::instances::Instances;
@@ -131,6 +132,13 @@ mod tests {
         assert_eq!(name("hostname: a\nfqdn: b.c\n").as_deref(), Some("a"));
         assert_eq!(name("fqdn: b.c\n").as_deref(), Some("b"));
         assert_eq!(name("hostname: a.b.c\n").as_deref(), Some("a"));
+        assert_eq!(name("hostname: a.b\nfqdn: b.c\n").as_deref(), Some("a.b"));
+        assert_eq!(name("hostname: 192.0.2.7\n").as_deref(), Some("192"));
+        for unclear in ["preserve_hostname: [x]", "prefer_fqdn_over_hostname: maybe"] {
+            let instance = taken(&format!("{unclear}\nhostname: a\n"));
+            assert_eq!(instance.settings.hostname.unwrap().as_str(), "a");
+            assert!(instance.ignored[0].contains("it counts as false"));
+        }
         let preferred = "hostname: a\nfqdn: b.c\nprefer_fqdn_over_hostname: true\n";
         assert_eq!(name(preferred).as_deref(), Some("b.c"));
         assert_eq!(
@@ -337,7 +345,7 @@ mod tests {
             text in "(hostname|write_files|runcmd|path|content|-|:|\\[|\\]|\\{|\\}|,| |\n|x|0){0,60}",
         ) {
             let _ = taken(&text);
-            let _ = crate::meta_data::read(&text, false, &mut Instance::default());
+            let _ = crate::meta_data::read(&text, false, false, &mut Instance::default());
         }
     }
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use noonmark_contract::seed::instance::printable;
 use serde::Deserialize;
 use thiserror::Error;
@@ -60,7 +60,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 impl TryFrom<String> for Encoding {
     type Error = ContentError;
     fn try_from(name: String) -> Result<Self, ContentError> {
-        Ok(match name.to_ascii_lowercase().as_str() {
+        Ok(match name.trim().to_ascii_lowercase().as_str() {
             "" | "text/plain" => Self::Plain,
             "b64" | "base64" => Self::Base64,
             "gz" | "gzip" => Self::Gzip,
@@ -149,14 +149,21 @@ pub fn is_gzip(bytes: &[u8]) -> bool {
 /// If it is none, or unpacks to more.
 pub fn gunzip(packed: &[u8], max: usize) -> Result<Vec<u8>, ContentError> {
     let mut content = Vec::new();
-    let mut limited = MultiGzDecoder::new(packed).take(max as u64 + 1);
-    limited
-        .read_to_end(&mut content)
-        .map_err(ContentError::Gzip)?;
-    if content.len() > max {
-        return Err(ContentError::TooLarge(max));
+    let mut rest = packed;
+    loop {
+        let room = (max - content.len()) as u64 + 1;
+        let mut limited = GzDecoder::new(&mut rest).take(room);
+        limited
+            .read_to_end(&mut content)
+            .map_err(ContentError::Gzip)?;
+        if content.len() > max {
+            return Err(ContentError::TooLarge(max));
+        }
+        // Another member may follow, or what fills the last block up, as Python's decoder has it.
+        if rest.iter().all(|byte| *byte == 0) {
+            return Ok(content);
+        }
     }
-    Ok(content)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::value::Field;
 
 /// The documents of a seed, in the order in which they count: of two words on the same setting the
 /// later one's stays.
-pub const FILES: [&str; 4] = ["meta-data", "network-config", VENDOR_DATA, "user-data"];
+pub const FILES: [&str; 4] = ["meta-data", "network-config", "vendor-data", "user-data"];
 
 /// What user-data and vendor-data say, each for itself.
 #[derive(Debug, Default)]
@@ -18,10 +18,9 @@ pub struct Instances {
     pub vendor: Instance,
     /// Whether no document's host name counts (`preserve_hostname`).
     pub preserve_hostname: bool,
+    /// Whether meta-data's host name counts with its domain: they have none, and prefer a whole one.
+    pub prefer_whole_name: bool,
 }
-
-/// The document that vendor-data is, as places begin with it.
-pub const VENDOR_DATA: &str = "vendor-data";
 
 impl Instances {
     /// That of the document in which this value is written.
@@ -31,9 +30,16 @@ impl Instances {
 
     /// That of the document, or of the part of one, with this name in messages.
     pub fn of_document(&mut self, name: &str) -> &mut Instance {
-        match name.starts_with(VENDOR_DATA) {
+        match is_vendor_data(name) {
             true => &mut self.vendor,
             false => &mut self.user,
         }
     }
+}
+
+/// Whether the document, or part of one, with this name in messages is the platform's: `vendor-data`, or a
+/// ConfigDrive's `vendor_data.json`.
+#[must_use]
+pub fn is_vendor_data(name: &str) -> bool {
+    name.starts_with("vendor")
 }

@@ -1,5 +1,5 @@
-//! NoCloud's `network-config`, versions 1 and 2, as far as an image's network can be so; and the form
-//! of `/etc/network/interfaces` that older meta-data has.
+//! NoCloud's `network-config`, versions 1 and 2, as far as an image's network can be so; OpenStack's
+//! `network_data.json`; and the form of `/etc/network/interfaces` that older meta-data has.
 //!
 //! What Ethernet interfaces get is taken: DHCP, addresses, default routes, name servers. What is wrong
 //! is left out and told, as little of it as possible. Everything else that a distribution could do with
@@ -7,6 +7,7 @@
 
 mod entry;
 mod interfaces;
+mod openstack;
 mod v1;
 mod v2;
 
@@ -42,8 +43,10 @@ pub fn take(whole: &Field<'_>, instance: &mut Instance) -> Checked<()> {
         return Ok(());
     }
     let version = whole.get("version");
-    let version = version.map_or(Ok(""), |version| version.text())?;
-    let entries = match (version.trim(), config) {
+    let version = version.map_or(Ok(""), |version| version.text())?.trim();
+    // As a number 2.0 is 2.
+    let version = version.strip_suffix(".0").unwrap_or(version);
+    let entries = match (version, config) {
         ("1", Some(config)) => v1::interfaces(&config, instance)?,
         ("1", None) => Vec::new(),
         ("2", _) => v2::interfaces(&whole, instance)?,
@@ -63,23 +66,42 @@ pub fn take_interfaces(field: &Field<'_>, instance: &mut Instance) -> Checked<()
     Ok(())
 }
 
-/// Sets those interfaces up that get an address. One that can't be set up so is told and left out.
+/// Takes in what OpenStack's `network_data.json` has.
+///
+/// # Errors
+/// If it has no lists where they belong.
+pub fn take_openstack(whole: &Field<'_>, instance: &mut Instance) -> Checked<()> {
+    let entries = openstack::interfaces(whole, instance)?;
+    set(entries, instance);
+    Ok(())
+}
+
+/// Sets those interfaces up that get an address. What is wrong with one is told and left out: the key alone
+/// where an interface can do without it.
 fn set(entries: Vec<Entry>, instance: &mut Instance) {
     let mut config = NetworkConfig::default();
-    for entry in entries {
+    'entries: for entry in entries {
+        let has_address = entry.has_address();
         let at = entry.at;
-        if !entry.interface.dhcp4 && entry.interface.addresses.is_empty() {
+        if !has_address {
             instance.ignore(&at, "it gets no address");
             continue;
         }
         config.interface.push(entry.interface);
-        match config.check() {
-            Ok(()) => instance.take(at),
-            Err(error) => {
-                config.interface.pop();
-                instance.refuse(format_args!("{at}: {}", error.problem));
+        while let Err(error) = config.check() {
+            instance.refuse(format_args!("{at}{}: {}", error.key, error.problem));
+            let Some(mut interface) = config.interface.pop() else {
+                break;
+            };
+            match error.key {
+                ".mtu" => interface.mtu = None,
+                ".gateway4" => interface.gateway4 = None,
+                ".gateway6" => interface.gateway6 = None,
+                _ => continue 'entries,
             }
+            config.interface.push(interface);
         }
+        instance.take(at);
     }
     if !config.interface.is_empty() {
         instance.settings.network = Some(config);
@@ -237,14 +259,24 @@ mod tests {
         let mut instance = Instance::default();
         let text = "network-interfaces: |\n  auto lo eth0\n  iface lo inet loopback\n  iface eth0 inet \
                     static\n    address 192.0.2.7\n    netmask 255.255.255.0\n    gateway 192.0.2.1\n    \
-                    dns-nameservers 192.0.2.53 192.0.2.54\n    up echo\n  iface eth1 inet dhcp\n";
-        crate::meta_data::read(text, false, &mut instance).unwrap();
+                    dns-nameservers 192.0.2.53 192.0.2.54\n    up echo\n  iface eth1 inet dhcp\n  iface \
+                    eth1:0 inet static\n    address 192.0.2.8/24\n  iface much-too-long-a-name inet dhcp\n";
+        crate::meta_data::read(text, false, false, &mut instance).unwrap();
         let network = instance.settings.network.clone().unwrap();
         let told: Vec<String> = network.interface.iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["eth0 192.0.2.7/24 via 192.0.2.1", "eth1 dhcp4"]);
+        assert_eq!(
+            told,
+            [
+                "eth0 192.0.2.7/24 via 192.0.2.1",
+                "eth1 dhcp4, 192.0.2.8/24"
+            ]
+        );
         assert_eq!(network.interface[0].nameservers.len(), 2);
         assert!(instance.ignored[0].contains("`up echo`"), "{instance:?}");
-        assert_eq!(instance.refused, [""; 0]);
+        assert!(
+            instance.refused[0].contains("`much-too-long-a-name`") && instance.refused.len() == 1,
+            "{instance:?}"
+        );
     }
 
     #[test]
@@ -288,7 +320,17 @@ mod tests {
             ),
             (
                 format!("version: 2\nethernets: {{eth0: {{dhcp4: true, mtu: 9}}, {eth1}}}\n"),
-                "ethernets.eth0: expected 576",
+                "ethernets.eth0.mtu: expected 576",
+                2,
+            ),
+            (
+                "version: 2\nethernets: {eth0: {addresses: [192.0.2.7/24], gateway6: 'fe80::1'}}\n".into(),
+                "ethernets.eth0.gateway6: it needs an IPv6 address",
+                1,
+            ),
+            (
+                "version: 2.0\nethernets: {eth0: {addresses: ['2001:db8::7/64'], gateway4: 192.0.2.1}}\n".into(),
+                "ethernets.eth0.gateway4: it needs an IPv4 address",
                 1,
             ),
             (

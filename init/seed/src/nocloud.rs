@@ -1,5 +1,5 @@
-//! The datasource NoCloud: looks through disks for the one that is labelled as a seed, and reads the
-//! documents on it, and those that a hypervisor gave as credentials.
+//! The datasources: looks through disks for the one that is labelled as NoCloud's seed or as a ConfigDrive,
+//! and reads the documents on it, and those that a hypervisor gave as credentials.
 
 use std::io::{Read, Seek};
 
@@ -13,10 +13,13 @@ use crate::merge::Mergers;
 use crate::root::Root;
 use crate::volume::{self, Volume};
 use crate::yaml::{Node, Place, Value};
-use crate::{cloud_config, content, meta_data, network_config, noonmark_config, user_data};
+use crate::{
+    cloud_config, config_drive, content, meta_data, network_config, noonmark_config, user_data,
+};
 
-/// NoCloud's label, in small letters or in capitals.
-const LABEL: &str = "cidata";
+/// The labels, in small letters or in capitals: NoCloud's, and the ConfigDrive's, which counts where there is
+/// no other, as with cloud-init.
+const LABELS: [&str; 2] = ["cidata", config_drive::LABEL];
 
 /// The longest file of a seed that is read, packed or unpacked.
 const FILE_MAX: usize = 1 << 20;
@@ -40,18 +43,20 @@ pub type File = Result<Option<Vec<u8>>, String>;
 /// A document among the credentials takes the place of the disk's.
 #[must_use]
 pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>, credentials: Credentials, root: &Root) -> Verdict {
-    let mut seeds: Vec<(Disk<D>, Volume)> = Vec::new();
+    let mut seeds: [Vec<(Disk<D>, Volume)>; 2] = Default::default();
     for mut disk in disks {
         // A disk that can't be read is no seed, and whose it is can't be told.
         let Ok(Some(volume)) = volume::probe(&mut disk.disk) else {
             continue;
         };
+        let mut labels = LABELS.iter();
+        let Some(kind) = labels.position(|label| volume.is_labelled(label)) else {
+            continue;
+        };
         // A hybrid image shows the same volume as a disk and as its partition.
-        let is_part = seeds
-            .iter()
-            .any(|(whole, _)| disk.name.starts_with(&whole.name));
-        if volume.is_labelled(LABEL) && !is_part {
-            seeds.push((disk, volume));
+        let mut others = seeds[kind].iter();
+        if !others.any(|(whole, _)| is_partition(&disk.name, &whole.name)) {
+            seeds[kind].push((disk, volume));
         }
     }
     Verdict {
@@ -59,17 +64,39 @@ pub fn read<D: Read + Seek>(disks: Vec<Disk<D>>, credentials: Credentials, root:
     }
 }
 
+/// Whether the kernel calls a partition of this disk so: `vda1`, `nvme0n1p1`; `sdaa` is a disk of its own.
+fn is_partition(name: &str, disk: &str) -> bool {
+    let number = name.strip_prefix(disk).and_then(|rest| {
+        match disk.ends_with(|last: char| last.is_ascii_digit()) {
+            true => rest.strip_prefix('p'),
+            false => Some(rest),
+        }
+    });
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 fn choose<D: Read + Seek>(
-    mut seeds: Vec<(Disk<D>, Volume)>,
-    credentials: Credentials,
+    seeds: [Vec<(Disk<D>, Volume)>; 2],
+    mut credentials: Credentials,
     root: &Root,
 ) -> Datasource {
+    let [nocloud, config_drives] = seeds;
+    let (label, mut seeds) = match nocloud.is_empty() {
+        true => (LABELS[1], config_drives),
+        false => {
+            for (disk, _) in config_drives {
+                let what = format!("the ConfigDrive on {}", disk.name);
+                credentials.instance.ignore(what, "the NoCloud seed counts");
+            }
+            (LABELS[0], nocloud)
+        }
+    };
     if seeds.len() > 1 {
         let names: Vec<&str> = seeds.iter().map(|(disk, _)| disk.name.as_str()).collect();
         return Datasource::Refused {
             device: None,
             problem: format!(
-                "the disks {} are all labelled {LABEL}; attach one",
+                "the disks {} are all labelled {label}; attach one",
                 names.join(", ")
             ),
         };
@@ -78,55 +105,91 @@ fn choose<D: Read + Seek>(
         if credentials.is_empty() {
             return Datasource::Absent;
         }
+        let seed = Seed {
+            names: FILES,
+            files: [const { Ok(None) }; 4],
+        };
         return Datasource::Found {
             device: NO_DISK.into(),
-            documents: with_credentials([const { Ok(None) }; 4], credentials, root),
+            documents: with_credentials(seed, credentials, root, &mut |_| Ok(None)),
         };
     };
-    let files = FILES.map(|name| {
-        let read = volume.read(&mut disk.disk, name, FILE_MAX);
-        read.map_err(|error| format!("{name}: {error}"))
-    });
-    if let [Ok(None), _, _, Ok(None)] = files {
+    let mut read = |path: &str| {
+        let read = volume.read(&mut disk.disk, path, FILE_MAX);
+        read.map_err(|error| format!("{path}: {error}"))
+    };
+    let (found, wanted) = match label {
+        config_drive::LABEL => (
+            Seed::of_config_drive(&mut read),
+            "no openstack/latest/meta_data.json",
+        ),
+        _ => (
+            Seed::of_nocloud(&mut read),
+            "neither meta-data nor user-data",
+        ),
+    };
+    let Some(seed) = found else {
         let names = volume.names(&mut disk.disk).map(|names| names.join(", "));
         let there = names.unwrap_or_else(|error| error.to_string());
         return Datasource::Refused {
             device: Some(disk.name),
             problem: format!(
-                "it has neither meta-data nor user-data; in its root folder: {}",
+                "it has {wanted}; in its root folder: {}",
                 printable(&there, NAMES_SHOWN)
             ),
         };
-    }
+    };
+    let documents = with_credentials(seed, credentials, root, &mut read);
     Datasource::Found {
         device: disk.name,
-        documents: with_credentials(files, credentials, root),
+        documents,
+    }
+}
+
+/// A seed's documents as they were found.
+struct Seed {
+    /// What each is called, which tells its form: in the order of [`FILES`].
+    names: [&'static str; 4],
+    files: [File; 4],
+}
+
+impl Seed {
+    /// Of who reads a file at its path; none where there is none.
+    fn of_nocloud(read: &mut impl FnMut(&str) -> File) -> Option<Self> {
+        let (names, files) = (FILES, FILES.map(read));
+        (!matches!(files, [Ok(None), _, _, Ok(None)])).then_some(Self { names, files })
+    }
+
+    fn of_config_drive(read: &mut impl FnMut(&str) -> File) -> Option<Self> {
+        let names = config_drive::FILES;
+        config_drive::documents(read).map(|files| Self { names, files })
     }
 }
 
 /// What the documents of a disk and the credentials say. Credentials outside a document count before
 /// meta-data, as cloud-init has it with `ds=nocloud`.
 fn with_credentials(
-    mut files: [File; 4],
+    mut seed: Seed,
     mut credentials: Credentials,
     root: &Root,
+    read: &mut impl FnMut(&str) -> File,
 ) -> Vec<Document> {
-    for ((file, name), given) in files.iter_mut().zip(FILES).zip(credentials.documents) {
+    for (index, given) in credentials.documents.into_iter().enumerate() {
         if let Some(given) = given {
-            if !matches!(file, Ok(None)) {
+            let name = seed.names[index];
+            if !matches!(seed.files[index], Ok(None)) {
+                let what = format!("{name} on the disk");
                 let why = "the credential of this name counts";
-                credentials
-                    .instance
-                    .ignore(format_args!("{name} on the disk"), why);
+                credentials.instance.ignore(what, why);
             }
-            *file = Ok(Some(given));
+            seed.names[index] = FILES[index];
+            seed.files[index] = Ok(Some(given));
         }
     }
-    let mut documents = documents(files, root);
+    let meta = seed.names[0];
+    let mut documents = all(seed, root, read);
     if credentials.instance != Instance::default() {
-        let has_meta = documents
-            .first()
-            .is_some_and(|first| first.name == FILES[0]);
+        let has_meta = documents.first().is_some_and(|first| first.name == meta);
         let name = NO_DISK.to_owned();
         let instance = credentials.instance;
         documents.insert(usize::from(has_meta), Document { name, instance });
@@ -138,26 +201,54 @@ fn with_credentials(
 /// count.
 #[must_use]
 pub fn documents(files: [File; 4], root: &Root) -> Vec<Document> {
+    let names = FILES;
+    all(Seed { names, files }, root, &mut |_| Ok(None))
+}
+
+/// What the documents of a ConfigDrive say, by who reads a file at its path; none where it is none.
+#[must_use]
+pub fn config_drive(read: &mut impl FnMut(&str) -> File, root: &Root) -> Option<Vec<Document>> {
+    Seed::of_config_drive(read).map(|seed| all(seed, root, read))
+}
+
+fn all(seed: Seed, root: &Root, read: &mut impl FnMut(&str) -> File) -> Vec<Document> {
+    let Seed { names, files } = seed;
     let has_network = !matches!(files[1], Ok(None));
     let [meta, network, vendor, user] = files;
-    let mut meta = text(meta, "meta-data", |text, instance| {
-        meta_data::read(text, has_network, instance)
+    let is_there = |file: &File| !matches!(file, Ok(None));
+    let there = [is_there(&vendor), is_there(&user)];
+    let vendor = vendor.and_then(|bytes| match (names[2], bytes) {
+        (config_drive::VENDOR_DATA, Some(bytes)) => {
+            let text = content::text(&bytes).map_err(|error| format!("{}: {error}", names[2]))?;
+            config_drive::vendor_data(&text).map_err(|error| error.to_string())
+        }
+        (_, bytes) => Ok(bytes.into_iter().collect()),
     });
-    let network = text(network, "network-config", network_config::read);
+    let user = user.map(|bytes| bytes.into_iter().collect());
     let Instances {
         user: user_says,
         vendor: vendor_says,
         preserve_hostname,
-    } = programs(&vendor, &user, root);
+        prefer_whole_name: whole,
+    } = programs([(names[3], user), (names[2], vendor)], root);
+    let mut meta = text(meta, names[0], |text, instance| match names[0] {
+        config_drive::META_DATA => {
+            config_drive::meta_data(text, has_network, whole, instance, read)
+        }
+        _ => meta_data::read(text, has_network, whole, instance),
+    });
+    let network = text(network, names[1], |text, instance| match names[1] {
+        config_drive::NETWORK_DATA => config_drive::network_data(text, instance),
+        _ => network_config::read(text, instance),
+    });
     if let Some(meta) = meta.as_mut().filter(|_| preserve_hostname) {
         meta.settings.hostname = None;
     }
-    let is_there = |file: &File| !matches!(file, Ok(None));
     let says = [
         meta,
         network,
-        is_there(&vendor).then_some(vendor_says),
-        is_there(&user).then_some(user_says),
+        there[0].then_some(vendor_says),
+        there[1].then_some(user_says),
     ];
     let document = |(name, instance): (&str, Option<Instance>)| {
         let instance = instance?;
@@ -168,7 +259,7 @@ pub fn documents(files: [File; 4], root: &Root) -> Vec<Document> {
         let name = name.to_owned();
         Some(Document { name, instance })
     };
-    FILES.into_iter().zip(says).filter_map(document).collect()
+    names.into_iter().zip(says).filter_map(document).collect()
 }
 
 /// What a document of text says; none where it is not there.
@@ -188,22 +279,25 @@ fn text<E: std::fmt::Display>(
     })
 }
 
-/// What vendor-data and user-data say. What vendor-data has counts where user-data says nothing of it.
-fn programs(vendor: &File, user: &File, root: &Root) -> Instances {
+/// A document's name, and the texts that it has.
+type Texts<'a> = (&'a str, Result<Vec<Vec<u8>>, String>);
+
+/// What user-data and vendor-data say. What vendor-data has counts where user-data says nothing of it.
+fn programs(documents: [Texts<'_>; 2], root: &Root) -> Instances {
+    let user = documents[0].0;
     let mut instances = Instances::default();
     let mut config: Option<Node> = None;
     let mut scripts = Vec::new();
-    for (name, file) in [(FILES[3], user), (FILES[2], vendor)] {
+    for (name, texts) in documents {
         let instance = instances.of_document(name);
-        let bytes = match file {
-            Ok(Some(bytes)) => bytes.clone(),
-            Ok(None) => continue,
+        let texts = match texts {
+            Ok(texts) => texts,
             Err(why) => {
                 instance.refuse(why);
                 continue;
             }
         };
-        let mut parts = user_data::parts(name, bytes, FILE_MAX, instance);
+        let mut parts = user_data::parts(name, texts, FILE_MAX, instance);
         for (name, text) in parts.noonmark {
             let before = instance.clone();
             if let Err(error) = noonmark_config::read(&text, instance) {
@@ -221,7 +315,7 @@ fn programs(vendor: &File, user: &File, root: &Root) -> Instances {
     }
     let nothing = || Node {
         place: Place {
-            document: FILES[3].into(),
+            document: user.into(),
             line: 1,
         },
         value: Value::Map(Vec::new()),

@@ -13,7 +13,7 @@ use mail_parser::{Message, MessageParser, MimeHeaders as _, PartType};
 use noonmark_contract::seed::instance::{Instance, printable};
 
 use crate::content::{self, ContentError};
-use crate::instances::VENDOR_DATA;
+use crate::instances::is_vendor_data;
 use crate::merge::Mergers;
 use crate::value::{Checked, DocumentError, Field, document};
 use crate::yaml::Node;
@@ -52,10 +52,10 @@ pub struct Script {
     pub content: Vec<u8>,
 }
 
-/// Takes a document apart, packed by gzip or in base64 or neither; at most `max` bytes of it. What can't
-/// be taken is told in `instance`.
+/// Takes a document apart, packed by gzip or in base64 or neither; at most `max` bytes of it. It is one text,
+/// or several, which count as its parts. What can't be taken is told in `instance`.
 #[must_use]
-pub fn parts(name: &str, bytes: Vec<u8>, max: usize, instance: &mut Instance) -> Parts {
+pub fn parts(name: &str, texts: Vec<Vec<u8>>, max: usize, instance: &mut Instance) -> Parts {
     let mut reader = Reader {
         document: name,
         max,
@@ -64,13 +64,23 @@ pub fn parts(name: &str, bytes: Vec<u8>, max: usize, instance: &mut Instance) ->
         count: 0,
         room: 4 * max,
     };
-    reader.part(&Part {
-        name: name.to_owned(),
-        bytes,
-        declared: None,
-        merge: None,
-        depth: 0,
-    });
+    let is_one = texts.len() == 1;
+    for bytes in texts {
+        let name = match is_one {
+            true => Ok(name.to_owned()),
+            false => reader.next_name(),
+        };
+        match name {
+            Ok(name) => reader.part(&Part {
+                name,
+                bytes,
+                declared: None,
+                merge: None,
+                depth: 0,
+            }),
+            Err(error) => reader.instance.refuse(error),
+        }
+    }
     reader.parts
 }
 
@@ -240,9 +250,9 @@ impl Reader<'_> {
 
     fn script(&mut self, name: &str, text: &str) {
         let scripts = &mut self.parts.scripts;
-        let folder = match self.document {
-            VENDOR_DATA => "/vendor",
-            _ => "",
+        let folder = match is_vendor_data(self.document) {
+            true => "/vendor",
+            false => "",
         };
         let path = format!("{SCRIPTS}{folder}/part-{:03}", scripts.len() + 1);
         scripts.push(Script {
@@ -304,7 +314,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> (Parts, Instance) {
         let mut instance = Instance::default();
-        let parts = parts("user-data", bytes.to_vec(), MAX, &mut instance);
+        let parts = parts("user-data", vec![bytes.to_vec()], MAX, &mut instance);
         (parts, instance)
     }
 

@@ -180,6 +180,14 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// The same of a switch: what is none of them counts as false, as with cloud-init, and is told.
+    pub fn switch(&self, instance: &mut Instance) -> bool {
+        self.boolean().unwrap_or_else(|_| {
+            self.ignore(instance, "expected true or false; it counts as false");
+            false
+        })
+    }
+
     /// A text as what it stands for.
     ///
     /// # Errors

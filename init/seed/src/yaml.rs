@@ -22,7 +22,7 @@ use thiserror::Error;
 use crate::content;
 
 /// How many nodes a document may have, aliases written out.
-const NODES_MAX: usize = 20_000;
+pub const NODES_MAX: usize = 20_000;
 
 /// How deep they may be nested.
 const DEPTH_MAX: usize = 32;
@@ -301,6 +301,7 @@ impl Builder {
                     }
                 }
                 (None, Value::Plain(name) | Value::Quoted(name)) => *key = Some(name),
+                (None, Value::Null) => *key = Some("null".into()),
                 (None, _) => return self.wrong("a key that is no text"),
             },
         }

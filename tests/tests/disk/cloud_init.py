@@ -14,7 +14,9 @@ logging.disable(logging.CRITICAL)
 from cloudinit import helpers, safeyaml, sources, user_data, util
 from cloudinit.config import cc_write_files
 from cloudinit.handlers import cloud_config
-from cloudinit.net import network_state
+from cloudinit.net import eni, network_state
+from cloudinit.sources import DataSourceConfigDrive, convert_vendordata
+from cloudinit.sources.helpers import openstack
 
 load = getattr(util, "load_yaml", None) or safeyaml.load
 PATHS = helpers.Paths({"cloud_dir": sys.argv[1], "run_dir": sys.argv[1]})
@@ -96,33 +98,67 @@ def network(config):
     return [one for one in found if one["addresses"] or one["dhcp4"]]
 
 
-def seed(folder):
-    documents = {}
-    for name in os.listdir(folder):
-        with open(os.path.join(folder, name), "rb") as file:
-            documents[name] = file.read()
-    meta = load(documents.get("meta-data", b"") or b"{}", default=None) or {}
-    config, kinds = configuration(documents.get("user-data", b""))
-    vendor, _ = configuration(documents.get("vendor-data", b""))
+def made_of(meta, user, vendor, injected=()):
+    """What meta-data, user-data and vendor-data come to."""
+    config, kinds = configuration(user)
+    vendor, _ = configuration(vendor)
     config = util.mergemanydict([config, vendor])
     names = util.get_hostname_fqdn(config, Cloud(meta), metadata_only=True)
     fqdn = util.get_cfg_option_bool(config, "prefer_fqdn_over_hostname")
     hostname = names.fqdn if fqdn else names.hostname
     commands = lambda key: [one for one in config.get(key) or [] if isinstance(one, list)]
-    found = {
+    return {
         "kinds": kinds,
         "instance_id": meta.get("instance-id"),
         "hostname": None if util.get_cfg_option_bool(config, "preserve_hostname") else hostname,
-        "files": list(files(config.get("write_files"))),
+        "files": list(injected) + list(files(config.get("write_files"))),
         "bootcmd": commands("bootcmd"),
         "runcmd": commands("runcmd"),
         "ntp": sum([(config.get("ntp") or {}).get(key) or [] for key in ("pools", "servers")], []),
     }
+
+
+def config_drive(folder):
+    drive = DataSourceConfigDrive.read_config_drive(folder)
+    injected = [
+        {
+            "path": os.path.join("/", path),
+            # As its write_injected_files has it.
+            "mode": 0o660,
+            "owner": "root:root",
+            "append": False,
+            "content": base64.b64encode(content).decode(),
+        }
+        for path, content in drive["files"].items()
+    ]
+    vendor = convert_vendordata(drive.get("vendordata"))
+    found = made_of(drive["metadata"], drive.get("userdata"), vendor or "", injected)
+    links = drive.get("networkdata")
+    try:
+        if links:
+            macs = [link.get("ethernet_mac_address") for link in links.get("links", [])]
+            names = {mac.lower(): f"eth{number}" for number, mac in enumerate(macs) if mac}
+            found["network"] = network(openstack.convert_net_json(links, known_macs=names))
+        elif drive.get("network_config"):
+            found["network"] = network(eni.convert_eni_data(drive["network_config"]))
+    except Exception as error:
+        found["network_error"] = repr(error)
+    return found
+
+
+def seed(folder):
+    if os.path.isdir(os.path.join(folder, "openstack")):
+        return config_drive(folder)
+    documents = {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb") as file:
+            documents[name] = file.read()
+    meta = load(documents.get("meta-data", b"") or b"{}", default=None) or {}
+    found = made_of(meta, documents.get("user-data", b""), documents.get("vendor-data", b""))
     try:
         if "network-config" in documents:
             found["network"] = network(load(documents["network-config"], default=None))
         elif meta.get("network-interfaces"):
-            from cloudinit.net import eni
             found["network"] = network(eni.convert_eni_data(meta["network-interfaces"]))
     except Exception as error:
         found["network_error"] = repr(error)

@@ -2,7 +2,8 @@
 //! its own modules, and what it makes of them is what a guest of ours makes of them.
 //!
 //! `cases/` has seed disks modelled on reports of people whose seeds were refused or misread. Each is
-//! taken as it is, and with its documents written in other ways that mean the same.
+//! taken as it is, and with its documents written in other ways that mean the same. Beside them,
+//! `written.txt` has the documents of seeds and ConfigDrives that try what is odd, class by class.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,8 +36,11 @@ const DISK_MAX: u64 = 64 << 20;
 const FILE_MAX: usize = 1 << 20;
 
 /// Where a guest of ours makes something else of a case than cloud-init does: the case, what differs, and
-/// why that is better or can't be otherwise. The reference page tells users of each kind.
-const DEVIATIONS: &[(&str, &str, &str)] = &[
+/// why that is better or can't be otherwise.
+type Deviation = (&'static str, &'static str, &'static str);
+
+/// Those of the disks and of the examples. The reference page tells users of each kind.
+const DEVIATIONS: &[Deviation] = &[
     (
         "06-bom--bom",
         "hostname files",
@@ -74,8 +78,14 @@ const DEVIATIONS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// A document's bytes, by its name.
-type Documents = Vec<(&'static str, Vec<u8>)>;
+/// A document's bytes, by its name, or its path on a ConfigDrive.
+type Documents = Vec<(String, Vec<u8>)>;
+
+/// Seeds as texts: a line `== NAME` or, for a [`Deviation`], `== NAME WHAT: WHY` begins one, a line `--
+/// DOCUMENT` one of its documents. A seed without meta-data has [`META_DATA`].
+const WRITTEN: &str = include_str!("cases/written.txt");
+
+const META_DATA: &str = "instance-id: i-1\nlocal-hostname: m\n";
 
 /// Writes the document of this name otherwise.
 type Rewriting = fn(&str, &str) -> String;
@@ -136,8 +146,8 @@ fn seeds_are_taken_as_cloud_init_takes_them() {
             let rewritten: Documents = documents
                 .iter()
                 .map(|(file, bytes)| match std::str::from_utf8(bytes) {
-                    Ok(text) => (*file, rewrite(file, text).into_bytes()),
-                    Err(_) => (*file, bytes.clone()),
+                    Ok(text) => (file.clone(), rewrite(file, text).into_bytes()),
+                    Err(_) => (file.clone(), bytes.clone()),
                 })
                 .collect();
             if rewritten != documents {
@@ -147,16 +157,19 @@ fn seeds_are_taken_as_cloud_init_takes_them() {
         seeds.push((name, documents));
     }
     seeds.extend(examples(&modules));
+    let (written, mut deviations) = written();
+    seeds.extend(written);
+    deviations.extend(DEVIATIONS);
     let theirs = cloud_init(&modules, &seeds);
     let mut complaints = Vec::new();
     let mut used = BTreeSet::new();
     for ((name, documents), theirs) in seeds.iter().zip(theirs) {
         let ours = ours(documents);
         let differing = differing(&ours, &theirs);
-        let known = DEVIATIONS
+        let known = deviations
             .iter()
-            .find(|(case, _, _)| name.starts_with(case));
-        if let Some((case, fields, _)) = known.filter(|(_, fields, _)| *fields == differing) {
+            .find(|(case, fields, _)| name.starts_with(case) && *fields == differing);
+        if let Some((case, fields, _)) = known {
             used.insert((*case, *fields));
         } else if !differing.is_empty() {
             complaints.push(format!(
@@ -165,12 +178,12 @@ fn seeds_are_taken_as_cloud_init_takes_them() {
         }
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    let unused: Vec<_> = DEVIATIONS
+    let unused: Vec<_> = deviations
         .iter()
         .filter(|(case, fields, _)| !used.contains(&(*case, *fields)))
         .collect();
     assert!(unused.is_empty(), "these deviate no more: {unused:?}");
-    assert!(seeds.len() > 200, "only {} seeds", seeds.len());
+    assert!(seeds.len() > 400, "only {} seeds", seeds.len());
 }
 
 /// The documents of each case, by the guest's own reader of disks.
@@ -179,6 +192,7 @@ fn cases() -> Vec<(String, Documents)> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
         .expect("the cases")
         .map(|entry| entry.expect("a case").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "gz"))
         .collect();
     paths.sort();
     let case = |path: PathBuf| {
@@ -196,7 +210,7 @@ fn cases() -> Vec<(String, Documents)> {
         let file = |file| {
             let read = volume.read(&mut disk, file, FILE_MAX);
             Some((
-                file,
+                file.to_owned(),
                 read.unwrap_or_else(|error| panic!("{name}: {error}"))?,
             ))
         };
@@ -222,9 +236,38 @@ fn examples(modules: &Path) -> Vec<(String, Documents)> {
         let name = path.file_name()?.to_string_lossy().into_owned();
         let meta = b"instance-id: i\nlocal-hostname: example\n".to_vec();
         let is_config = text.starts_with(b"#cloud-config");
-        is_config.then(|| (name, vec![("meta-data", meta), ("user-data", text)]))
+        let documents = vec![("meta-data".into(), meta), ("user-data".into(), text)];
+        is_config.then_some((name, documents))
     };
     paths.into_iter().filter_map(example).collect()
+}
+
+/// The seeds of [`WRITTEN`], and in which of them, and why, a guest of ours makes something else.
+fn written() -> (Vec<(String, Documents)>, Vec<Deviation>) {
+    let (mut seeds, mut deviations) = (Vec::<(String, Documents)>::new(), Vec::new());
+    for line in WRITTEN.split_inclusive('\n') {
+        if let Some(title) = line.strip_prefix("== ") {
+            let (name, deviation) = title.trim_end().split_once(' ').unwrap_or((title, ""));
+            if let Some((fields, reason)) = deviation.split_once(": ") {
+                deviations.push((name, fields, reason));
+            }
+            seeds.push((name.trim_end().to_owned(), Vec::new()));
+            continue;
+        }
+        let (_, documents) = seeds.last_mut().expect("a name first");
+        match (line.strip_prefix("-- "), documents.last_mut()) {
+            (Some(name), _) => documents.push((name.trim_end().to_owned(), Vec::new())),
+            (None, Some((_, content))) => content.extend_from_slice(line.as_bytes()),
+            (None, None) => panic!("`{line}` is in no document"),
+        }
+    }
+    for (_, documents) in &mut seeds {
+        let is_whole = |(name, _): &(String, _)| name.contains('/') || name == "meta-data";
+        if !documents.iter().any(is_whole) {
+            documents.push(("meta-data".into(), META_DATA.into()));
+        }
+    }
+    (seeds, deviations)
 }
 
 /// What cloud-init makes of each of them.
@@ -236,7 +279,9 @@ fn cloud_init(modules: &Path, seeds: &[(String, Documents)]) -> Vec<Value> {
         let seed = folder.path().join(format!("{index:04}"));
         fs::create_dir(&seed).expect("a writable folder");
         for (name, bytes) in documents {
-            fs::write(seed.join(name), bytes).expect("a writable folder");
+            let path = seed.join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
+            fs::write(path, bytes).expect("a writable folder");
         }
         command.arg(seed);
     }
@@ -257,11 +302,12 @@ fn cloud_init(modules: &Path, seeds: &[(String, Documents)]) -> Vec<Value> {
 
 /// What a guest of ours makes of them, in the script's words.
 fn ours(documents: &Documents) -> Value {
-    let file = |wanted| {
+    let mut file = |wanted: &str| {
         let found = documents.iter().find(|(name, _)| *name == wanted);
         Ok(found.map(|(_, bytes)| bytes.clone()))
     };
-    let says = nocloud::documents(FILES.map(file), &Root::unknown());
+    let says = nocloud::config_drive(&mut file, &Root::unknown())
+        .unwrap_or_else(|| nocloud::documents(FILES.map(file), &Root::unknown()));
     let mut all = Instance::default();
     for Document { mut instance, .. } in says {
         all.id = instance.id.or(all.id);

@@ -11,10 +11,16 @@ pub fn servers(ntp: &Field<'_>, instance: &mut Instance) -> Checked<()> {
     let mut enabled = true;
     for (key, field) in ntp.entries()? {
         match key {
-            "enabled" => enabled = field.boolean()?,
+            "enabled" => enabled = field.switch(instance),
             "servers" | "pools" => {
                 for item in field.items()? {
                     match item.parsed() {
+                        Ok(server) if servers.contains(&server) => {
+                            item.ignore(instance, "it is there twice");
+                        }
+                        Ok(_) if servers.len() == NtpConfig::SERVERS_MAX => {
+                            item.ignore(instance, "so many servers are not asked");
+                        }
                         Ok(server) => servers.push(server),
                         Err(error) => instance.refuse(error),
                     }
@@ -30,7 +36,6 @@ pub fn servers(ntp: &Field<'_>, instance: &mut Instance) -> Checked<()> {
     if !enabled {
         servers.clear();
     }
-    NtpConfig::check_servers(&servers).or_else(|problem| ntp.wrong(problem))?;
     // As with cloud-init, a section that names no server leaves the image's.
     if !enabled || !servers.is_empty() {
         instance.settings.ntp.servers = Some(servers);

@@ -49,9 +49,9 @@ fn file(item: &Field<'_>, root: &Root, instance: &mut Instance) -> Checked<SeedF
             },
             "permissions" => mode = permissions(&field)?,
             "owner" => (uid, gid) = owner(&field, root, instance)?,
-            "append" => append = field.boolean()?,
+            "append" => append = field.switch(instance),
             // Nothing that files could wait for comes after the seed.
-            "defer" => drop(field.boolean()?),
+            "defer" => _ = field.switch(instance),
             // Without its content the file would be wrong.
             "source" => return field.wrong("nothing is fetched for a seed; write its `content`"),
             _ => field.ignore(instance, UNKNOWN),
@@ -74,7 +74,10 @@ fn file(item: &Field<'_>, root: &Root, instance: &mut Instance) -> Checked<SeedF
 }
 
 /// The path from the root folder, with `.` and `..` taken out, as cloud-init's `os.path.abspath` does.
-fn guest_path(field: &Field<'_>) -> Checked<GuestPath> {
+///
+/// # Errors
+/// If it is no path of a file.
+pub fn guest_path(field: &Field<'_>) -> Checked<GuestPath> {
     let mut parts = Vec::new();
     for part in field.text()?.split('/') {
         match part {
@@ -87,10 +90,13 @@ fn guest_path(field: &Field<'_>) -> Checked<GuestPath> {
     path.or_else(|unfit| field.wrong(unfit))
 }
 
-/// In quotes the digits are octal, as cloud-init reads a text. Without quotes they are what PyYAML
+/// In quotes the digits are octal, as cloud-init reads a text, and no digits say nothing. Without quotes they are what PyYAML
 /// makes of them by YAML 1.1: octal after a `0`, else decimal, binary or hexadecimal.
 fn permissions(field: &Field<'_>) -> Checked<i64> {
     let text = field.text()?.trim();
+    if text.is_empty() {
+        return Ok(MODE);
+    }
     let number = match field.value() {
         Value::Plain(_) => integer(text),
         _ => None,

@@ -42,6 +42,11 @@ impl Entry {
         let at = field.to_string();
         Ok(Self { at, interface })
     }
+
+    /// Whether it gets an address; without one it is not set up.
+    pub fn has_address(&self) -> bool {
+        self.interface.dhcp4 || !self.interface.addresses.is_empty()
+    }
 }
 
 /// Makes this router the default route's; the first one that is named stays.

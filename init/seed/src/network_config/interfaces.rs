@@ -17,7 +17,8 @@ struct Stanza<'a> {
     interface: Interface,
 }
 
-/// What the stanzas `iface NAME inet METHOD` have; those of one name are one interface.
+/// What the stanzas `iface NAME inet METHOD` have; those of one name are one interface, and `eth0:1` is more
+/// of `eth0`.
 pub fn interfaces(field: &Field<'_>, instance: &mut Instance) -> Checked<Vec<Entry>> {
     let mut found: Vec<Stanza<'_>> = Vec::new();
     for line in field.text()?.lines().map(str::trim) {
@@ -29,7 +30,7 @@ pub fn interfaces(field: &Field<'_>, instance: &mut Instance) -> Checked<Vec<Ent
             ("iface", Some(name)) => {
                 words.next();
                 found.push(Stanza {
-                    name,
+                    name: name.split(':').next().unwrap_or_default(),
                     method: words.next().unwrap_or_default(),
                     address: None,
                     netmask: None,
@@ -53,8 +54,14 @@ pub fn interfaces(field: &Field<'_>, instance: &mut Instance) -> Checked<Vec<Ent
             Err(error) => instance.refuse(error),
         }
     }
-    let entry = |(name, interface)| Entry::new(field, interface, Some(name));
-    entries.into_iter().map(entry).collect()
+    let entry = |(name, interface)| match Entry::new(field, interface, Some(name)) {
+        Ok(entry) => Some(entry),
+        Err(error) => {
+            instance.refuse(error);
+            None
+        }
+    };
+    Ok(entries.into_iter().filter_map(entry).collect())
 }
 
 fn what(field: &Field<'_>, line: &str) -> String {

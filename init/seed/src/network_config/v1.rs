@@ -31,7 +31,7 @@ pub fn interfaces(config: &Field<'_>, instance: &mut Instance) -> Checked<Vec<En
         keep(taken, instance);
     }
     let routed = found.iter().any(|entry| entry.interface.gateway4.is_some());
-    if let Some(first) = found.first_mut() {
+    if let Some(first) = found.iter_mut().find(|entry| entry.has_address()) {
         let interface = &mut first.interface;
         interface.nameservers.append(&mut shared.nameservers);
         if !routed {
@@ -104,7 +104,7 @@ fn subnet(item: &Field<'_>, interface: &mut Interface, instance: &mut Instance) 
 }
 
 /// A route: `network` or `destination`, `netmask` or `prefix`, and `gateway`.
-fn route(item: &Field<'_>, interface: &mut Interface, instance: &mut Instance) -> Checked<()> {
+pub fn route(item: &Field<'_>, interface: &mut Interface, instance: &mut Instance) -> Checked<()> {
     let text = |key: &str| item.get(key).map(|field| field.text()).transpose();
     let to = text("network")?
         .or(text("destination")?)

@@ -59,13 +59,16 @@ const TYPES: [(&str, Form); 10] = [
     ("text/upstart-job", Form::Refused(NO_CODE)),
 ];
 
-/// As cloud-init tells a message: by the header, somewhere at the beginning.
+/// As cloud-init tells a message: by the header, somewhere at the beginning of what is none of the forms: a
+/// cloud-config may have a message in it, or write one to a file.
 pub fn is_mime(bytes: &[u8]) -> bool {
     const HEADER: &[u8] = b"mime-version:";
     let begin = &bytes[..bytes.len().min(MIME_WITHIN)];
-    begin
-        .windows(HEADER.len())
-        .any(|window| window.eq_ignore_ascii_case(HEADER))
+    let first = begin.iter().find(|byte| !byte.is_ascii_whitespace());
+    first != Some(&b'#')
+        && begin
+            .windows(HEADER.len())
+            .any(|window| window.eq_ignore_ascii_case(HEADER))
 }
 
 /// What a part is: by the type that is written beside it, else by its beginning.

@@ -17,7 +17,7 @@ pub struct Node {
 pub struct Place {
     /// The document, as messages name it.
     pub document: Rc<str>,
-    /// Its line, from 1.
+    /// Its line, from 1; 0 where lines say nothing.
     pub line: usize,
 }
 
@@ -40,7 +40,10 @@ pub enum Value {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} line {}", self.document, self.line)
+        match self.line {
+            0 => f.write_str(&self.document),
+            line => write!(f, "{} line {line}", self.document),
+        }
     }
 }
 
