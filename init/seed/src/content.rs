@@ -200,6 +200,15 @@ mod tests {
     }
 
     #[test]
+    fn zeros_and_further_members_may_follow_what_is_packed() {
+        let twice = [gzip(b"a"), gzip(b"b"), vec![0; 600]].concat();
+        assert_eq!(gunzip(&twice, 2).unwrap(), b"ab");
+        assert!(matches!(gunzip(&twice, 1), Err(ContentError::TooLarge(1))));
+        let broken = [gzip(b"a"), b"b".to_vec()].concat();
+        assert!(matches!(gunzip(&broken, 9), Err(ContentError::Gzip(_))));
+    }
+
+    #[test]
     fn what_unpacks_to_more_than_it_may_is_refused_without_unpacking_it_all() {
         let bomb = gzip(&vec![0; 1 << 20]);
         let error = Encoding::Gzip.decode(bomb, 1000).unwrap_err();

@@ -333,6 +333,7 @@ mod tests {
             "#cloud-config\nhostname: a\n",
             "\u{feff}#cloud-config\r\nhostname: a\r\n",
             "\n\n  #Cloud-Config # by hand\nhostname: a\n",
+            "#cloud-config\nhostname: a\n# MIME-Version: 1.0\n",
         ] {
             assert_eq!(name(text.as_bytes()).as_deref(), Some("a"), "{text:?}");
         }

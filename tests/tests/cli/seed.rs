@@ -90,7 +90,35 @@ fn a_folder_and_the_disk_made_of_it_are_read_alike() {
         assert!(made.status.success(), "{made:?}");
         let told = checked(Path::new(&disk));
         assert_eq!(told, (expected.clone(), true), "{format}");
+        // On a partition: an MBR whose second entry begins at sector 8.
+        let volume = fs::read(&disk).expect("the disk");
+        let mut whole = vec![0; 8 * 512];
+        let sectors = u32::try_from(volume.len() / 512).expect("a small disk");
+        whole[466] = 0x0c;
+        whole[470..474].copy_from_slice(&8_u32.to_le_bytes());
+        whole[474..478].copy_from_slice(&sectors.to_le_bytes());
+        whole[510..512].copy_from_slice(&[0x55, 0xaa]);
+        whole.extend(volume);
+        let whole_disk = file("partitioned");
+        fs::write(&whole_disk, whole).expect("a writable folder");
+        let told = checked(Path::new(&whole_disk));
+        assert_eq!(told, (expected.clone(), true), "{format}, on a partition");
     }
+}
+
+#[test]
+fn a_config_drives_folder_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let latest = folder.path().join("openstack/latest");
+    fs::create_dir_all(&latest).expect("a writable folder");
+    let meta_data = r#"{"uuid": "i-1", "hostname": "one.novalocal"}"#;
+    fs::write(latest.join("meta_data.json"), meta_data).expect("a writable folder");
+    let (told, is_whole) = checked(folder.path());
+    assert!(is_whole, "{told}");
+    assert_eq!(
+        (&told["instance_id"], &told["hostname"]),
+        (&json!("i-1"), &json!("one"))
+    );
 }
 
 #[test]

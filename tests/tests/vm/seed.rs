@@ -19,7 +19,10 @@ const ISO: &[u8] = include_bytes!("../../../init/seed/tests/seed/images/cloud-lo
 /// An image that takes seeds, from a CD-ROM drive too.
 const SPEC: &str = "[seed]\nenabled = true\ncdrom = true\n";
 
-/// More than [`ISO`] unpacks to.
+/// A ConfigDrive, as OpenStack's nova calls genisoimage, with the same host name.
+const CONFIG_DRIVE: &[u8] = include_bytes!("../../../init/seed/tests/seed/images/config-2.gz");
+
+/// More than either unpacks to.
 const ISO_MAX: u64 = 16 << 20;
 
 /// A program that exits with 7 and does nothing else: an ELF header, one segment, and
@@ -95,6 +98,26 @@ pub fn takes_one_seed_and_refuses_two(platform: &Platform, _: &Images) -> Result
         let problem = status.seed.problem.clone().unwrap_or_default();
         ensure!(problem.contains("vda, vdb"), "{problem}");
         is_from(&status, "hostname", "noonmark", Origin::Image)
+    })
+}
+
+/// OpenStack's ConfigDrive is read from a CD-ROM drive, which is where nova puts it.
+pub fn is_configured_by_a_config_drive(platform: &Platform, _: &Images) -> Result<()> {
+    let iso = noonmark_image::compress::decompress(CONFIG_DRIVE, ISO_MAX)?;
+    let (mut guest, _disks) = boot_with(platform, &[&iso], "", |path| Device::Cdrom { path })?;
+    guest.check(|guest| {
+        let (status, _) = set_up(guest, "")?;
+        ensure!(status.seed.state == SeedState::Applied, "{:?}", status.seed);
+        let seed = (
+            status.seed.device.as_deref(),
+            status.seed.instance_id.as_deref(),
+        );
+        ensure!(
+            seed == (Some("sr0"), Some("i-fixture")),
+            "{:?}",
+            status.seed
+        );
+        is_from(&status, "hostname", "sundial", Origin::Seed)
     })
 }
 

@@ -179,6 +179,11 @@ const TESTS: &[(&str, On, Body)] = &[
         seed::is_configured_by_seed_and_command_line,
     ),
     (
+        "is_configured_by_a_config_drive",
+        On::First,
+        seed::is_configured_by_a_config_drive,
+    ),
+    (
         "is_configured_by_credentials",
         On::First,
         seed::is_configured_by_credentials,

@@ -3,6 +3,7 @@
 
 mod check;
 mod document;
+mod partitions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,8 +37,8 @@ pub struct SeedCommand {
     /// The disk image to write.
     #[arg(short, long, value_name = "FILE", required_unless_present = "check")]
     output: Option<PathBuf>,
-    /// Tell what a guest would make of a seed: of a disk's image, of a folder with a seed's files, or of
-    /// a user-data file. Exit status 1 where it would ignore or refuse something, or sees no seed.
+    /// Tell what a guest would make of a seed: of a disk's image, with a partition table or without, of a
+    /// folder with a seed's or a ConfigDrive's files, or of a user-data file. Exit status 1 where it would ignore or refuse something, or sees no seed.
     #[arg(
         long,
         value_name = "PATH",

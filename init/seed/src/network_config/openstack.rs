@@ -11,6 +11,11 @@ use super::v1;
 
 /// What the document has.
 pub fn interfaces(whole: &Field<'_>, instance: &mut Instance) -> Checked<Vec<Entry>> {
+    for (key, field) in whole.entries()? {
+        if !["links", "networks", "services"].contains(&key) {
+            field.ignore(instance, UNKNOWN);
+        }
+    }
     let (links, networks) = (list(whole, "links")?, list(whole, "networks")?);
     let mut found: Vec<Entry> = Vec::new();
     let mut ids = Vec::new();

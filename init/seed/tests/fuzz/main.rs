@@ -209,9 +209,21 @@ fn seed_udf() {
 fn seed_meta_data() {
     check!().for_each(|bytes: &[u8]| {
         let mut instance = Instance::default();
-        if text(bytes).is_some_and(|text| meta_data::read(text, false, &mut instance).is_ok()) {
+        if text(bytes)
+            .is_some_and(|text| meta_data::read(text, false, false, &mut instance).is_ok())
+        {
             arrives(instance);
         }
+    });
+}
+
+#[test]
+fn seed_config_drive() {
+    check!().for_each(|bytes: &[u8]| {
+        // No two of its documents have a key in common.
+        let mut read = |_: &str| Ok(Some(bytes.to_vec()));
+        let documents = nocloud::config_drive(&mut read, &Root::unknown());
+        all_arrive(documents.expect("meta-data"));
     });
 }
 

@@ -43,6 +43,9 @@ fn two_seeds_are_told_and_neither_is_taken() {
 #[test]
 fn user_data_that_is_no_configuration_is_refused() {
     refused_with(b"#include\nhttp://192.0.2.1/\n", "nothing is fetched");
+    let endless =
+        b"## template: jinja\n#cloud-config\n{% for i in range(999999999) %}a: b\n{% endfor %}\n";
+    refused_with(endless, "templates are not rendered");
     refused_with(b"#cloud-config\nhostname: \xff\xfe\n", "no UTF-8");
     refused_with(b"#cloud-config\na: [\n", "line");
     refused_with(b"#cloud-config\nhostname: a b\n", "hostname: `a b`");
@@ -86,6 +89,20 @@ fn bombs_are_refused_by_what_they_unpack_to() {
         &encoder.finish().expect("memory"),
         "more than 1048576 bytes",
     );
+}
+
+#[test]
+fn messages_within_messages_are_read_to_their_end_however_deep() {
+    let mut message = String::new();
+    for level in 0..5000 {
+        let kind = format!("Content-Type: multipart/mixed; boundary=b{level}");
+        message += &format!("MIME-Version: 1.0\n{kind}\n\n--b{level}\n");
+    }
+    message += "Content-Type: text/cloud-config\n\n#cloud-config\nhostname: x\n";
+    let instance = found(&seed(message.as_bytes()));
+    assert_eq!(instance.id.as_deref(), Some("i-1"));
+    let hostname = instance.settings.hostname.map(String::from);
+    assert_eq!(hostname.as_deref(), Some("x"));
 }
 
 #[test]

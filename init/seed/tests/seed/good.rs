@@ -22,7 +22,7 @@ fn is_the_fixture(disk: &[u8], name: &str) {
 
 #[test]
 fn seeds_that_others_programs_made_are_read() {
-    let images: [(&str, &[u8]); 11] = [
+    let images: [(&str, &[u8]); 12] = [
         (
             "genisoimage -J -r",
             include_bytes!("images/genisoimage-rock-joliet.gz"),
@@ -45,6 +45,10 @@ fn seeds_that_others_programs_made_are_read() {
         (
             "genisoimage -udf -J",
             include_bytes!("images/genisoimage-udf.gz"),
+        ),
+        (
+            "genisoimage, as nova calls it",
+            include_bytes!("images/config-2.gz"),
         ),
         ("mkudffs 1.02", include_bytes!("images/mkudffs-1.02.gz")),
         ("mkudffs 2.01", include_bytes!("images/mkudffs-2.01.gz")),

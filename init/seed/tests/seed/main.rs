@@ -11,6 +11,7 @@
 //! - `config-2`: a ConfigDrive, as OpenStack's nova calls genisoimage.
 
 mod bad;
+mod config_drive;
 mod disks;
 mod good;
 mod reference;

@@ -150,7 +150,8 @@ fn the_keys_of_a_written_file_are_those_that_the_page_names() {
 fn the_keys_of_meta_data_are_those_that_the_page_names() {
     for (key, _) in keys(part("meta-data")) {
         let mut instance = Instance::default();
-        meta_data::read(&format!("{key}: auto lo\n"), false, &mut instance).expect("meta-data");
+        meta_data::read(&format!("{key}: auto lo\n"), false, false, &mut instance)
+            .expect("meta-data");
         assert_eq!(instance.ignored, Vec::<String>::new(), "{key}");
     }
 }

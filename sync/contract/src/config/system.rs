@@ -9,7 +9,7 @@ use super::values::{GuestPath, Label, SizeKib};
 /// Where the initrd keeps the program that meets foreign disks in PID 1's stead.
 pub const SEED_PROGRAM: &str = "/noonmark-seed";
 
-/// `[seed]`: whether one instance may be configured by a NoCloud disk.
+/// `[seed]`: whether one instance may be configured by a seed: a disk, or a hypervisor's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeedConfig {

@@ -30,7 +30,7 @@ pub struct Verdict {
     pub seed: Datasource,
 }
 
-/// What came of looking for the datasource NoCloud, as cloud-init calls it: a disk labelled as a seed.
+/// What came of looking for a datasource, as cloud-init calls it: a disk labelled as a seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Datasource {

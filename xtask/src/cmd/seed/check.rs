@@ -1,7 +1,7 @@
 //! `seed --check`: what a guest would make of a seed, told on the host by the guest's own reader.
 
 use std::fs::{self, File};
-use std::io::{Cursor, Read, Seek};
+use std::io::{self, Cursor, Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ use noonmark_seed::root::Root;
 use serde::Serialize;
 
 use super::document;
+use super::partitions::{Part, partitions};
 
 /// So much of a line is shown.
 const LINE_MAX: usize = 1000;
@@ -79,7 +80,7 @@ pub fn run(path: &Path, format: Format) -> Result<ExitCode> {
         if is_text(&mut file).with_context(|| format!("cannot read {}", path.display()))? {
             of_documents(&[("user-data", document::read(path)?)])?
         } else {
-            read(path.display().to_string(), file)
+            of_disk(file).with_context(|| format!("cannot read {}", path.display()))?
         }
     };
     match format {
@@ -103,7 +104,38 @@ fn is_text(file: &mut File) -> std::io::Result<bool> {
     Ok(!sector.contains(&0) || starts.iter().any(|start| sector.starts_with(*start)))
 }
 
+/// What comes of a disk and of the partitions that the kernel would show beside it.
+fn of_disk(mut file: File) -> io::Result<Found> {
+    let extents = partitions(&mut file)?;
+    let mut disks: Vec<Disk<Box<dyn ReadSeek>>> = Vec::new();
+    for (index, extent) in extents.into_iter().enumerate() {
+        let part = Part::new(file.try_clone()?, extent);
+        disks.push(Disk {
+            name: format!("vda{}", index + 1),
+            disk: Box::new(part),
+        });
+    }
+    let whole = Disk {
+        name: "vda".to_owned(),
+        disk: Box::new(file) as Box<dyn ReadSeek>,
+    };
+    disks.insert(0, whole);
+    Ok(read(disks))
+}
+
+/// What a disk is read by.
+trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
+
 fn of_folder(folder: &Path) -> Result<Found> {
+    let mut of_drive = |path: &str| match fs::read(folder.join(path)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{path}: {error}")),
+    };
+    if let Some(documents) = nocloud::config_drive(&mut of_drive, &Root::unknown()) {
+        return Ok(Found::of(documents));
+    }
     let mut documents = Vec::new();
     for name in seed::FILES {
         let file = folder.join(name);
@@ -131,17 +163,15 @@ fn of_documents(documents: &[(&'static str, Vec<u8>)]) -> Result<Found> {
         vendor_data,
     };
     let disk = seed::write(&seed, seed::Format::Fat)?;
-    Ok(read("the seed".to_owned(), Cursor::new(disk)))
+    let disk = Disk {
+        name: "the seed".to_owned(),
+        disk: Cursor::new(disk),
+    };
+    Ok(read(vec![disk]))
 }
 
-fn read(name: String, disk: impl Read + Seek) -> Found {
-    match nocloud::read(
-        vec![Disk { name, disk }],
-        Credentials::default(),
-        &Root::unknown(),
-    )
-    .seed
-    {
+fn read(disks: Vec<Disk<impl Read + Seek>>) -> Found {
+    match nocloud::read(disks, Credentials::default(), &Root::unknown()).seed {
         Datasource::Absent => Found::default(),
         Datasource::Refused { problem, .. } => Found {
             seed: true,
@@ -211,9 +241,10 @@ fn interface(interface: Interface) -> NetworkInterface {
 fn text(path: &Path, found: &Found) -> String {
     if !found.seed {
         return format!(
-            "{}: no seed: neither a disk labelled {} nor a folder with user-data or meta-data\n",
+            "{}: no seed: neither a disk labelled {} or {} nor a folder with user-data or meta-data\n",
             path.display(),
-            seed::LABEL
+            seed::LABEL,
+            noonmark_seed::config_drive::LABEL
         );
     }
     let mut lines = Vec::new();

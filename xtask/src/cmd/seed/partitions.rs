@@ -38,10 +38,13 @@ pub fn partitions(disk: &mut (impl Read + Seek)) -> io::Result<Vec<Extent>> {
         }
     }
     let number = |bytes: &[u8]| u64::from(u32_at(bytes, 0));
-    let extents = entries.iter().filter(|entry| entry[4] != 0).map(|entry| Extent {
-        start: number(&entry[8..]) * SECTOR,
-        length: number(&entry[12..]) * SECTOR,
-    });
+    let extents = entries
+        .iter()
+        .filter(|entry| entry[4] != 0)
+        .map(|entry| Extent {
+            start: number(&entry[8..]) * SECTOR,
+            length: number(&entry[12..]) * SECTOR,
+        });
     Ok(extents.filter(|extent| extent.start > 0).collect())
 }
 
@@ -51,7 +54,11 @@ fn gpt(disk: &mut (impl Read + Seek), sector: u64) -> io::Result<Option<Vec<Exte
     if !read_at(disk, sector, &mut header)? || !header.starts_with(b"EFI PART") {
         return Ok(None);
     }
-    let (at, count, length) = (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
+    let (at, count, length) = (
+        u64_at(&header, 72),
+        u32_at(&header, 80),
+        u32_at(&header, 84),
+    );
     let mut found = Vec::new();
     let mut entry = vec![0; length.clamp(128, ENTRY_MAX) as usize];
     for index in 0..count.min(PARTITIONS_MAX) {
@@ -99,7 +106,11 @@ pub struct Part<D> {
 
 impl<D> Part<D> {
     pub fn new(disk: D, extent: Extent) -> Self {
-        Self { disk, extent, at: 0 }
+        Self {
+            disk,
+            extent,
+            at: 0,
+        }
     }
 }
 
@@ -124,5 +135,67 @@ impl<D> Seek for Part<D> {
         };
         self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// A disk with an MBR that has these partitions: type, first sector, sectors.
+    fn mbr(entries: &[(u8, u32, u32)]) -> Vec<u8> {
+        let mut disk = vec![0; 64 * SECTOR as usize];
+        for (place, (kind, first, count)) in entries.iter().enumerate() {
+            let entry = &mut disk[446 + 16 * place..][..16];
+            entry[4] = *kind;
+            entry[8..12].copy_from_slice(&first.to_le_bytes());
+            entry[12..].copy_from_slice(&count.to_le_bytes());
+        }
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        disk
+    }
+
+    fn found(disk: Vec<u8>) -> Vec<(u64, u64)> {
+        let found = partitions(&mut Cursor::new(disk)).unwrap();
+        let sectors = |extent: &Extent| (extent.start / SECTOR, extent.length / SECTOR);
+        found.iter().map(sectors).collect()
+    }
+
+    #[test]
+    fn partitions_are_told_from_either_table() {
+        let disk = mbr(&[(0x0c, 8, 16), (0, 1, 1), (0x83, 24, 8)]);
+        assert_eq!(found(disk), [(8, 16), (24, 8)]);
+        assert_eq!(found(vec![0; 4096]), []);
+        assert_eq!(found(vec![0x55, 0xaa]), []);
+        for (sector, at) in [(SECTOR, 512), (LARGE_SECTOR, 4096)] {
+            let mut disk = mbr(&[(PROTECTIVE, 1, 63)]);
+            disk[at..at + 8].copy_from_slice(b"EFI PART");
+            disk[at + 72] = 2;
+            disk[at + 80..at + 82].copy_from_slice(&[4, 0]);
+            disk[at + 84] = 128;
+            let entry = &mut disk[2 * at..][..128];
+            entry[0] = 1;
+            (entry[32], entry[40]) = (6, 7);
+            let expected = (6 * sector / SECTOR, 2 * sector / SECTOR);
+            assert_eq!(found(disk), [expected]);
+        }
+    }
+
+    #[test]
+    fn no_table_is_followed_beyond_the_disk() {
+        let mut disk = mbr(&[(PROTECTIVE, 1, u32::MAX)]);
+        disk[512..520].copy_from_slice(b"EFI PART");
+        disk[584..].fill(0xff);
+        let mut disk = Cursor::new(disk);
+        assert_eq!(partitions(&mut disk).unwrap(), []);
+        let extent = Extent {
+            start: u64::MAX - 1,
+            length: u64::MAX,
+        };
+        let mut part = Part::new(disk, extent);
+        assert_eq!(part.read(&mut [0; 8]).unwrap(), 0);
+        assert!(part.seek(SeekFrom::End(1)).is_err());
     }
 }
