@@ -82,7 +82,8 @@ const DEVIATIONS: &[Deviation] = &[
 type Documents = Vec<(String, Vec<u8>)>;
 
 /// Seeds as texts: a line `== NAME` or, for a [`Deviation`], `== NAME WHAT: WHY` begins one, a line `--
-/// DOCUMENT` one of its documents. A seed without meta-data has [`META_DATA`].
+/// DOCUMENT` one of its documents. A seed without meta-data has [`META_DATA`]. `␉` stands for a
+/// tab, `␠` for a blank at a line's end.
 const WRITTEN: &str = include_str!("cases/written.txt");
 
 const META_DATA: &str = "instance-id: i-1\nlocal-hostname: m\n";
@@ -257,7 +258,10 @@ fn written() -> (Vec<(String, Documents)>, Vec<Deviation>) {
         let (_, documents) = seeds.last_mut().expect("a name first");
         match (line.strip_prefix("-- "), documents.last_mut()) {
             (Some(name), _) => documents.push((name.trim_end().to_owned(), Vec::new())),
-            (None, Some((_, content))) => content.extend_from_slice(line.as_bytes()),
+            (None, Some((_, content))) => {
+                let line = line.replace('␉', "\t").replace('␠', " ");
+                content.extend_from_slice(line.as_bytes());
+            }
             (None, None) => panic!("`{line}` is in no document"),
         }
     }
