@@ -51,7 +51,8 @@ impl Sample {
         bytes
     }
 
-    /// Reads a datagram; none where it is no sample, or one of a pulse, which has no whole time.
+    /// Reads a datagram; none where it is no sample, or one of a pulse, which has no whole time, or one that
+    /// is further off than 64 bits of nanoseconds tell.
     ///
     /// The reference's time is right to a microsecond and the rounding of chrony's `double`, which
     /// the bound is widened by.
@@ -70,7 +71,8 @@ impl Sample {
         let whole = i32::from_ne_bytes(four(36)) == MAGIC
             && pulse == 0
             && (0..1_000_000).contains(&micros)
-            && offset.is_finite();
+            // Of what is no number neither comparison holds.
+            && libm::fabs(offset) * 1e9 < i64::MAX as f64;
         if !whole {
             return None;
         }
@@ -126,7 +128,9 @@ mod tests {
         assert_eq!(change(36, &[0]), None);
         assert_eq!(change(24, &1_i32.to_ne_bytes()), None);
         assert_eq!(change(8, &1_000_000_i64.to_ne_bytes()), None);
-        assert_eq!(change(16, &f64::NAN.to_ne_bytes()), None);
+        for offset in [f64::NAN, f64::INFINITY, 1e226, -1e10] {
+            assert_eq!(change(16, &offset.to_ne_bytes()), None);
+        }
         assert_eq!(change(48, &(-1_i64).to_ne_bytes()), None);
         assert_eq!(Sample::from_bytes(&sample.to_bytes()[..40]), None);
     }
