@@ -70,13 +70,34 @@ pub struct PartitionContent {
 /// # Errors
 /// If the volume is no whole number of blocks, or the table can't be written.
 pub fn write(volume: &[u8]) -> Result<Vec<u8>, DiskError> {
+    write_at_least(volume, 0)
+}
+
+/// The same disk with `len` bytes, which are at least as many as it has: its second table is at its end again.
+///
+/// # Errors
+/// If this is no disk of ours, or `len` is no whole number of MiB.
+pub fn grow(disk: &[u8], len: usize) -> Result<Vec<u8>, DiskError> {
+    let content = read(disk)?;
+    let [partition] = content.partitions.as_slice() else {
+        return Err(table("make it larger", "it has not one partition"));
+    };
+    let grown = write_at_least(&partition.bytes, len as u64)?;
+    if grown.len() != len {
+        return Err(table("make it larger", format!("{len} bytes are too few")));
+    }
+    Ok(grown)
+}
+
+fn write_at_least(volume: &[u8], len: u64) -> Result<Vec<u8>, DiskError> {
     let volume_len = volume.len() as u64;
     if volume_len == 0 || !volume_len.is_multiple_of(BLOCK_LEN) {
         return Err(DiskError::Unaligned(volume.len()));
     }
     let volume_blocks = volume_len / BLOCK_LEN;
-    let disk_len =
-        ((FIRST_BLOCK + volume_blocks + BACKUP_BLOCKS) * BLOCK_LEN).next_multiple_of(DISK_UNIT);
+    let disk_len = ((FIRST_BLOCK + volume_blocks + BACKUP_BLOCKS) * BLOCK_LEN)
+        .max(len)
+        .next_multiple_of(DISK_UNIT);
     let mut disk = Cursor::new(vec![0; disk_len as usize]);
     let start = (FIRST_BLOCK * BLOCK_LEN) as usize;
     disk.get_mut()[start..start + volume.len()].copy_from_slice(volume);

@@ -11,6 +11,7 @@
 //!    [`layout`] says where noonmark's own files are; [`cpio`] and [`compress`] make it an initrd.
 //!    With it and the kernel's [`cmdline`] [`uki`] makes the unified kernel image, the only file of
 //!    the EFI system partition that [`fat`] writes and around which [`disk`] puts a partition table.
+//!    [`formats`] has that disk as hypervisors and clouds want it.
 //! 4. [`budget`] refuses what is too large. [`manifest`] and [`sbom`] list what went in and came out,
 //!    by [`hash`]; [`output`] puts it all into a folder.
 //!
@@ -33,6 +34,7 @@ pub mod deb;
 pub mod diff;
 pub mod disk;
 pub mod fat;
+pub mod formats;
 pub mod hash;
 pub mod initrd;
 pub mod inputs;

@@ -5,6 +5,7 @@ mod cpio;
 mod diff;
 mod disk;
 mod fat;
+mod formats;
 mod iso;
 mod kernel;
 mod lock;

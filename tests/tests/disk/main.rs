@@ -4,6 +4,7 @@
 //! A program that isn't installed is listed as not run, with the package that has it.
 
 mod content;
+mod formats;
 mod image;
 mod oracle;
 mod pinned;

@@ -37,6 +37,11 @@ pub const CPIO: Tool = Tool::new("cpio", "cpio");
 /// Unpacks what the initrd is packed with.
 pub const GZIP: Tool = Tool::new("gzip", "gzip");
 
+/// Reads disks in the formats of hypervisors.
+pub const QEMU_IMG: Tool = Tool::new("qemu-img", "qemu-utils");
+/// Unpacks archives.
+pub const TAR: Tool = Tool::new("tar", "tar");
+
 /// Where administrators' programs are, which a user's `PATH` may lack.
 const ADMINISTRATORS: [&str; 2] = ["/usr/sbin", "/sbin"];
 

@@ -29,6 +29,8 @@ const DISK_TOOLS: &[(&str, &str)] = &[
     ("objdump", "binutils"),
     ("cpio", "cpio"),
     ("python3", "python3"),
+    ("qemu-img", "qemu-utils"),
+    ("tar", "tar"),
 ];
 
 /// Where administrators' programs are, which a user's `PATH` may lack.
@@ -45,8 +47,6 @@ pub enum Prerequisite {
     TestTools,
     /// What tests read disks, file systems and archives with.
     DiskTools,
-    /// `qemu-img`, for disks in other formats.
-    QemuImg,
 }
 
 /// Whether a prerequisite is there.
@@ -66,7 +66,6 @@ impl Prerequisite {
             Self::GuestTarget => "Rust target for the guest",
             Self::TestTools => "rustfmt and clippy",
             Self::DiskTools => "programs that read disks",
-            Self::QemuImg => "qemu-img",
         }
     }
 
@@ -102,10 +101,6 @@ impl Prerequisite {
                     Presence::Missing(format!("rustup target add {GUEST_TARGET}"))
                 })
             }
-            Self::QemuImg => Ok(match exec::read(cmd!(shell, "qemu-img --version")) {
-                Ok(version) => Presence::Present(first_line(&version)),
-                Err(_) => Presence::Missing("apt-get install qemu-utils".to_owned()),
-            }),
             Self::DiskTools => Ok(match missing_disk_tools().as_slice() {
                 [] => Presence::Present("in the PATH".to_owned()),
                 packages => Presence::Missing(format!("apt-get install {}", packages.join(" "))),
@@ -137,11 +132,6 @@ impl Prerequisite {
         match self {
             Self::Qemu(_) => {
                 install::install(workspace, &[QEMU], "QEMU runs the guest", qemu_suits)?;
-            }
-            Self::QemuImg => {
-                install::install(workspace, &["qemu-utils"], "qemu-img writes qcow2", |_| {
-                    Ok(())
-                })?
             }
             Self::DiskTools => install::install(
                 workspace,
@@ -232,8 +222,4 @@ fn rustup(command: xshell::Cmd<'_>, what: &str) -> Result<()> {
     })?;
     step.done(format!("installed {what}"));
     Ok(())
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
 }

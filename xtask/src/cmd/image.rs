@@ -1,28 +1,26 @@
 //! `image`: builds an image and says what it is made of.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use noonmark_builder::exec;
-use noonmark_builder::image::{self, BuildRequest, Variant};
-use noonmark_builder::prerequisites::{self, Prerequisite};
+use noonmark_builder::image::{self, BuildRequest, Image, Variant};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::artifact::DISK;
-use xshell::{Shell, cmd};
+use noonmark_image::formats::DiskFormat;
+use noonmark_image::hash::Sha256Hex;
+use noonmark_image::output;
 
 use crate::options::SpecFile;
 
-/// The file name of a disk in QEMU's own format.
-const QCOW2: &str = "disk.qcow2";
-
 /// Builds the guest image that guest.toml describes.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo xtask image --out /tmp/image")]
+#[command(after_help = "Examples: cargo xtask image --out /tmp/image
+          cargo xtask image --format qcow2,vhd")]
 pub struct ImageCommand {
     #[command(flatten)]
     spec: SpecFile,
@@ -41,22 +39,45 @@ pub struct ImageCommand {
     /// Take the packages of guest.lock and no others.
     #[arg(long)]
     locked: bool,
-    /// The disk's format; qcow2 is made beside the raw one.
-    #[arg(long, value_enum, default_value_t = Format::Raw, conflicts_with_all = ["test", "commands"])]
-    format: Format,
+    /// A format of the disk; all but raw are made beside the raw one, and may be several. vmdk is
+    /// stream-optimized, as OVF packages have it; vhd of fixed size, as Azure wants it; tar.gz is Google
+    /// Compute Engine's.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "FORMAT",
+        conflicts_with_all = ["test", "commands"]
+    )]
+    format: Vec<Format>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     Raw,
     Qcow2,
+    Vmdk,
+    Vhd,
+    Vdi,
+    #[value(name = "tar.gz")]
+    TarGz,
+}
+
+impl Format {
+    fn beside_raw(self) -> Option<DiskFormat> {
+        match self {
+            Self::Raw => None,
+            Self::Qcow2 => Some(DiskFormat::Qcow2),
+            Self::Vmdk => Some(DiskFormat::Vmdk),
+            Self::Vhd => Some(DiskFormat::Vhd),
+            Self::Vdi => Some(DiskFormat::Vdi),
+            Self::TarGz => Some(DiskFormat::TarGz),
+        }
+    }
 }
 
 impl ImageCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        if self.format == Format::Qcow2 {
-            prerequisites::ensure(workspace, &[Prerequisite::QemuImg])?;
-        }
         let _lock = StateLock::acquire(workspace)?;
         let variant = match (self.commands, self.test) {
             (true, faults) => Variant::Run {
@@ -73,37 +94,34 @@ impl ImageCommand {
             request.folder = folder;
         }
         let image = image::build(workspace, &request)?;
-        if self.format == Format::Qcow2 {
-            qcow2(&image.folder)?;
-        }
         let state = if image.rebuilt { "built" } else { "up to date" };
         println!("{} ({state})", Workspace::short(&image.folder).display());
         for (name, size) in &image.artifacts {
             println!("{:>8} KiB  {name}", size.div_ceil(1024));
         }
+        for format in self.format.iter().filter_map(|format| format.beside_raw()) {
+            convert(&image, format)?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Converts the disk; the result appears under its name only when it is whole.
-fn qcow2(folder: &Path) -> Result<()> {
-    let shell = Shell::new().context("cannot tell the current folder")?;
-    let (raw, whole) = (folder.join(DISK), folder.join(QCOW2));
-    let partial = folder.join(format!(".{QCOW2}.part"));
-    let step = progress::step(format!("writing {}", Workspace::short(&whole).display()));
-    let converted = exec::read(cmd!(
-        shell,
-        "qemu-img convert -f raw -O qcow2 {raw} {partial}"
-    ))
-    .and_then(|_| {
-        fs::rename(&partial, &whole).with_context(|| format!("cannot write {}", whole.display()))
-    });
-    if converted.is_err() {
-        // The file may not exist, if qemu-img failed early.
-        let _ = fs::remove_file(&partial);
-    }
-    converted?;
+/// Writes the disk in this format beside the raw one.
+fn convert(image: &Image, format: DiskFormat) -> Result<()> {
+    let raw = image.folder.join(DISK);
+    let path = image.folder.join(format.file_name());
+    let disk = fs::read(&raw).with_context(|| format!("cannot read {}", raw.display()))?;
+    let step = progress::step(format!("writing {}", Workspace::short(&path).display()));
+    let bytes = format
+        .write(&disk, image.spec.image.source_date_seconds())
+        .with_context(|| format!("{} can't be {}", raw.display(), format.file_name()))?;
+    output::write_file(&path, &bytes)?;
     step.vanish();
-    println!("{}", Workspace::short(&whole).display());
+    let size = bytes.len().div_ceil(1024);
+    println!(
+        "{size:>8} KiB  {}, SHA-256 {}",
+        format.file_name(),
+        Sha256Hex::of(&bytes)
+    );
     Ok(())
 }
