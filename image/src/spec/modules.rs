@@ -29,6 +29,9 @@ impl Spec {
         for name in ["virtio_pci", "virtio_console"] {
             list.push(wanted(name, "the status port".into(), None, true));
         }
+        // MicroVMs have no PCI: their devices are where ACPI or the kernel command line says.
+        let needed_by = "the status port of a microVM".to_string();
+        list.push(wanted("virtio_mmio", needed_by, None, false));
         // A kernel that has it built in needs no module; without ACPI there is no button.
         list.push(wanted("button", "the power button".into(), None, false));
         if self.seed.enabled {

@@ -1,5 +1,6 @@
 //! Kernel modules: loaded in the order that the image resolved, failures explained.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -13,6 +14,10 @@ const FOLDER: &str = "/lib/modules";
 
 /// How deep below `/lib/modules` a distribution keeps its modules, and some more.
 const DEPTH_MAX: usize = 8;
+
+/// The kernel's command line, which also has parameters of modules (`MODULE.PARAMETER=VALUE`): the
+/// kernel keeps those of what is built into it, and leaves the others to who loads modules.
+const CMDLINE: &str = "/proc/cmdline";
 
 /// Whether modules may still be loaded; once 1, it stays so (kernel/module/main.c).
 const LOCK: &str = "/proc/sys/kernel/modules_disabled";
@@ -46,17 +51,26 @@ pub enum ModuleError {
     },
 }
 
-/// Loads one module; that it is in already is fine.
+/// The kernel's command line; empty where it can't be read, so that modules get no parameters.
+#[must_use]
+pub fn command_line() -> String {
+    fs::read_to_string(CMDLINE).unwrap_or_default()
+}
+
+/// Loads one module with its parameters on the kernel's command line, as modprobe(8) does; that it is
+/// in already is fine.
 ///
 /// # Errors
 /// [`ModuleError`].
-pub fn load(module: &Module) -> Result<(), ModuleError> {
+pub fn load(module: &Module, command_line: &str) -> Result<(), ModuleError> {
     let file = File::open(&module.path).map_err(|source| ModuleError::Open {
         name: module.name.clone(),
         path: module.path.clone(),
         source,
     })?;
-    match finit_module(&file, c"", 0) {
+    // The command line ends at its first NUL.
+    let parameters = CString::new(parameters(command_line, &module.name)).unwrap_or_default();
+    match finit_module(&file, &parameters, 0) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         // A driver's own EPERM looks the same.
         Err(Errno::PERM) if is_locked(Path::new(LOCK)) => Err(ModuleError::Locked {
@@ -85,10 +99,11 @@ impl ModuleError {
 pub fn load_all() -> Vec<ModuleError> {
     let mut waiting = Vec::new();
     find_in(Path::new(FOLDER), DEPTH_MAX, &mut waiting);
+    let command_line = command_line();
     loop {
         let before = waiting.len();
         let mut errors = Vec::new();
-        waiting.retain(|module| match load(module) {
+        waiting.retain(|module| match load(module, &command_line) {
             Ok(()) => false,
             Err(error) => {
                 errors.push(error);
@@ -123,6 +138,21 @@ fn find_in(folder: &Path, depth: usize, found: &mut Vec<Module>) {
     }
 }
 
+/// The parameters of a module among the words of a command line, which end at blanks outside of double
+/// quotes; `-` and `_` are the same in its name (kernel/params.c).
+fn parameters(command_line: &str, module: &str) -> String {
+    let mut quoted = false;
+    let words = command_line.split(|character: char| {
+        quoted ^= character == '"';
+        !quoted && character.is_ascii_whitespace()
+    });
+    let own = words.filter_map(|word| {
+        let (name, parameter) = word.split_once('.')?;
+        (name.replace('-', "_") == module).then_some(parameter)
+    });
+    own.collect::<Vec<_>>().join(" ")
+}
+
 fn is_locked(lock: &Path) -> bool {
     fs::read_to_string(lock).is_ok_and(|text| text.trim_end() == "1")
 }
@@ -143,6 +173,9 @@ fn meaning(module: &str, errno: Errno) -> &'static str {
         }
         (_, Errno::PERM) => "the driver won't serve this machine, or the kernel is locked down",
         (_, Errno::NOMEM) => "no memory",
+        (_, Errno::INVAL) => {
+            "a value of one of its parameters is wrong, or the driver's own failure"
+        }
         _ => "the driver's own failure",
     }
 }
@@ -181,12 +214,29 @@ mod tests {
     }
 
     #[test]
+    fn a_module_gets_its_own_parameters_of_the_command_line_in_their_order() {
+        let line = "quiet virtio-mmio.device=512@0xfeb00e00:5 virtio_net.csum=0 \
+                    virtio_mmio.device=4K@0xd0001000:6 a.b=\"c virtio_net.x=1\" virtio_net.gso panic=1\n";
+        for (module, expected) in [
+            (
+                "virtio_mmio",
+                "device=512@0xfeb00e00:5 device=4K@0xd0001000:6",
+            ),
+            ("virtio_net", "csum=0 gso"),
+            ("a", "b=\"c virtio_net.x=1\""),
+            ("virtio", ""),
+        ] {
+            assert_eq!(parameters(line, module), expected);
+        }
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let module = Module {
             name: "ptp_kvm".into(),
             path: "/nowhere/ptp_kvm.ko".into(),
         };
-        let text = load(&module).unwrap_err().to_string();
+        let text = load(&module, "").unwrap_err().to_string();
         assert!(text.contains("/nowhere/ptp_kvm.ko"), "{text}");
     }
 

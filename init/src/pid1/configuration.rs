@@ -26,8 +26,9 @@ impl Pid1 {
     /// Loads the image's modules in their order. The clock is corrected as soon as its driver is
     /// in, because what comes after it can take much longer.
     pub(super) fn load_modules(&mut self, modules: &[Module]) {
+        let command_line = modules::command_line();
         for module in modules {
-            match modules::load(module) {
+            match modules::load(module, &command_line) {
                 Ok(()) if Source::served_by(&module.name).is_some() => {
                     self.rescan_vmclock();
                     self.discipline.rescan_phcs();
