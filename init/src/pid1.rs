@@ -182,7 +182,7 @@ impl Pid1 {
             self.update_services_clock();
             self.report();
             self.serve_services();
-            self.watch_output();
+            self.watch_services();
             self.report();
             self.wait();
         }
@@ -232,6 +232,7 @@ impl Pid1 {
                 Event::Button => self.on_button(),
                 Event::SeedReader => self.configure(clocks::raw()),
                 Event::Output => self.services.relays.on_event(clocks::raw()),
+                Event::Notify => self.services.hear(clocks::raw(), &mut self.pending_events),
             }
         }
     }

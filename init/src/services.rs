@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod devices;
 pub mod filter;
 pub mod inputs;
+pub mod notify;
 pub mod output;
 pub mod relay;
 pub mod spawn;
@@ -18,6 +19,7 @@ use inputs::Inputs;
 use noonmark_contract::config::{Output, Service};
 use noonmark_contract::record::{Event, ServiceStatus};
 use noonmark_contract::units::{Nanos, Raw};
+use notify::{Datagram, NotifySockets};
 use relay::Relays;
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, wait,
@@ -42,6 +44,8 @@ pub struct Services {
     pub relays: Relays,
     /// What PID 1's own helpers are started with.
     pub inputs: Inputs,
+    /// Services' way to say how they are doing; none where there is no place for it.
+    pub notify: Option<NotifySockets>,
     actions: Vec<Action>,
     next_usage: usize,
 }
@@ -78,6 +82,7 @@ impl Services {
             resources,
             relays: Relays::default(),
             inputs: Inputs::default(),
+            notify: None,
             actions: Vec::new(),
             next_usage: 0,
         }
@@ -104,7 +109,7 @@ impl Services {
 
     /// Takes in what the clock is like; freezes and thaws accordingly.
     pub fn set_clock(&mut self, clock: Clock, now: Raw, events: &mut Vec<Event>) {
-        self.supervisor.set_clock(clock, &mut self.actions);
+        self.supervisor.set_clock(clock, now, &mut self.actions);
         self.carry_out(now, events);
     }
 
@@ -122,8 +127,33 @@ impl Services {
     #[must_use]
     pub fn deadline(&self) -> Option<Raw> {
         self.spawner.as_ref()?;
-        let deadlines = [self.supervisor.wake_at(), self.relays.deadline()];
+        let notify = self.notify.as_ref().and_then(NotifySockets::deadline);
+        let deadlines = [self.supervisor.wake_at(), self.relays.deadline(), notify];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// Takes in what services say of themselves, as far as it comes from their own processes.
+    pub fn hear(&mut self, now: Raw, events: &mut Vec<Event>) {
+        let Some(notify) = &mut self.notify else {
+            return;
+        };
+        let (supervisor, resources) = (&mut self.supervisor, &self.resources);
+        let actions = &mut self.actions;
+        notify.take(
+            now,
+            |Datagram {
+                 of,
+                 sender,
+                 message,
+             }| {
+                let pid = sender.as_raw_nonzero().get().unsigned_abs();
+                let group = resources[of.0].group.as_ref();
+                let own = supervisor.process(of) == Some(pid)
+                    || group.is_some_and(|group| group.has(sender));
+                supervisor.hear(of, message.filter(|_| own), now, actions);
+            },
+        );
+        self.carry_out(now, events);
     }
 
     /// Begins to stop all of them; gives how long that can take.
@@ -273,6 +303,13 @@ impl Services {
                 }
                 Err(error) => push_problems(vec![error], events),
             }
+        }
+        if let (true, Some(notify)) = (service.notifies(), &mut self.notify)
+            && let Err(errno) = notify.open(id, service)
+        {
+            let what = format!("NOTIFY_SOCKET: {errno}");
+            let name = service.name.clone();
+            events.push(Event::Service { name, what });
         }
         let Some(spawner) = &self.spawner else { return };
         let input = self.inputs.of(&service.name);

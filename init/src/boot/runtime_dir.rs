@@ -24,8 +24,9 @@ pub const FOLDER: &str = "/run/noonmark";
 /// The `/dev` of services that need no device, which [`crate::services::devices`] makes.
 pub const PRIVATE_DEV: &CStr = c"/run/noonmark/dev";
 
-/// Room for two status records of hundreds of services, and for the programs' tasks.
-const OPTIONS: &CStr = c"mode=0755,size=4m,nr_inodes=64";
+/// Room for two status records of hundreds of services, for the programs' tasks, and for each service's
+/// socket.
+const OPTIONS: &CStr = c"mode=0755,size=4m,nr_inodes=1k";
 
 /// What can't be made or written there.
 #[derive(Debug, Error)]
@@ -124,6 +125,14 @@ impl RuntimeDir {
     /// The folder of [`RESOLV_CONF`], once it is made; whoever is given it can write there.
     pub fn take_network(&mut self) -> Option<OwnedFd> {
         self.network.take()
+    }
+
+    /// The folder itself, for sockets.
+    ///
+    /// # Errors
+    /// As `fcntl(F_DUPFD_CLOEXEC)`.
+    pub fn share(&self) -> Result<OwnedFd, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(&self.folder, 0)
     }
 
     /// Puts a file in the place of the one before, whole, so that nobody reads half of it.

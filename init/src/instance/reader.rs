@@ -73,6 +73,7 @@ impl Reader {
         let pid = child::spawn(&SpawnConfig {
             exec: &exec,
             environment: &[],
+            pid_variable: None,
             cwd: c"/",
             input: null.as_fd(),
             output: written.as_fd(),

@@ -44,6 +44,8 @@ pub enum Event {
     SeedReader,
     /// A service has written to a port, or the port can take more.
     Output,
+    /// A service says how it is doing.
+    Notify,
 }
 
 /// What an epoll registration stands for.
@@ -71,9 +73,11 @@ pub enum Watched {
     OutputPipe,
     /// A port of [`crate::services::relay`].
     OutputPort,
+    /// [`crate::services::notify`].
+    Notify,
 }
 
-const WATCHED: [Watched; 11] = [
+const WATCHED: [Watched; 12] = [
     Watched::ClockSet,
     Watched::VmClock,
     Watched::Uevents,
@@ -85,6 +89,7 @@ const WATCHED: [Watched; 11] = [
     Watched::SeedReader,
     Watched::OutputPipe,
     Watched::OutputPort,
+    Watched::Notify,
 ];
 
 /// The descriptors that the loop waits on.
@@ -188,7 +193,9 @@ fn flags(watched: Watched) -> EventFlags {
         | Watched::Button
         | Watched::SeedReader => EventFlags::IN,
         // Once, because a service can write, and send signals, faster than PID 1 would serve it.
-        Watched::OutputPipe | Watched::Signals => EventFlags::IN | EventFlags::ONESHOT,
+        Watched::OutputPipe | Watched::Signals | Watched::Notify => {
+            EventFlags::IN | EventFlags::ONESHOT
+        }
         // What a host writes to it is not read.
         Watched::OutputPort => EventFlags::OUT | EventFlags::ET,
         // Edge-triggered, because an absent host is a condition that lasts: see `ports`.
@@ -210,6 +217,7 @@ fn event(watched: Watched, connected: bool) -> Event {
         Watched::Button => Event::Button,
         Watched::SeedReader => Event::SeedReader,
         Watched::OutputPipe | Watched::OutputPort => Event::Output,
+        Watched::Notify => Event::Notify,
     }
 }
 

@@ -3,14 +3,17 @@
 use noonmark_contract::record::{self, Shutdown, State};
 use noonmark_contract::units::Raw;
 use noonmark_linux::clocks;
+use rustix::io::Errno;
 
 use crate::boot::hardening;
+use crate::boot::runtime_dir::RuntimeDir;
 use crate::machine::button::Button;
 use crate::machine::power;
 use crate::machine::shutdown::Stopping;
 use crate::machine::signals::{self, Signal};
 use crate::services::Reaped;
 use crate::services::devices;
+use crate::services::notify::NotifySockets;
 use crate::services::relay::Wait;
 use crate::services::supervisor::Clock;
 
@@ -21,6 +24,12 @@ impl Pid1 {
     /// Sets the machine up for services, and locks it against them.
     pub(super) fn prepare_services(&mut self) {
         self.services.open(&mut self.pending_events);
+        let folder = self.runtime_dir.as_ref().map(RuntimeDir::share);
+        match folder.map(|folder| folder.and_then(NotifySockets::new)) {
+            Some(Ok(sockets)) => self.services.notify = Some(sockets),
+            Some(Err(errno)) => self.report_failure(format!("NOTIFY_SOCKET: {errno}")),
+            None => {}
+        }
         if let Err(errno) = devices::prepare() {
             self.report_failure(format!(
                 "private_devices: {errno}; only services without it can be started"
@@ -59,24 +68,31 @@ impl Pid1 {
         self.services.turn(clocks::raw(), &mut self.pending_events);
     }
 
-    /// Waits for the output of services that go to virtio-serial ports, and for these ports.
-    pub(super) fn watch_output(&mut self) {
+    /// Waits for the output of services that go to virtio-serial ports, for these ports, and for what
+    /// services say of themselves.
+    pub(super) fn watch_services(&mut self) {
         let Self {
             services,
             queue,
             pending_events,
             ..
         } = self;
-        services.relays.wait_on(|wait| {
-            let watched = match wait {
-                Wait::Pipe(pipe) => queue.watch_again(Watched::OutputPipe, pipe),
-                Wait::Port(port) => queue.watch(Watched::OutputPort, port),
-            };
+        let mut check = |watched: Result<(), Errno>| {
             if let Err(errno) = watched {
-                let what = format!("waiting for services' output: {errno}");
+                let what = format!("waiting for services: {errno}");
                 pending_events.push(record::Event::Failure { what });
             }
+        };
+        services.relays.wait_on(|wait| {
+            check(match wait {
+                Wait::Pipe(pipe) => queue.watch_again(Watched::OutputPipe, pipe),
+                Wait::Port(port) => queue.watch(Watched::OutputPort, port),
+            });
         });
+        let notify = services.notify.as_mut();
+        if let Some(sockets) = notify.and_then(|notify| notify.wait_on(clocks::raw())) {
+            check(queue.watch_again(Watched::Notify, sockets));
+        }
     }
 
     pub(super) fn on_signals(&mut self) {

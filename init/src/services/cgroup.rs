@@ -125,6 +125,17 @@ impl Group {
         }
     }
 
+    /// Whether this process is in it; not where it has ended and been waited for.
+    #[must_use]
+    pub fn has(&self, pid: Pid) -> bool {
+        let path = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+        let mut buffer = [0u8; 512];
+        let own = read(rustix::fs::CWD, &path, &mut buffer).and_then(path_of_group);
+        // What it made below its group is its own too.
+        let below = own.and_then(|path| path.strip_prefix('/')?.strip_prefix(self.name.as_str()));
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// What its processes use now.
     #[must_use]
     pub fn memory_kib(&self) -> Option<u64> {
@@ -164,11 +175,20 @@ impl Group {
     }
 
     fn read<'a>(&self, file: &str, buffer: &'a mut [u8]) -> Option<&'a str> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat(&self.folder, file, flags, Mode::empty()).ok()?;
-        let count = rustix::io::read(&file, &mut *buffer).ok()?;
-        std::str::from_utf8(&buffer[..count]).ok()
+        read(self.folder.as_fd(), file, buffer)
     }
+}
+
+fn read<'a>(folder: BorrowedFd<'_>, file: &str, buffer: &'a mut [u8]) -> Option<&'a str> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(folder, file, flags, Mode::empty()).ok()?;
+    let count = rustix::io::read(&file, &mut *buffer).ok()?;
+    std::str::from_utf8(&buffer[..count]).ok()
+}
+
+/// The path in the one hierarchy of cgroup v2, from a process's `cgroup` file (cgroups(7)).
+fn path_of_group(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
 /// The files of a service's group and what is written to them.
@@ -229,6 +249,13 @@ mod tests {
                 ("memory.oom.group", "1".to_string()),
             ]
         );
+    }
+
+    #[test]
+    fn the_group_of_a_process_is_that_of_the_one_hierarchy() {
+        let text = "12:cpu:/x\n0::/a.service/b\n";
+        assert_eq!(path_of_group(text), Some("/a.service/b"));
+        assert_eq!(path_of_group("1:name=systemd:/\n"), None);
     }
 
     #[test]

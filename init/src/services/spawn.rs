@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::cgroup::Group;
-use super::{capabilities, devices, filter};
+use super::{capabilities, devices, filter, notify};
 
 /// The programs' search path, where a service's own environment has none.
 const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
@@ -73,10 +73,17 @@ impl Spawner {
             environment.push(text(&format!("{variable}={path}"))?);
             directories.push(text(&path)?);
         }
+        if service.notifies() {
+            environment.push(text(&format!("NOTIFY_SOCKET={}", notify::path(service)))?);
+        }
+        if let Some(watchdog_s) = service.watchdog_s {
+            environment.push(text(&format!("WATCHDOG_USEC={watchdog_s}000000"))?);
+        }
         let filters = filter::compile(service)?;
         child::spawn(&SpawnConfig {
             exec: &exec,
             environment: &environment,
+            pid_variable: service.watchdog_s.map(|_| c"WATCHDOG_PID="),
             cwd: &text(&service.cwd)?,
             input: input.unwrap_or_else(|| self.null.as_fd()),
             output,

@@ -1,11 +1,18 @@
 //! What is to be done with each service, sans I/O: what happened and the time go in, actions come
 //! out. It starts no process and reads no clock.
 
+mod entry;
+mod health;
+
+use entry::{Entry, Phase};
+use health::Health;
 use noonmark_contract::config::{
     OnDisruption, OnStartTimeout, Restart, Service, ServiceSignal, Start,
 };
-use noonmark_contract::record::{ServiceState, ServiceStatus};
+use noonmark_contract::record::ServiceStatus;
 use noonmark_contract::units::{Nanos, Raw};
+
+use super::notify::message::Message;
 
 /// How long after its end a service is started again: at first, and at most. Each end in a row
 /// doubles it.
@@ -63,29 +70,6 @@ pub struct Exit {
     pub how: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Waiting,
-    Starting,
-    Running { pid: u32, since: Raw, frozen: bool },
-    Backoff { until: Raw },
-    Ending { pid: u32, until: Raw, killed: bool },
-    Stopped,
-    Failed,
-}
-
-#[derive(Debug)]
-struct Entry {
-    service: Service,
-    phase: Phase,
-    /// The place of the service that must have ended first.
-    after: Option<usize>,
-    /// Ends in a row, each of a short run.
-    row: u32,
-    restarts: u64,
-    last_exit: Option<String>,
-}
-
 /// All services and what each is doing.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -106,6 +90,8 @@ impl Supervisor {
             after: service.after.as_ref().and_then(place),
             service,
             phase: Phase::Waiting,
+            health: Health::default(),
+            notifications_refused: 0,
             row: 0,
             restarts: 0,
             last_exit: None,
@@ -147,10 +133,12 @@ impl Supervisor {
     pub fn status(&self) -> impl Iterator<Item = ServiceStatus> {
         self.entries.iter().map(|entry| ServiceStatus {
             name: entry.service.name.clone(),
-            state: entry.phase.state(),
+            state: entry.state(),
             pid: entry.phase.pid(),
             restarts: entry.restarts,
             last_exit: entry.last_exit.clone(),
+            status_text: entry.health.status.clone(),
+            notifications_refused: entry.notifications_refused,
             memory_kib: None,
             oom_kills: 0,
             tasks_refused: 0,
@@ -158,19 +146,24 @@ impl Supervisor {
         })
     }
 
-    /// Takes in what the clock is like; freezes and thaws accordingly.
-    pub fn set_clock(&mut self, clock: Clock, actions: &mut Vec<Action>) {
+    /// Takes in what the clock is like; freezes and thaws accordingly. A machine that was away looks like
+    /// services that said nothing, so all that is expected of them is waited for anew.
+    pub fn set_clock(&mut self, clock: Clock, now: Raw, actions: &mut Vec<Action>) {
         if clock == self.clock {
             return;
         }
         // Most are over before anybody looks: no doubt may have been seen.
         let repaired = clock.repairs > self.clock.repairs && !clock.doubtful;
+        let settled = repaired || (self.clock.doubtful && !clock.doubtful);
         self.clock = clock;
         for (place, entry) in self.entries.iter_mut().enumerate() {
             let id = Id(place);
             let Phase::Running { frozen, .. } = &mut entry.phase else {
                 continue;
             };
+            if settled {
+                entry.health.renew(&entry.service, now);
+            }
             match entry.service.on_disruption {
                 OnDisruption::Freeze if clock.doubtful && !*frozen => {
                     *frozen = true;
@@ -194,6 +187,7 @@ impl Supervisor {
             self.go_on_stopping(now, actions);
             return;
         }
+        self.end_overdue(now, actions);
         let starting = self.entries.iter().any(|e| e.phase == Phase::Starting);
         let mut may_start = !starting;
         for place in 0..self.entries.len() {
@@ -236,8 +230,8 @@ impl Supervisor {
             after,
             ..
         } = &self.entries[place];
-        let ended = |phase: Phase| matches!(phase, Phase::Stopped | Phase::Failed);
-        if *phase == Phase::Waiting && after.is_some_and(|at| !ended(self.entries[at].phase)) {
+        let first = after.map(|at| &self.entries[at]);
+        if *phase == Phase::Waiting && first.is_some_and(|first| !first.lets_others_start()) {
             return None;
         }
         let right = self.clock.synced && !self.clock.doubtful;
@@ -256,9 +250,39 @@ impl Supervisor {
         }
     }
 
+    /// Kills what has not said in time what is expected of it; never while the clock is in doubt.
+    fn end_overdue(&mut self, now: Raw, actions: &mut Vec<Action>) {
+        if self.clock.doubtful {
+            return;
+        }
+        for (place, entry) in self.entries.iter_mut().enumerate() {
+            if matches!(entry.phase, Phase::Running { .. })
+                && let Some(what) = entry.health.fail(&entry.service, now)
+            {
+                actions.push(Action::Report(Id(place), format!("{what}: killed")));
+                actions.push(Action::Kill(Id(place)));
+            }
+        }
+    }
+
+    /// One of its processes says this of it; none is a datagram that doesn't count.
+    pub fn hear(&mut self, id: Id, said: Option<Message>, now: Raw, actions: &mut Vec<Action>) {
+        let entry = &mut self.entries[id.0];
+        match said {
+            None => entry.notifications_refused += 1,
+            Some(message) => {
+                if let Some(news) = entry.health.hear(message, &entry.service, now) {
+                    actions.push(Action::Report(id, news.into()));
+                }
+            }
+        }
+    }
+
     /// It runs, as this process.
     pub fn started(&mut self, id: Id, pid: u32, now: Raw, actions: &mut Vec<Action>) {
-        self.entries[id.0].phase = Phase::Running {
+        let entry = &mut self.entries[id.0];
+        entry.health = Health::new(&entry.service, now);
+        entry.phase = Phase::Running {
             pid,
             since: now,
             frozen: false,
@@ -267,9 +291,15 @@ impl Supervisor {
     }
 
     /// It ended, or could not be started.
-    pub fn ended(&mut self, id: Id, exit: Exit, now: Raw, actions: &mut Vec<Action>) {
+    pub fn ended(&mut self, id: Id, mut exit: Exit, now: Raw, actions: &mut Vec<Action>) {
         let stopping = self.stopping.is_some();
         let entry = &mut self.entries[id.0];
+        if entry.phase.pid().is_some()
+            && let Some(fault) = entry.health.fault()
+        {
+            exit.clean = false;
+            exit.how = format!("{} ({fault})", exit.how);
+        }
         let long = matches!(entry.phase, Phase::Running { since, .. } if now - since >= STABLE);
         entry.row = if long { 0 } else { entry.row };
         let was_stopped = matches!(entry.phase, Phase::Ending { .. });
@@ -366,29 +396,13 @@ impl Supervisor {
                 _ => Some(self.began),
             };
         }
+        let running = |entry: &&Entry| matches!(entry.phase, Phase::Running { .. });
+        let expected = self.entries.iter().filter(running);
+        let expected = expected.filter_map(|entry| entry.health.until());
         (0..self.entries.len())
             .filter_map(|place| self.waits_until(place))
+            .chain(expected.filter(|_| !self.clock.doubtful))
             .min()
-    }
-}
-
-impl Phase {
-    fn pid(self) -> Option<u32> {
-        match self {
-            Self::Running { pid, .. } | Self::Ending { pid, .. } => Some(pid),
-            _ => None,
-        }
-    }
-
-    fn state(self) -> ServiceState {
-        match self {
-            Self::Waiting | Self::Starting => ServiceState::Waiting,
-            Self::Running { frozen: true, .. } => ServiceState::Frozen,
-            Self::Running { .. } | Self::Ending { .. } => ServiceState::Running,
-            Self::Backoff { .. } => ServiceState::Backoff,
-            Self::Stopped => ServiceState::Stopped,
-            Self::Failed => ServiceState::Failed,
-        }
     }
 }
 

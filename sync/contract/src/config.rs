@@ -27,8 +27,8 @@ mod users;
 pub use capability::{Capability, UnknownCapability};
 pub use directories::{RUNTIME, STATE};
 pub use service::{
-    ByteSize, OnDisruption, OnStartTimeout, Output, Restart, Service, ServiceError, ServiceSignal,
-    Start, SystemCallFilter,
+    ByteSize, OnDisruption, OnStartTimeout, Output, Ready, Restart, Service, ServiceError,
+    ServiceSignal, Start, SystemCallFilter,
 };
 pub use users::{OWN_USERS, assign_users};
 

@@ -16,6 +16,7 @@ mod hostile;
 mod intruder;
 mod lifetime;
 mod nested;
+mod notify;
 mod ntp;
 mod nts;
 mod platform;

@@ -10,7 +10,7 @@ use noonmark_tests::not_run;
 use crate::platform::{Images, Platform};
 use crate::{
     appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, intruder,
-    lifetime, nested, ntp, nts, power, recovery, run, seed, services, truth, utc,
+    lifetime, nested, notify, ntp, nts, power, recovery, run, seed, services, truth, utc,
 };
 
 /// What a test does on a platform.
@@ -171,6 +171,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "is_troubled_by_no_service",
         On::First,
         services::troubled_by_none,
+    ),
+    (
+        "is_told_by_services_how_they_are",
+        On::First,
+        notify::tells_how_services_are,
     ),
     ("needs_no_listener", On::First, hostile::needs_no_listener),
     (

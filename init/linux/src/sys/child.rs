@@ -1,6 +1,7 @@
 //! The child's side of a fork: what it does to itself before it becomes a service's program.
 
 use std::ffi::{CStr, CString, c_char};
+use std::io::Write as _;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -40,6 +41,8 @@ pub struct SpawnConfig<'a> {
     pub exec: &'a [CString],
     /// `NAME=VALUE`.
     pub environment: &'a [CString],
+    /// `NAME=` of the variable that has its own process id.
+    pub pid_variable: Option<&'a CStr>,
     /// Where it starts.
     pub cwd: &'a CStr,
     /// Its standard input.
@@ -101,6 +104,9 @@ pub struct SpawnFailure {
 
 const FAILURE_BYTES: usize = 12;
 
+/// A variable's name and the longest process id.
+const VARIABLE_BYTES: usize = 32;
+
 impl SpawnFailure {
     /// The next failure; none where no more wait. Bytes that are no failure end the list.
     pub fn read(from: BorrowedFd<'_>) -> Option<Self> {
@@ -152,7 +158,9 @@ impl SpawnFailure {
 pub fn spawn(config: &SpawnConfig<'_>) -> Result<Pid, Errno> {
     // Made before the fork, because the child must not allocate.
     let arguments = pointers(config.exec);
-    let environment = pointers(config.environment);
+    let mut environment = pointers(config.environment);
+    // A place for `pid_variable`.
+    environment.push(std::ptr::null());
     // SAFETY: `clone_args` is plain integers, for which zero is a valid value.
     let mut how: libc::clone_args = unsafe { mem::zeroed() };
     how.exit_signal = libc::SIGCHLD as u64;
@@ -174,7 +182,7 @@ pub fn spawn(config: &SpawnConfig<'_>) -> Result<Pid, Errno> {
         )
     };
     match result {
-        0 => exec_program(config, &arguments, &environment),
+        0 => exec_program(config, &arguments, &mut environment),
         pid if pid > 0 => i32::try_from(pid)
             .ok()
             .and_then(Pid::from_raw)
@@ -194,21 +202,32 @@ fn pointers(texts: &[CString]) -> Vec<*const c_char> {
 fn exec_program(
     config: &SpawnConfig<'_>,
     exec: &[*const c_char],
-    environment: &[*const c_char],
+    environment: &mut [*const c_char],
 ) -> ! {
+    let pid = rustix::process::getpid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs();
+    let mut variable = [0u8; VARIABLE_BYTES];
+    if let (Some(name), [.., place, _]) = (config.pid_variable, &mut *environment)
+        && write_variable(name, pid, &mut variable).is_some()
+    {
+        *place = variable.as_ptr().cast();
+    }
     let (stage, errno) = prepare(config, exec, environment);
-    let failure = SpawnFailure {
-        pid: rustix::process::getpid()
-            .as_raw_nonzero()
-            .get()
-            .unsigned_abs(),
-        stage,
-        errno,
-    };
+    let failure = SpawnFailure { pid, stage, errno };
     // Where that fails, PID 1 still learns of the exit code.
     let _ = rustix::io::write(config.failure_pipe, &failure.bytes());
     // SAFETY: ends this process at once, without running anything of PID 1's in it.
     unsafe { libc::_exit(NOT_EXECUTED) }
+}
+
+/// Writes a name that ends in `=` and a number, without a memory to allocate from; what follows are NUL
+/// bytes. None where there is no room for it.
+fn write_variable(name: &CStr, number: u32, buffer: &mut [u8; VARIABLE_BYTES]) -> Option<()> {
+    let mut rest = &mut buffer[..VARIABLE_BYTES - 1];
+    rest.write_all(name.to_bytes()).ok()?;
+    write!(rest, "{number}").ok()
 }
 
 /// Comes back only where something failed.
@@ -355,6 +374,14 @@ fn mark_close_on_exec() -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_is_its_name_and_the_number() {
+        let mut buffer = [0; VARIABLE_BYTES];
+        write_variable(c"WATCHDOG_PID=", u32::MAX, &mut buffer).unwrap();
+        let written = CStr::from_bytes_until_nul(&buffer).unwrap();
+        assert_eq!(written, c"WATCHDOG_PID=4294967295");
+    }
 
     #[test]
     fn a_report_is_read_as_it_was_written() {

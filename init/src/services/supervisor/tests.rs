@@ -1,5 +1,8 @@
 //! The supervisor's claims, on made-up time.
 
+mod notified;
+
+use noonmark_contract::record::ServiceState;
 use proptest::prelude::*;
 
 use super::*;
@@ -58,7 +61,7 @@ fn states(supervisor: &Supervisor) -> Vec<ServiceState> {
 
 fn set_clock(supervisor: &mut Supervisor, clock: Clock) -> Vec<Action> {
     let mut actions = Vec::new();
-    supervisor.set_clock(clock, &mut actions);
+    supervisor.set_clock(clock, at(0), &mut actions);
     actions
 }
 

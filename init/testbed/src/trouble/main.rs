@@ -3,6 +3,7 @@
 
 mod intruder;
 mod look_around;
+mod notify;
 mod outcome;
 
 use std::fs::{self, File, OpenOptions};
@@ -91,11 +92,23 @@ fn main() -> ExitCode {
         Some("talk") => return talk(),
         Some("scramble") => return scramble(),
         Some("clock-error") => return clock_error(),
+        Some("notify") => return notify(notify::hang_once_alive()),
+        Some("notify-by-child") => return notify(notify::by_a_child()),
+        Some("notify-ready") => return notify(notify::say_ready()),
+        Some("notify-forge") => return notify(notify::forge("victim")),
+        Some("notify-stopping") => return notify(notify::stop_by_itself()),
         _ => return ExitCode::from(2),
     }
     loop {
         thread::sleep(Duration::from_secs(3_600));
     }
+}
+
+fn notify(outcome: std::io::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        tell(&format!("notify: {error}"));
+        ExitCode::from(4)
+    })
 }
 
 /// Tries everything that could disturb the clock or end the machine, and tells what came of it.

@@ -16,7 +16,7 @@ use values::{is_directory, is_name};
 
 use super::capability::Capability;
 
-pub use values::{ByteSize, OnDisruption, Output, ServiceSignal};
+pub use values::{ByteSize, OnDisruption, Output, Ready, ServiceSignal};
 
 /// A program and how it is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,18 @@ pub struct Service {
     /// When it is started.
     #[serde(default)]
     pub start: Start,
-    /// The service that must have ended for good before this one starts, however it ended.
+    /// What it takes for it to count as ready.
+    #[serde(default)]
+    pub ready: Ready,
+    /// How many seconds it may take to be ready, 1 to 86400; then it is killed.
+    #[serde(default = "default_ready_timeout_s")]
+    pub ready_timeout_s: u32,
+    /// Within how many seconds it has to say `WATCHDOG=1` again, 1 to 86400, as systemd's
+    /// `WatchdogSec=`; else it is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_s: Option<u32>,
+    /// The service that must be ready before this one starts, where it says when it is, or else must
+    /// have ended; one that has ended for good, however that was, is waited for no longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// How many seconds after PID 1's start it waits for the clock, 1 to 86400; for as long as it
@@ -173,6 +184,9 @@ impl Service {
             user: None,
             group: None,
             start: Start::default(),
+            ready: Ready::default(),
+            ready_timeout_s: default_ready_timeout_s(),
+            watchdog_s: None,
             after: None,
             start_timeout_s: None,
             on_start_timeout: OnStartTimeout::default(),
@@ -281,6 +295,8 @@ impl Service {
             ("group", self.group.unwrap_or(0), 0, u32::MAX - 1),
             ("start_timeout_s", timeout_s, 1, 86_400),
             ("stop_timeout_s", self.stop_timeout_s, 0, 600),
+            ("ready_timeout_s", self.ready_timeout_s, 1, 86_400),
+            ("watchdog_s", self.watchdog_s.unwrap_or(1), 1, 86_400),
             ("cpu_weight", weight, 1, 10_000),
             ("tasks_max", self.tasks_max, 1, 4_194_304),
         ] {
@@ -298,6 +314,12 @@ impl Service {
     #[must_use]
     pub fn user_id(&self) -> u32 {
         self.user.unwrap_or(NOBODY)
+    }
+
+    /// Whether it has a way to say how it is doing.
+    #[must_use]
+    pub fn notifies(&self) -> bool {
+        self.ready == Ready::Notify || self.watchdog_s.is_some()
     }
 
     /// The group that it runs as.
@@ -325,6 +347,11 @@ fn yes() -> bool {
 
 fn default_stop_timeout_s() -> u32 {
     10
+}
+
+/// As systemd's `DefaultTimeoutStartSec=`.
+fn default_ready_timeout_s() -> u32 {
+    90
 }
 
 /// Enough for any honest program, and far from what a machine has.
@@ -399,6 +426,9 @@ mod tests {
             (",\"stop_timeout_s\":601", "stop_timeout_s"),
             (",\"cpu_weight\":0", "cpu_weight"),
             (",\"tasks_max\":0", "tasks_max"),
+            (",\"ready\":\"forking\"", "forking"),
+            (",\"ready_timeout_s\":0", "ready_timeout_s"),
+            (",\"watchdog_s\":0", "watchdog_s"),
             (",\"user\":4294967295", "user"),
             (",\"capabilities\":[\"CAP_X\"]", "CAP_X"),
             (",\"system_call_filter\":\"all\"", "all"),

@@ -20,6 +20,12 @@ pub struct ServiceStatus {
     /// How it ended the last time, in words: `exited 1`, `killed by signal 9`, `/x: No such file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
+    /// What it says of itself (`STATUS=`), printable and at most 200 bytes long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_text: Option<String>,
+    /// How many datagrams came for it that were not of its processes, or said nothing known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub notifications_refused: u64,
     /// What it and its children use now; none where it does not run or this is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_kib: Option<u64>,
@@ -41,6 +47,8 @@ pub struct ServiceStatus {
 pub enum ServiceState {
     /// It waits for its moment.
     Waiting,
+    /// It runs, and has not said yet that it is ready.
+    Starting,
     /// It runs.
     Running,
     /// It stands still until the clock is right.

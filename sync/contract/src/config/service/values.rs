@@ -1,5 +1,5 @@
-//! Values of a `[[service]]` that are written as text: what to do on a disruption, a number of
-//! bytes, where output goes.
+//! Values of a `[[service]]` that are written as text: what to do on a disruption, when it is ready, a
+//! number of bytes, where output goes.
 
 use alloc::format;
 use alloc::string::String;
@@ -39,6 +39,17 @@ pub enum ServiceSignal {
     Cont = 18,
     /// `WINCH`
     Winch = 28,
+}
+
+/// When a service counts as ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ready {
+    /// It doesn't say.
+    #[default]
+    Started,
+    /// Once it says `READY=1` (sd_notify(3)).
+    Notify,
 }
 
 /// A number of bytes, written as `"64M"` (K, M and G are powers of 1024) or as a plain number.
