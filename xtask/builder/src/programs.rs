@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +12,9 @@ use crate::exec;
 use crate::prerequisites::GUEST_TARGET;
 use crate::progress;
 use crate::workspace::Workspace;
+
+/// Relative relocations in the form that takes a twentieth of the space; musl applies it from 1.2.4 on.
+const PACKED: &str = "-Clink-arg=--pack-dyn-relocs=relr";
 
 /// The cargo profile in the workspace's `Cargo.toml` that the guest's programs are built with.
 const PROFILE: &str = "guest";
@@ -155,11 +159,10 @@ impl Remaps {
 
     /// In cargo's encoding, which lets a path have blanks in it.
     fn flags(&self) -> String {
-        let flags: Vec<String> = self
-            .0
-            .iter()
-            .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
-            .collect();
+        let remaps = self.0.iter();
+        let remaps =
+            remaps.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+        let flags: Vec<String> = iter::once(PACKED.to_owned()).chain(remaps).collect();
         flags.join("\u{1f}")
     }
 
