@@ -1,6 +1,7 @@
 //! Everything that an image is made of.
 
 use noonmark_contract::config::system::SEED_PROGRAM;
+use serde::{Deserialize, Serialize};
 
 use crate::hash::Sha256Hex;
 use crate::kernel::Kernel;
@@ -53,7 +54,7 @@ pub struct Provenance {
 }
 
 /// One crate of the guest's programs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Crate {
     /// Its name.
     pub name: String,

@@ -64,11 +64,13 @@
 //!   is printed.
 //! - That nothing is left behind: [`process`] ends a process with its owner, [`runtime_dir`] does the
 //!   same for files, [`signals`] sees to both on Ctrl-C, [`registry`] lists the machines that run.
+//! - What the command line that uses it is [`called`], for errors and reports that name a command.
 //!
 //! A QEMU that this library did not start can be served too: [`time_server::serve`] and
 //! [`port::StatusPort`] take the path of any chardev's socket.
 
 pub mod accel;
+pub mod called;
 mod command;
 pub mod console;
 mod file_error;

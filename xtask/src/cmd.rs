@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod example;
 pub mod image;
+pub mod init;
 pub mod lock;
 pub mod recover;
 pub mod report;

@@ -1,64 +1,7 @@
-//! `cargo xtask`: noonmark's command line. This file only dispatches and prints the error.
-
-mod cli;
-mod cmd;
-mod guest;
-mod nested;
-mod options;
-mod outputs;
-mod status;
+//! `cargo xtask`: the command line in a checkout.
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-/// Exit status: 0 where all is well, 1 for an error or a missed gate, 2 for a usage error (clap's).
 fn main() -> ExitCode {
-    let command = cli::Cli::parse().command;
-    let outcome = noonmark_qemu::signals::install()
-        .map_err(anyhow::Error::from)
-        .and_then(|()| command.run());
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            noonmark_builder::progress::clear();
-            eprintln!("error: {}", told(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What went wrong and what caused it. A cause that is told already, as by an error that quotes it in the middle
-/// of its own sentence, isn't told again.
-fn told(error: &anyhow::Error) -> String {
-    let mut told = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if told.is_empty() {
-            told = cause;
-        } else if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::Context as _;
-
-    use super::*;
-
-    #[test]
-    fn a_cause_that_is_quoted_is_not_told_again() {
-        let full = Err::<(), _>(std::io::Error::from_raw_os_error(28));
-        let quoting = full.context("no space: No space left on device (os error 28); free some");
-        let error = quoting.context("no image").unwrap_err();
-        assert_eq!(
-            told(&error),
-            "no image: no space: No space left on device (os error 28); free some"
-        );
-        let error = anyhow::anyhow!("the file is empty").context("guest.toml");
-        assert_eq!(told(&error), "guest.toml: the file is empty");
-    }
+    xtask::in_checkout()
 }

@@ -20,13 +20,13 @@ use noonmark_qemu::{Boot, Config, Device, Forward, Qemu, kvm_host};
 /// The image's description.
 #[derive(Clone, Debug, Args)]
 pub struct SpecFile {
-    /// The image's description [default: the checkout's guest.toml].
+    /// The image's description [default: guest.toml in the top folder].
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
 }
 
 impl SpecFile {
-    /// The file that was named, or the checkout's own.
+    /// The file that was named, or that of the checkout or project.
     pub fn path(&self, workspace: &Workspace) -> PathBuf {
         self.spec
             .clone()

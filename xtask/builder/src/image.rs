@@ -304,7 +304,9 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
 }
 
 fn compile(workspace: &Workspace) -> Result<Programs> {
-    prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
+    if workspace.bundle().is_none() {
+        prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
+    }
     programs::build(workspace)
 }
 
@@ -400,8 +402,13 @@ impl BuildInputs {
     }
 
     fn fingerprint(&self, workspace: &Workspace, name: &str) -> Result<Sha256Hex> {
-        let file = workspace.root().join("Cargo.lock");
-        let crates = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let crates = match workspace.bundle() {
+            Some(bundle) => bundle.identity().to_vec(),
+            None => {
+                let file = workspace.root().join("Cargo.lock");
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
+            }
+        };
         let kernel = self.kernel.fingerprint(&self.spec);
         let builder = builder_identity();
         let mut parts: Vec<&[u8]> = vec![

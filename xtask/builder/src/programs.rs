@@ -24,6 +24,7 @@ const FOREIGN_ENVIRONMENT: &[&str] = &[
     "RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_INCREMENTAL",
+    "RUSTC",
     "RUSTC_WRAPPER",
     "RUSTC_WORKSPACE_WRAPPER",
     "CARGO_TARGET_DIR",
@@ -47,6 +48,17 @@ pub const GUEST_PACKAGES: [&str; 7] = [
     "noonmark-testbed",
 ];
 
+/// The guest's programs by their names.
+pub(crate) const NAMES: [&str; 7] = [
+    "noonmark-init",
+    "noonmark-fault",
+    "noonmark-net",
+    "noonmark-ntp",
+    "noonmark-nts",
+    "noonmark-run",
+    "noonmark-seed",
+];
+
 /// The guest's programs.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -66,22 +78,50 @@ pub(crate) struct Programs {
     pub seed: Vec<u8>,
 }
 
-/// Compiles what has changed and returns the programs.
+impl Programs {
+    /// All of them, each taken by its name.
+    pub(crate) fn of(mut take: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+        let [init, fault, net, ntp, nts, run, seed] = NAMES;
+        Ok(Self {
+            init: take(init)?,
+            fault: take(fault)?,
+            net: take(net)?,
+            ntp: take(ntp)?,
+            nts: take(nts)?,
+            run: take(run)?,
+            seed: take(seed)?,
+        })
+    }
+
+    /// Each with its name, in the order of [`NAMES`].
+    pub(crate) fn named(&self) -> Vec<(&'static str, &[u8])> {
+        let bytes = [
+            &self.init,
+            &self.fault,
+            &self.net,
+            &self.ntp,
+            &self.nts,
+            &self.run,
+            &self.seed,
+        ];
+        let pairs = NAMES.into_iter().zip(bytes);
+        pairs
+            .map(|(name, bytes)| (name, bytes.as_slice()))
+            .collect()
+    }
+}
+
+/// Takes the programs that this program brings along; else compiles what has changed.
 ///
 /// # Errors
 ///
 /// They don't compile, or a program has a path of this machine in it.
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
+    if let Some(bundle) = workspace.bundle() {
+        return bundle.programs();
+    }
     let compiled = Compiled::of(workspace, &GUEST_PACKAGES, "the guest's programs")?;
-    Ok(Programs {
-        init: compiled.program("noonmark-init")?,
-        fault: compiled.program("noonmark-fault")?,
-        net: compiled.program("noonmark-net")?,
-        ntp: compiled.program("noonmark-ntp")?,
-        nts: compiled.program("noonmark-nts")?,
-        run: compiled.program("noonmark-run")?,
-        seed: compiled.program("noonmark-seed")?,
-    })
+    Programs::of(|name| compiled.program(name))
 }
 
 /// Compiles an example appliance's program, which is named as its package, in the same way.

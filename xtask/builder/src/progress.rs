@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use noonmark_qemu::called;
 
 /// Without a terminal, a step shorter than this is not worth a line.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
@@ -73,11 +74,12 @@ pub fn live(what: impl Into<String>) -> Step {
 
 /// A line that stays.
 pub fn note(line: impl AsRef<str>) {
+    let line = called::renamed(line.as_ref());
     match display() {
         _ if is_quiet() => {}
         // There is no other place to report that standard error can't be written.
-        Some(display) => drop(display.println(line.as_ref())),
-        None => eprintln!("{}", line.as_ref()),
+        Some(display) => drop(display.println(line)),
+        None => eprintln!("{line}"),
     }
 }
 

@@ -35,18 +35,28 @@ struct LockedCrate {
 ///
 /// Cargo or rustc can't be asked, or `Cargo.lock` can't be read.
 pub fn of(workspace: &Workspace, spec_file: String, spec_text: String) -> Result<Provenance> {
-    let shell = Shell::new().context("cannot tell the current folder")?;
-    shell.change_dir(workspace.root());
-    let rustc = exec::read(cmd!(shell, "rustc --version"))?;
+    let (rustc, crates) = match workspace.bundle() {
+        Some(bundle) => (bundle.rustc().to_owned(), bundle.crates().to_vec()),
+        None => (rustc(workspace)?, crates(workspace)?),
+    };
     Ok(Provenance {
         spec_file,
         spec_text,
-        rustc: Some(rustc.trim().to_owned()),
-        crates: crates(workspace)?,
+        rustc: Some(rustc),
+        crates,
     })
 }
 
-fn crates(workspace: &Workspace) -> Result<Vec<Crate>> {
+/// The compiler of a checkout's programs, as it calls itself.
+pub(crate) fn rustc(workspace: &Workspace) -> Result<String> {
+    let shell = Shell::new().context("cannot tell the current folder")?;
+    shell.change_dir(workspace.root());
+    let told = exec::read(cmd!(shell, "rustc --version"))?;
+    Ok(told.trim().to_owned())
+}
+
+/// The crates that a checkout's programs are made of.
+pub(crate) fn crates(workspace: &Workspace) -> Result<Vec<Crate>> {
     let metadata = MetadataCommand::new()
         .manifest_path(workspace.root().join("Cargo.toml"))
         .other_options(vec![

@@ -1,15 +1,24 @@
-//! Where things are: the checkout, and the folder under `target/` that holds all that is made.
+//! Where things are: the checkout or the project, and the folder that holds all that is made.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use noonmark_qemu::kvm_host;
 
-/// The checkout that this program works on.
+use crate::bundle::Bundle;
+
+/// A project's description, by which its folder is known.
+pub const DESCRIPTION: &str = "guest.toml";
+
+/// The checkout that this program works on, or the project.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     root: PathBuf,
     state: PathBuf,
+    cache: PathBuf,
+    /// Where there is no checkout to compile the guest's programs from.
+    bundle: Option<&'static Bundle>,
 }
 
 impl Workspace {
@@ -36,9 +45,50 @@ impl Workspace {
             // Like cargo: a relative path is relative to the current folder.
             |dir| env::current_dir().unwrap_or_default().join(dir),
         );
+        let state = target.join("noonmark");
         Ok(Self {
             root: root.to_path_buf(),
-            state: target.join("noonmark"),
+            cache: state.join("cache"),
+            state,
+            bundle: None,
+        })
+    }
+
+    /// The project that the current folder is in: the nearest folder upward with a `guest.toml`.
+    /// What is made goes below its `target/noonmark`; what is downloaded, to the user's cache folder
+    /// (`XDG_CACHE_HOME`, else `~/.cache`), which all projects share.
+    ///
+    /// # Errors
+    ///
+    /// There is no such folder, or the user has no home.
+    pub fn project(bundle: &'static Bundle) -> Result<Self> {
+        let here = env::current_dir().context("cannot tell the current folder")?;
+        let root = here
+            .ancestors()
+            .find(|folder| folder.join(DESCRIPTION).is_file())
+            .with_context(|| {
+                format!(
+                    "neither {} nor a folder above it has a {DESCRIPTION}; `noonmark init` makes one",
+                    here.display()
+                )
+            })?;
+        let state = root.join("target/noonmark");
+        let absolute = |name| {
+            env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|dir| dir.is_absolute())
+        };
+        let cache = absolute("XDG_CACHE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+            .map(|cache| cache.join("noonmark"))
+            // An emulated host has no user, and downloads nothing.
+            .or_else(|| kvm_host::inside().map(|_| state.join("cache")))
+            .context("there is no folder for downloads: set XDG_CACHE_HOME or HOME")?;
+        Ok(Self {
+            root: root.to_path_buf(),
+            state,
+            cache,
+            bundle: Some(bundle),
         })
     }
 
@@ -48,17 +98,30 @@ impl Workspace {
         Self {
             root: root.to_path_buf(),
             state: root.join("target/noonmark"),
+            cache: root.join("target/noonmark/cache"),
+            bundle: None,
         }
     }
 
-    /// The checkout's top folder.
+    /// The guest's programs, where this program brings them along.
+    pub fn bundle(&self) -> Option<&'static Bundle> {
+        self.bundle
+    }
+
+    /// The file by which the folder is found from inside.
+    pub fn landmark(&self) -> PathBuf {
+        let name = self.bundle.map_or("Cargo.lock", |_| DESCRIPTION);
+        self.root.join(name)
+    }
+
+    /// The checkout's or project's top folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// Where everything that is downloaded is kept. It may be deleted at any time between runs.
     pub fn cache(&self) -> PathBuf {
-        self.state.join("cache")
+        self.cache.clone()
     }
 
     /// Where firmware that comes in one file is kept in its two parts.

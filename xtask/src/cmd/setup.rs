@@ -37,11 +37,11 @@ pub struct SetupCommand {
 
 impl SetupCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
-        let prerequisites = [
-            Prerequisite::GuestTarget,
-            Prerequisite::Qemu(self.qemu.clone()),
-            Prerequisite::TestTools,
-        ];
+        let mut prerequisites = vec![Prerequisite::Qemu(self.qemu.clone())];
+        if workspace.bundle().is_none() {
+            prerequisites.insert(0, Prerequisite::GuestTarget);
+            prerequisites.push(Prerequisite::TestTools);
+        }
         let _lock = if self.check {
             None
         } else {

@@ -110,8 +110,11 @@ impl TestCommand {
         {
             let _lock = StateLock::acquire(workspace)?;
             prerequisites::ensure(workspace, &[Prerequisite::TestTools])?;
-            if steps.contains(&Step::Disk) {
+            if steps.contains(&Step::Unit) || steps.contains(&Step::Disk) {
+                // Images and the installed program have the guest's programs in them.
                 prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
+            }
+            if steps.contains(&Step::Disk) {
                 // Tests whose programs are missing are listed as not run.
                 if let Err(error) = prerequisites::ensure(workspace, &[Prerequisite::DiskTools]) {
                     progress::note(format!("{error:#}"));

@@ -101,7 +101,7 @@ impl<'a> Errand<'a> {
             guest_memory_mib,
             stop: Stop::AtOnce,
             // By the first the workspace is found.
-            inputs: vec![workspace.root().join("Cargo.lock"), spec_file.clone()],
+            inputs: vec![workspace.landmark(), spec_file.clone()],
             spec_file,
             outputs: Vec::new(),
             forwards: Vec::new(),

@@ -65,6 +65,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "noonmark-seed",
         ],
     ),
+    // The installed program is xtask with the guest's programs in it.
+    ("noonmark", &["noonmark-builder", "noonmark-image", "xtask"]),
     ("noonmark-tidy", &[]),
     (
         "noonmark-tests",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use noonmark_contract::units::Nanos;
+use noonmark_qemu::called;
 
 use super::definition::Fault;
 use super::family::Family;
@@ -81,8 +82,10 @@ impl Plan {
     /// The command that takes one sample again.
     pub(crate) fn replay(&self, fault: Fault, number: u32) -> String {
         let seed = self.seed;
-        let mut command =
-            format!("cargo xtask recover --fault '{fault}' --seed {seed} --only {number}");
+        let mut command = format!(
+            "{} recover --fault '{fault}' --seed {seed} --only {number}",
+            called::name()
+        );
         if !self.options.is_empty() {
             command += " ";
             command += &self.options;
