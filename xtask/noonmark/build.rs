@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use noonmark_builder::bundle;
+use noonmark_builder::installable;
 use noonmark_builder::prerequisites::{GUEST_TARGET, Prerequisite, Presence};
 use noonmark_builder::workspace::Workspace;
 
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
         if let Presence::Missing(way) = Prerequisite::GuestTarget.find(&workspace)? {
             bail!("Rust's library for {GUEST_TARGET} is missing; run `{way}`, then try again");
         }
-        bundle::make(&workspace)?
+        installable::make(&workspace)?
     };
     let file = out.join("bundle");
     fs::write(&file, bundle).with_context(|| format!("cannot write {}", file.display()))

@@ -3,6 +3,7 @@
 //! A line of JSON says what is in it, with hashes; what follows is the programs one after the other,
 //! compressed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,12 +11,6 @@ use noonmark_image::compress::{Compression, compress, decompress};
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::inputs::Crate;
 use serde::{Deserialize, Serialize};
-use xshell::{Shell, cmd};
-
-use crate::exec;
-use crate::programs::{self, Programs};
-use crate::provenance;
-use crate::workspace::Workspace;
 
 /// What a bundle says of itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,26 +38,27 @@ pub struct Bundle {
     compressed: &'static [u8],
 }
 
-/// Compiles the guest's programs of a checkout and makes a bundle of them.
+/// Makes a bundle of these programs, each with its name.
 ///
 /// # Errors
 ///
-/// They don't compile, or cargo can't be asked.
-pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
-    let programs = programs::build(workspace)?;
-    let programs = programs.named();
+/// What the compressor says; there is none that bytes alone can cause.
+pub(crate) fn pack(
+    commit: Option<String>,
+    rustc: String,
+    crates: Vec<Crate>,
+    programs: &[(&str, &[u8])],
+) -> Result<Vec<u8>> {
+    let program = |(name, bytes): &(&str, &[u8])| Program {
+        name: (*name).to_owned(),
+        size: bytes.len(),
+        sha256: Sha256Hex::of(bytes),
+    };
     let head = Head {
-        commit: commit(workspace),
-        rustc: provenance::rustc(workspace)?,
-        crates: provenance::crates(workspace)?,
-        programs: programs
-            .iter()
-            .map(|(name, bytes)| Program {
-                name: (*name).to_owned(),
-                size: bytes.len(),
-                sha256: Sha256Hex::of(bytes),
-            })
-            .collect(),
+        commit,
+        rustc,
+        crates,
+        programs: programs.iter().map(program).collect(),
     };
     let mut bundle = serde_json::to_vec(&head).context("a bundle's head has no JSON form")?;
     bundle.push(b'\n');
@@ -75,19 +71,8 @@ pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
     Ok(bundle)
 }
 
-/// The checkout's commit, where git is there and it is a clone.
-fn commit(workspace: &Workspace) -> Option<String> {
-    let shell = Shell::new().ok()?;
-    shell.change_dir(workspace.root());
-    let told = exec::read(cmd!(
-        shell,
-        "git describe --always --abbrev=40 --dirty --exclude=*"
-    ));
-    Some(told.ok()?.trim().to_owned())
-}
-
 impl Bundle {
-    /// Reads what [`make`] has made.
+    /// Reads what [`crate::installable::make`] has made.
     ///
     /// # Errors
     ///
@@ -102,12 +87,12 @@ impl Bundle {
         })
     }
 
-    /// The guest's programs.
+    /// The guest's programs by their names.
     ///
     /// # Errors
     ///
     /// The bundle is damaged.
-    pub(crate) fn programs(&self) -> Result<Programs> {
+    pub(crate) fn unpack(&self) -> Result<BTreeMap<&str, Vec<u8>>> {
         let size: usize = self.head.programs.iter().map(|program| program.size).sum();
         let bytes = decompress(self.compressed, size as u64)
             .context("the guest's programs in this program can't be unpacked")?;
@@ -116,23 +101,17 @@ impl Bundle {
             "the bundle of the guest's programs is cut off"
         );
         let mut rest = bytes.as_slice();
-        let mut unpacked = Vec::new();
+        let mut unpacked = BTreeMap::new();
         for Program { name, size, sha256 } in &self.head.programs {
             let (bytes, after) = rest.split_at(*size);
             ensure!(
                 Sha256Hex::of(bytes) == *sha256,
                 "{name} in this program is damaged: its hash is not {sha256}; install noonmark anew"
             );
-            unpacked.push((name.as_str(), bytes));
+            unpacked.insert(name.as_str(), bytes.to_vec());
             rest = after;
         }
-        Programs::of(|wanted| {
-            unpacked
-                .iter()
-                .find(|(name, _)| *name == wanted)
-                .map(|(_, bytes)| bytes.to_vec())
-                .with_context(|| format!("{wanted} is not in this program"))
-        })
+        Ok(unpacked)
     }
 
     pub(crate) fn rustc(&self) -> &str {
@@ -165,32 +144,31 @@ impl fmt::Display for Bundle {
 mod tests {
     use super::*;
 
-    fn bundle(spoil: impl FnOnce(&mut Head)) -> Bundle {
-        let names = programs::NAMES;
-        let bytes: Vec<u8> = names.iter().flat_map(|name| name.bytes()).collect();
-        let program = |name: &&str| Program {
-            name: (*name).to_owned(),
-            size: name.len(),
-            sha256: Sha256Hex::of(name.as_bytes()),
-        };
-        let mut head = Head {
-            commit: Some("c0ffee".to_owned()),
-            rustc: "rustc 1".to_owned(),
-            crates: Vec::new(),
-            programs: names.iter().map(program).collect(),
-        };
-        spoil(&mut head);
-        let mut whole = serde_json::to_vec(&head).unwrap();
-        whole.push(b'\n');
-        whole.extend(compress(&bytes, Compression::Zstd).unwrap());
-        Bundle::parse(whole.leak()).unwrap()
+    const PROGRAMS: [(&str, &[u8]); 3] = [("init", b"PID 1"), ("net", b""), ("seed", b"a reader")];
+
+    fn packed() -> Vec<u8> {
+        let commit = Some("c0ffee".to_owned());
+        pack(commit, "rustc 1".to_owned(), Vec::new(), &PROGRAMS).unwrap()
+    }
+
+    /// What is said of a bundle in whose head `from` was replaced.
+    fn told(from: &str, to: &str) -> String {
+        let packed = packed();
+        let end = packed.iter().position(|byte| *byte == b'\n').unwrap();
+        let head = str::from_utf8(&packed[..end]).unwrap();
+        assert!(head.contains(from), "{head}");
+        let spoiled = [head.replace(from, to).as_bytes(), &packed[end..]].concat();
+        let bundle = Bundle::parse(spoiled.leak()).unwrap();
+        format!("{:#}", bundle.unpack().unwrap_err())
     }
 
     #[test]
     fn each_program_comes_out_as_it_went_in_and_is_shown_with_its_hash() {
-        let bundle = bundle(|_| {});
-        for (name, bytes) in bundle.programs().unwrap().named() {
-            assert_eq!(bytes, name.as_bytes());
+        let bundle = Bundle::parse(packed().leak()).unwrap();
+        let unpacked = bundle.unpack().unwrap();
+        assert_eq!(unpacked.len(), PROGRAMS.len());
+        for (name, bytes) in PROGRAMS {
+            assert_eq!(unpacked[name], bytes);
             let shown = format!("{name:<16} {}", Sha256Hex::of(bytes));
             assert!(bundle.to_string().contains(&shown), "{bundle}");
         }
@@ -198,14 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_bundle_is_refused_by_the_name_of_what_is_wrong() {
-        let told = |bundle: Bundle| format!("{:#}", bundle.programs().unwrap_err());
-        let other = bundle(|head| head.programs[1].sha256 = Sha256Hex::of(b"other"));
-        assert!(told(other).contains(programs::NAMES[1]));
-        let longer = bundle(|head| head.programs[0].size += 1);
-        assert!(told(longer).contains("cut off"));
-        let unnamed = bundle(|head| head.programs[2].name.clear());
-        assert!(told(unnamed).contains(programs::NAMES[2]));
+    fn a_damaged_bundle_is_refused_and_the_program_named() {
+        let hash = Sha256Hex::of(b"a reader").to_string();
+        let damaged = told(&hash, &Sha256Hex::of(b"another").to_string());
+        assert!(
+            damaged.contains("seed in this program is damaged"),
+            "{damaged}"
+        );
+        assert!(told("\"size\":5", "\"size\":6").contains("cut off"));
+        assert!(told("\"size\":5", "\"size\":4").contains("can't be unpacked"));
         assert!(Bundle::parse(b"no head").is_err());
     }
 }

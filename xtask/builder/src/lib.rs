@@ -10,7 +10,7 @@
 //! 4. [`packages`] fetches distribution packages through `apt`, by the versions that `guest.lock`
 //!    pins: [`kernel`], [`stub`] and [`peer`] say which ones, and unpack what the image needs.
 //! 5. [`programs`] compiles the guest's programs, or takes them from the [`bundle`] that an installed
-//!    `noonmark` has; `provenance` records the compiler and the crates.
+//!    `noonmark` has ([`installable`] makes it); `provenance` records the compiler and the crates.
 //! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date.
 //! 7. [`run`] brings what a command needs in its guest.
 //! 8. [`kvm_host`] makes an image of the same kind that is a KVM host, with this machine's QEMU in it.
@@ -22,6 +22,7 @@ pub mod bundle;
 pub mod distribution;
 pub mod exec;
 pub mod image;
+pub mod installable;
 mod installed;
 pub mod kernel;
 pub mod kvm_host;

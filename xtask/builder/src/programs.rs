@@ -118,7 +118,11 @@ impl Programs {
 /// They don't compile, or a program has a path of this machine in it.
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     if let Some(bundle) = workspace.bundle() {
-        return bundle.programs();
+        let mut unpacked = bundle.unpack()?;
+        return Programs::of(|name| {
+            let bytes = unpacked.remove(name);
+            bytes.with_context(|| format!("{name} is not in this program"))
+        });
     }
     let compiled = Compiled::of(workspace, &GUEST_PACKAGES, "the guest's programs")?;
     Programs::of(|name| compiled.program(name))
