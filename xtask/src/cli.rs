@@ -43,7 +43,7 @@ pub struct Installed {
 #[derive(Debug, Subcommand)]
 pub enum CheckoutCommand {
     #[command(flatten)]
-    Common(Command),
+    Common(Box<Command>),
     Example(cmd::example::ExampleCommand),
     Reproduce(cmd::reproduce::ReproduceCommand),
     Test(cmd::test::TestCommand),
@@ -53,7 +53,7 @@ pub enum CheckoutCommand {
 pub enum InstalledCommand {
     Init(cmd::init::InitCommand),
     #[command(flatten)]
-    Common(Command),
+    Common(Box<Command>),
 }
 
 /// What there is in a checkout and installed.
