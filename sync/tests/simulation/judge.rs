@@ -7,6 +7,8 @@
 //! - there is no step but after the host or the guest was stepped, stood still, or came to another
 //!   host;
 //! - the clock is not left disrupted.
+//!
+//! What the bound is worth where it holds is `width`'s.
 
 use noonmark_contract::record::State;
 use noonmark_contract::sample::Source;
@@ -14,6 +16,7 @@ use noonmark_contract::units::Nanos;
 
 use crate::host_clock::Correction;
 use crate::sources::Behaviour;
+use crate::width::Widths;
 use crate::world::{Fault, World};
 
 const MILLISECOND: i64 = 1_000_000;
@@ -83,6 +86,7 @@ pub struct Judge {
     is_booted: bool,
     disrupted_since: Option<Nanos>,
     rate_unknown_until: Nanos,
+    widths: Widths,
 }
 
 impl Judge {
@@ -158,7 +162,7 @@ impl Judge {
         }
         let now = world.clocks.now();
         let followed = world.engine.status(world.clocks.raw()).source;
-        let immediate = followed.is_some_and(|source| source.is_immediate());
+        let immediate = followed.as_ref().is_some_and(Source::is_immediate);
         let excuses = self.excuses.iter();
         let excused = excuses.map(|excuse| excuse.at(now, immediate));
         let excused = excused.fold(Nanos::ZERO, |sum, by| sum + by);
@@ -166,6 +170,7 @@ impl Judge {
             return;
         }
         let (error, bound) = (world.clocks.error(), world.bound());
+        self.widths.note(now, followed.as_ref(), error, bound);
         let bound = bound + excused;
         let at = Nanos(world.clocks.now());
         let unnoticed = if at < self.rate_unknown_until {
@@ -212,6 +217,11 @@ impl Judge {
         }
         self.steps_seen = world.steps.len();
         self.is_booted |= world.engine.state() == State::Synced;
+    }
+
+    /// How wide the bound was beside the true error.
+    pub fn widths(&self) -> &Widths {
+        &self.widths
     }
 
     fn complain(&mut self, what: String) {

@@ -14,6 +14,7 @@ mod named_host;
 mod named_rtc;
 mod scenario;
 mod sources;
+mod width;
 mod world;
 
 /// Scenarios in an ordinary run.
@@ -25,7 +26,7 @@ fn no_scenario_ends_outside_its_bound() {
         let seed = seed.parse().expect("NOONMARK_SEED is a number");
         let scenario = scenario::Scenario::from_seed(seed);
         println!("{scenario:?}");
-        if let Err(failure) = scenario.run(true) {
+        if let Err(failure) = scenario.run(true, &mut width::Widths::default()) {
             panic!("seed {seed}: {failure}");
         }
         return;
@@ -33,9 +34,10 @@ fn no_scenario_ends_outside_its_bound() {
     let count = std::env::var("NOONMARK_SCENARIOS").map_or(SCENARIOS, |count| {
         count.parse().expect("NOONMARK_SCENARIOS is a number")
     });
+    let mut widths = width::Widths::default();
     let failures: Vec<(u64, String)> = (0..count)
         .filter_map(|seed| {
-            let outcome = scenario::Scenario::from_seed(seed).run(false);
+            let outcome = scenario::Scenario::from_seed(seed).run(false, &mut widths);
             outcome.err().map(|failure| (seed, failure))
         })
         .collect();
@@ -48,5 +50,8 @@ fn no_scenario_ends_outside_its_bound() {
              NOONMARK_SEED={seed} cargo test -p noonmark-sync --test simulation -- --nocapture",
             failures.len()
         );
+    }
+    if count >= SCENARIOS {
+        widths.assert_meaningful();
     }
 }

@@ -10,6 +10,7 @@ use crate::clocks::Oscillator;
 use crate::host_clock::Correction;
 use crate::judge::Judge;
 use crate::sources::Behaviour;
+use crate::width::Widths;
 use crate::world::{Fault, World, rate};
 
 /// One second of physical time.
@@ -82,8 +83,9 @@ impl Scenario {
         }
     }
 
-    /// Lives it, and says what did not hold; with `trace`, prints what the engine reported.
-    pub fn run(&self, trace: bool) -> Result<(), String> {
+    /// Lives it, and says what did not hold; adds to `widths`, and with `trace` prints what the engine
+    /// reported.
+    pub fn run(&self, trace: bool, widths: &mut Widths) -> Result<(), String> {
         let rng = Rng::with_seed(self.seed ^ 0x5eed);
         let mut world = World::new(&self.sources, self.oscillator, self.offset, rng);
         let mut judge = Judge::default();
@@ -100,6 +102,7 @@ impl Scenario {
                 println!("{} {event:?}", Nanos(*at));
             }
         }
+        widths.extend(judge.widths());
         judge.verdict(&world)
     }
 }
