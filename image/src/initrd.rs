@@ -30,7 +30,7 @@ const NTP_USER: u32 = 65_521;
 /// The tree of the initrd. The spec has been checked: its files hide none of noonmark's own.
 #[must_use]
 pub fn tree(inputs: &Inputs<'_>) -> Tree {
-    let mut tree = Tree::new();
+    let mut tree = inputs.content.clone();
     let mut add = |path: &str, entry| tree.insert(path.trim_start_matches('/').into(), entry);
     for (path, permissions) in MOUNT_POINTS {
         add(path, Entry::directory(permissions));

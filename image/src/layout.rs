@@ -40,6 +40,12 @@ pub const OWN_FILES: [&str; 9] = [
     RUN_LINK,
 ];
 
+/// Whether PID 1 mounts something on this folder.
+#[must_use]
+pub fn is_mount_point(path: &str) -> bool {
+    MOUNT_POINTS.iter().any(|(folder, _)| *folder == path)
+}
+
 /// Directories that PID 1 mounts something on, and their permissions. A file of the image there
 /// would be hidden.
 pub const MOUNT_POINTS: [(&str, u32); 5] = [

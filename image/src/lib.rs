@@ -3,7 +3,7 @@
 //! From `guest.toml` to a disk's bytes, in the order to read it:
 //!
 //! 1. [`spec`] is what `guest.toml` says, and [`lock`] what `guest.lock` pins; [`text`] says where in
-//!    either something is wrong.
+//!    either something is wrong. [`content`] reads the trees that go in.
 //! 2. [`deb`] reads a distribution's packages. [`kernel`] takes out of them the bzImage ([`bzimage`])
 //!    and the modules that the spec wants, with all that these need ([`modules`]); [`uki`] takes the
 //!    EFI stub, and [`program`] a daemon with its libraries.
@@ -17,7 +17,7 @@
 //!
 //! Beside that way: [`seed`] makes a seed disk, by [`fat`] or [`iso`], and [`diff`] finds where two outputs differ.
 //!
-//! Only [`spec::Spec::load_files`], [`kernel::Kernel::from_files`] and [`output`] touch the file
+//! Only [`spec::Spec::load_files`], [`content`], [`kernel::Kernel::from_files`] and [`output`] touch the file
 //! system; everything else is bytes to bytes, reads no clock, draws no random number and asks the
 //! environment nothing, so that the same inputs give the same bits on every machine.
 
@@ -29,6 +29,7 @@ pub mod build;
 pub mod bzimage;
 pub mod cmdline;
 pub mod compress;
+pub mod content;
 pub mod cpio;
 pub mod deb;
 pub mod diff;

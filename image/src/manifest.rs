@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::artifact::Artifact;
+use crate::cpio::Kind;
 use crate::hash::Sha256Hex;
 use crate::inputs::Inputs;
 use crate::modules::Resolution;
@@ -78,8 +79,12 @@ pub enum InputKind {
     Crate,
     /// A program of noonmark's own.
     Program,
-    /// A `[[file]]`.
+    /// A `[[file]]`, or one of a `[[tree]]`.
     File,
+    /// A symbolic link; its size and hash are its target's.
+    Link,
+    /// A folder of the spec's own.
+    Dir,
 }
 
 /// Something that came out.
@@ -210,6 +215,8 @@ impl fmt::Display for InputKind {
             Self::Crate => "crate",
             Self::Program => "program",
             Self::File => "file",
+            Self::Link => "link",
+            Self::Dir => "folder",
         })
     }
 }
@@ -291,6 +298,14 @@ fn list_inputs(inputs: &Inputs<'_>) -> Vec<Input> {
     }
     for file in inputs.files {
         add(InputKind::File, &file.spec.path, &file.bytes);
+    }
+    for (path, entry) in inputs.content {
+        let path = format!("/{path}");
+        match &entry.kind {
+            Kind::File(bytes) => add(InputKind::File, &path, bytes),
+            Kind::Symlink(target) => add(InputKind::Link, &path, target.as_bytes()),
+            Kind::Directory | Kind::CharacterDevice { .. } => add(InputKind::Dir, &path, &[]),
+        }
     }
     list.sort();
     list

@@ -74,9 +74,9 @@ pub fn write(manifest: &Manifest, provenance: &Provenance) -> Vec<u8> {
         let kind = match input.kind {
             InputKind::Package | InputKind::Program | InputKind::Kernel => "application",
             InputKind::Crate => "library",
-            InputKind::Module | InputKind::Stub | InputKind::File => "file",
-            // Neither of them is in the image.
-            InputKind::Spec | InputKind::Compiler => return None,
+            InputKind::Module | InputKind::Stub | InputKind::File | InputKind::Link => "file",
+            // Neither of the first two is in the image, and a folder is no component.
+            InputKind::Spec | InputKind::Compiler | InputKind::Dir => return None,
         };
         let hashes = input.sha256.map(|hash| Hash {
             alg: "SHA-256",

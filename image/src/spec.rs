@@ -5,6 +5,7 @@
 //! necessary is in `modules`.
 
 mod check;
+mod content;
 mod entries;
 mod modules;
 mod mounts;
@@ -24,6 +25,9 @@ use noonmark_contract::units::Utc;
 use thiserror::Error;
 
 use crate::compress::Compression;
+
+pub use content::{ContentSpec, DirSpec, SymlinkSpec, TreeSpec};
+pub use entries::guest_path as check_place;
 
 /// The kernel package that is taken where `[kernel]` says nothing.
 pub const DEFAULT_KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -52,6 +56,8 @@ pub struct Spec {
     pub ntp: NtpConfig,
     /// `[[file]]`, in the file's order.
     pub files: Vec<FileSpec>,
+    /// `[[tree]]`, `[[symlink]]` and `[[dir]]`.
+    pub content: ContentSpec,
     /// `[[service]]`, in the file's order.
     pub services: Vec<Service>,
     /// `[seed]`

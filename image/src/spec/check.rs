@@ -21,7 +21,7 @@ use super::{
     Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, ImageSpec, InitrdSpec, KernelSource,
     KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
-use super::{entries, mounts, network, system};
+use super::{content, entries, mounts, network, system};
 
 /// 1980-01-01T00:00:00Z: a FAT file system can't say anything earlier.
 const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
@@ -49,6 +49,7 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
     let clock = clock(raw.clock, doc)?;
     let network = network::network(raw.network, doc)?;
     let files = entries::files(raw.file, doc)?;
+    let content = content::content(raw.tree, raw.symlink, raw.dir, &files, doc)?;
     let mounts = mounts::mounts(raw.mount, &files, doc)?;
     let spec = Spec {
         image: image(raw.image, doc)?,
@@ -77,6 +78,7 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
         services: entries::services(raw.service, &mounts, doc)?,
         mounts,
         files,
+        content,
         seed: system::seed(&raw.seed, doc)?,
         sysctl: system::sysctl(raw.sysctl, doc)?,
         tmpfs: system::tmpfs(&raw.tmpfs, doc)?,

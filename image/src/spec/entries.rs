@@ -44,8 +44,11 @@ pub(super) fn files(raw: Vec<RawFile>, doc: &TomlDocument<'_>) -> Checked<Vec<Fi
         .collect()
 }
 
-/// Whether a file of the image may have this path.
-fn guest_path(path: &str) -> Result<(), &'static str> {
+/// Whether something of the image may have this path.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn guest_path(path: &str) -> Result<(), &'static str> {
     check_guest_path(path)?;
     if OWN_FILES.contains(&path) {
         return Err("noonmark's own file; choose another path");

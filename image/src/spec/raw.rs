@@ -30,6 +30,9 @@ pub(super) struct RawSpec {
     pub network: RawNetwork,
     pub ntp: RawNtp,
     pub file: Vec<RawFile>,
+    pub tree: Vec<RawTree>,
+    pub symlink: Vec<RawSymlink>,
+    pub dir: Vec<RawDir>,
     pub service: Vec<Spanned<Service>>,
     pub seed: RawSeed,
     pub sysctl: BTreeMap<String, Spanned<toml::Value>>,
@@ -130,6 +133,35 @@ pub(super) struct RawNtp {
 pub(super) struct RawFile {
     pub path: Spanned<String>,
     pub source: Spanned<PathBuf>,
+    pub mode: Key<i64>,
+    pub uid: Key<i64>,
+    pub gid: Key<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTree {
+    pub path: Spanned<String>,
+    pub source: Spanned<PathBuf>,
+    #[serde(default)]
+    pub include: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub exclude: Vec<Spanned<String>>,
+    pub uid: Key<i64>,
+    pub gid: Key<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSymlink {
+    pub path: Spanned<String>,
+    pub target: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDir {
+    pub path: Spanned<String>,
     pub mode: Key<i64>,
     pub uid: Key<i64>,
     pub gid: Key<i64>,

@@ -1,6 +1,7 @@
 //! What the image crate promises, seen from outside.
 
 mod build;
+mod content;
 mod cpio;
 mod diff;
 mod disk;

@@ -89,6 +89,9 @@ fn key(text: &str, said: &mut String) -> Option<Key> {
 fn expected(title: &str, key: &Key) -> String {
     let needed = match title {
         "[[file]]" => "path = \"/a\"\nsource = \"a\"\n",
+        "[[tree]]" => "path = \"/a\"\nsource = \"a\"\n",
+        "[[symlink]]" => "path = \"/a\"\ntarget = \"b\"\n",
+        "[[dir]]" => "path = \"/a\"\n",
         "[[service]]" => "name = \"a\"\nexec = [\"/a\"]\n",
         "[[mount]]" => "label = \"a\"\npath = \"/a\"\ntype = \"ext4\"\n",
         _ => "",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use noonmark_image::build::{self, Outputs};
 use noonmark_image::compress::{self, Compression};
+use noonmark_image::cpio::Tree;
 use noonmark_image::inputs::{Inputs, Provenance};
 use noonmark_image::kernel::Kernel;
 use noonmark_image::modules::{Module, Resolution};
@@ -285,6 +286,7 @@ pub fn with_inputs<T>(
         nts: &program(b"nts"),
         seed: &program(b"seed"),
         files: &[],
+        content: &Tree::new(),
         stub: Some(&stub()),
         provenance: &Provenance::default(),
     })

@@ -8,6 +8,8 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
 use noonmark_image::build::{self, BuildError, Outputs};
+use noonmark_image::content;
+use noonmark_image::cpio::Tree;
 use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::inputs::Inputs;
@@ -140,6 +142,7 @@ pub(crate) struct BuildInputs {
     file: PathBuf,
     text: String,
     files: Vec<LoadedFile>,
+    content: Tree,
     programs: Programs,
     /// Whether the program that disturbs the clock goes in.
     faults: bool,
@@ -271,6 +274,7 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
     };
     let base = spec_file.parent().unwrap_or(Path::new("."));
     let files = spec.load_files(base)?;
+    let content = content::load(&spec, base)?;
     let pins = Pins::beside(spec_file, request.locked)?;
     let (programs, packages) = thread::scope(|scope| {
         let programs = scope.spawn(|| compile(workspace));
@@ -294,6 +298,7 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
         file: spec_file.to_path_buf(),
         text,
         files,
+        content,
         programs: programs?,
         faults: request.variant.has_faults(),
         run: matches!(request.variant, Variant::Run { .. }),
@@ -316,6 +321,7 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         file,
         text,
         mut files,
+        content,
         programs,
         faults,
         run,
@@ -344,6 +350,7 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         nts: &programs.nts,
         seed: &programs.seed,
         files: &files,
+        content: &content,
         stub: stub.as_ref(),
         provenance: &provenance,
     })
@@ -392,6 +399,7 @@ impl BuildInputs {
             file: file.to_owned(),
             text: text.to_owned(),
             files,
+            content: Tree::new(),
             programs: compile(workspace)?,
             faults: false,
             run: false,
@@ -429,6 +437,8 @@ impl BuildInputs {
         parts.extend(packages.map(|package| package.sha256.0.as_slice()));
         parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));
         parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));
+        let content = content::digest(&self.content);
+        parts.push(&content.0);
         Ok(Sha256Hex::of_parts(&parts))
     }
 }

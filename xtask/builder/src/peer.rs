@@ -8,7 +8,7 @@ use anyhow::Result;
 use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
 use noonmark_contract::config::{Capability, Service, Start};
 use noonmark_image::deb::PackageId;
-use noonmark_image::spec::{Budget, LoadedFile, Spec};
+use noonmark_image::spec::{Budget, ContentSpec, LoadedFile, Spec};
 
 use crate::packaged;
 use crate::workspace::Workspace;
@@ -207,6 +207,7 @@ impl Peer {
         spec.ntp = NtpConfig::default();
         spec.mounts.clear();
         spec.files.clear();
+        spec.content = ContentSpec::default();
         let exec = [format!("/{}", self.program)]
             .into_iter()
             .chain(self.arguments.iter().map(|&word| word.to_owned()))
