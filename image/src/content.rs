@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use crate::cpio::{Entry, Kind, Tree};
 use crate::hash::Sha256Hex;
-use crate::spec::{Spec, TreeSpec, check_place};
+use crate::layout::{check_place, is_mount_point};
+use crate::spec::{Spec, TreeSpec};
 
 /// Content that can't be part of an image.
 #[derive(Debug, Error)]
@@ -344,7 +345,7 @@ impl<'a> Walk<'a> {
         }
         if let Err(problem) = check_place(&path) {
             // An empty folder to mount on, as every unpacked root has them, is there already.
-            if entry.kind == Kind::Directory && crate::layout::is_mount_point(&path) {
+            if entry.kind == Kind::Directory && is_mount_point(&path) {
                 return Ok(());
             }
             return Err(self.unfit(file, &format!("can't be `{path}`: {problem}")));

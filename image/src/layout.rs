@@ -2,6 +2,7 @@
 
 use noonmark_contract::config;
 use noonmark_contract::config::system::SEED_PROGRAM;
+use noonmark_contract::config::values::check_guest_path;
 
 /// PID 1's program.
 pub const INIT_PROGRAM: &str = "/init";
@@ -55,3 +56,25 @@ pub const MOUNT_POINTS: [(&str, u32); 5] = [
     ("/sys", 0o555),
     ("/tmp", 0o1777),
 ];
+
+/// Whether something of the image may have this path.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_place(path: &str) -> Result<(), &'static str> {
+    check_guest_path(path)?;
+    if OWN_FILES.contains(&path) {
+        return Err("noonmark's own file; choose another path");
+    }
+    let hidden = MOUNT_POINTS.iter().map(|(folder, _)| *folder);
+    if hidden
+        .chain([RUN_LINK])
+        .any(|folder| path == folder || path.starts_with(&format!("{folder}/")))
+    {
+        return Err(
+            "PID 1 mounts over /dev, /proc, /sys, /run (which is /var/run too) and /tmp, so the \
+             file could not be seen; choose another folder",
+        );
+    }
+    Ok(())
+}

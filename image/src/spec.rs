@@ -17,6 +17,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use globset::Glob;
 use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
 use noonmark_contract::config::system::{DataDisk, SeedConfig, TmpfsConfig};
 use noonmark_contract::config::values::{SysctlName, SysctlValue};
@@ -25,9 +26,6 @@ use noonmark_contract::units::Utc;
 use thiserror::Error;
 
 use crate::compress::Compression;
-
-pub use content::{ContentSpec, DirSpec, SymlinkSpec, TreeSpec};
-pub use entries::guest_path as check_place;
 
 /// The kernel package that is taken where `[kernel]` says nothing.
 pub const DEFAULT_KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -145,6 +143,56 @@ pub struct FileSpec {
     pub path: String,
     /// Where its content is; a relative path is relative to `guest.toml`'s folder.
     pub source: PathBuf,
+    /// Permission bits, 0 to 0o7777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What goes into the image beside single files, each kind in the file's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContentSpec {
+    /// `[[tree]]`
+    pub trees: Vec<TreeSpec>,
+    /// `[[symlink]]`
+    pub symlinks: Vec<SymlinkSpec>,
+    /// `[[dir]]`
+    pub dirs: Vec<DirSpec>,
+}
+
+/// `[[tree]]`: a folder of the host that goes into the image with all that is below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeSpec {
+    /// The folder's absolute path in the guest; `/` is the root itself.
+    pub path: String,
+    /// The folder; a relative path is relative to `guest.toml`'s folder.
+    pub source: PathBuf,
+    /// Patterns of what is taken, by its path below `source`; none take all.
+    pub include: Vec<Glob>,
+    /// Patterns of what is left out, whatever `include` says.
+    pub exclude: Vec<Glob>,
+    /// Owner of all of it.
+    pub uid: u32,
+    /// Group of all of it.
+    pub gid: u32,
+}
+
+/// `[[symlink]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymlinkSpec {
+    /// Its absolute path in the guest.
+    pub path: String,
+    /// What it leads to, as it is written into the link.
+    pub target: String,
+}
+
+/// `[[dir]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirSpec {
+    /// Its absolute path in the guest.
+    pub path: String,
     /// Permission bits, 0 to 0o7777.
     pub mode: u32,
     /// Owner.

@@ -1,67 +1,16 @@
-//! `[[tree]]`, `[[symlink]]` and `[[dir]]`, and their checks.
+//! The checks of `[[tree]]`, `[[symlink]]` and `[[dir]]`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use globset::{Glob, GlobBuilder};
 use toml::Spanned;
 
+use crate::layout::check_place;
 use crate::text::TomlDocument;
 
-use super::FileSpec;
-use super::entries::guest_path;
 use super::raw::{RawDir, RawSymlink, RawTree};
 use super::value::{Checked, number, path, text};
-
-/// What goes into the image beside single files, each kind in the file's order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContentSpec {
-    /// `[[tree]]`
-    pub trees: Vec<TreeSpec>,
-    /// `[[symlink]]`
-    pub symlinks: Vec<SymlinkSpec>,
-    /// `[[dir]]`
-    pub dirs: Vec<DirSpec>,
-}
-
-/// `[[tree]]`: a folder of the host that goes into the image with all that is below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TreeSpec {
-    /// The folder's absolute path in the guest; `/` is the root itself.
-    pub path: String,
-    /// The folder; a relative path is relative to `guest.toml`'s folder.
-    pub source: PathBuf,
-    /// Patterns of what is taken, by its path below `source`; none take all.
-    pub include: Vec<Glob>,
-    /// Patterns of what is left out, whatever `include` says.
-    pub exclude: Vec<Glob>,
-    /// Owner of all of it.
-    pub uid: u32,
-    /// Group of all of it.
-    pub gid: u32,
-}
-
-/// `[[symlink]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SymlinkSpec {
-    /// Its absolute path in the guest.
-    pub path: String,
-    /// What it leads to, as it is written into the link.
-    pub target: String,
-}
-
-/// `[[dir]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirSpec {
-    /// Its absolute path in the guest.
-    pub path: String,
-    /// Permission bits, 0 to 0o7777.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
+use super::{ContentSpec, DirSpec, FileSpec, SymlinkSpec, TreeSpec};
 
 /// Checks them; no two of the links, folders and files may have one path.
 pub(super) fn content(
@@ -74,7 +23,7 @@ pub(super) fn content(
     let mut seen: BTreeSet<String> = files.iter().map(|file| file.path.clone()).collect();
     let mut own_path = |path: Spanned<String>, key: &str| {
         let span = path.span();
-        let path = text(path, key, doc, guest_path)?;
+        let path = text(path, key, doc, check_place)?;
         if seen.insert(path.clone()) {
             return Ok(path);
         }
@@ -103,7 +52,7 @@ pub(super) fn content(
             if path == "/" {
                 Ok(())
             } else {
-                guest_path(path)
+                check_place(path)
             }
         };
         spec.trees.push(TreeSpec {

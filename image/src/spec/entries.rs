@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use noonmark_contract::config::Service;
 use noonmark_contract::config::system::DataDisk;
-use noonmark_contract::config::values::check_guest_path;
 use toml::Spanned;
 
-use crate::layout::{MOUNT_POINTS, OWN_FILES, RUN_LINK};
+use crate::layout::check_place;
 use crate::text::TomlDocument;
 
 use super::FileSpec;
@@ -25,7 +24,7 @@ pub(super) fn files(raw: Vec<RawFile>, doc: &TomlDocument<'_>) -> Checked<Vec<Fi
     raw.into_iter()
         .map(|raw| {
             let span = raw.path.span();
-            let guest_path = text(raw.path, "file.path", doc, guest_path)?;
+            let guest_path = text(raw.path, "file.path", doc, check_place)?;
             if !seen.insert(guest_path.clone()) {
                 return Err(doc.error(
                     Some(span),
@@ -42,28 +41,6 @@ pub(super) fn files(raw: Vec<RawFile>, doc: &TomlDocument<'_>) -> Checked<Vec<Fi
             })
         })
         .collect()
-}
-
-/// Whether something of the image may have this path.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn guest_path(path: &str) -> Result<(), &'static str> {
-    check_guest_path(path)?;
-    if OWN_FILES.contains(&path) {
-        return Err("noonmark's own file; choose another path");
-    }
-    let hidden = MOUNT_POINTS.iter().map(|(folder, _)| *folder);
-    if hidden
-        .chain([RUN_LINK])
-        .any(|folder| path == folder || path.starts_with(&format!("{folder}/")))
-    {
-        return Err(
-            "PID 1 mounts over /dev, /proc, /sys, /run (which is /var/run too) and /tmp, so the \
-             file could not be seen; choose another folder",
-        );
-    }
-    Ok(())
 }
 
 pub(super) fn services(
