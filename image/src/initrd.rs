@@ -131,6 +131,7 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         seed: spec.seed,
         sysctl: spec.sysctl.clone(),
         tmpfs: spec.tmpfs,
+        watchdog_timeout_s: spec.watchdog.as_ref().map(|watchdog| watchdog.timeout_s),
         mounts: spec.mounts.clone(),
         network: spec.network.clone(),
         ntp: spec.ntp.clone(),

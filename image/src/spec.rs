@@ -64,6 +64,8 @@ pub struct Spec {
     pub sysctl: BTreeMap<SysctlName, SysctlValue>,
     /// `[tmpfs]`
     pub tmpfs: TmpfsConfig,
+    /// `[watchdog]`, where it has a time.
+    pub watchdog: Option<WatchdogSpec>,
     /// `[[mount]]`, in the file's order.
     pub mounts: Vec<DataDisk>,
     /// `[initrd]`
@@ -72,6 +74,15 @@ pub struct Spec {
     pub budget: Budget,
     /// `[vm]`
     pub vm: VmSpec,
+}
+
+/// `[watchdog]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchdogSpec {
+    /// After how long without a turn of PID 1's loop the machine is reset, seconds.
+    pub timeout_s: u32,
+    /// The kernel's module for it.
+    pub driver: String,
 }
 
 /// `[image]`

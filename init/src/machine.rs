@@ -6,3 +6,4 @@ pub mod power;
 pub mod shutdown;
 pub mod signals;
 pub mod uevents;
+pub mod watchdog;

@@ -29,6 +29,7 @@ use crate::machine::power;
 use crate::machine::shutdown::Stopping;
 use crate::machine::signals::Signals;
 use crate::machine::uevents::{Uevent, Uevents};
+use crate::machine::watchdog::Watchdog;
 use crate::services::Services;
 use crate::status::file::StatusFile;
 use crate::status::port::StatusPort;
@@ -68,6 +69,7 @@ struct Pid1 {
     next_unread: Option<Raw>,
     reap_again: bool,
     stopping: Option<Stopping>,
+    watchdog: Option<Watchdog>,
     /// For the hardening: whether modules are locked, and the kernel settings that the configuration
     /// sets itself.
     hardening: (bool, Vec<SysctlName>),
@@ -133,6 +135,7 @@ impl Pid1 {
             next_unread: None,
             reap_again: false,
             stopping: None,
+            watchdog: None,
             hardening: (config.lock_modules, Vec::new()),
             layers,
             seed_search: SeedSearch::new(&config.seed, now),
@@ -169,6 +172,7 @@ impl Pid1 {
             errors.iter().for_each(|error| pid1.on_module_error(error));
             pid1.discipline.rescan_phcs();
         }
+        pid1.start_watchdog(config.watchdog_timeout_s);
         Ok(pid1)
     }
 
@@ -254,6 +258,7 @@ impl Pid1 {
             services,
             self.seed_search.deadline(),
             self.disks.deadline(),
+            self.watchdog.as_ref().map(Watchdog::deadline),
         ] {
             next = deadline.map_or(next, |deadline| next.min(deadline));
         }
@@ -294,6 +299,9 @@ impl Pid1 {
             .is_some_and(|stopping| stopping.expire(now, down))
         {
             self.end();
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.turn(now);
         }
         if self.next_status <= now {
             self.next_status = now + self.status_interval;

@@ -82,6 +82,7 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
         seed: system::seed(&raw.seed, doc)?,
         sysctl: system::sysctl(raw.sysctl, doc)?,
         tmpfs: system::tmpfs(&raw.tmpfs, doc)?,
+        watchdog: system::watchdog(raw.watchdog, doc)?,
         initrd: InitrdSpec {
             compression: raw.initrd.compression.unwrap_or_default(),
         },

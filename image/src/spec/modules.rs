@@ -71,6 +71,15 @@ impl Spec {
             let needed_by = "the network".to_string();
             list.push(wanted("virtio_net", needed_by, Some("network"), true));
         }
+        if let Some(watchdog) = &self.watchdog {
+            let needed_by = "the machine's watchdog".to_string();
+            list.push(wanted(
+                &watchdog.driver,
+                needed_by,
+                Some("watchdog.driver"),
+                true,
+            ));
+        }
         let ModulesSpec { load, optional, .. } = &self.modules;
         for (names, key, required) in [
             (load, "modules.load", true),

@@ -37,6 +37,7 @@ pub(super) struct RawSpec {
     pub seed: RawSeed,
     pub sysctl: BTreeMap<String, Spanned<toml::Value>>,
     pub tmpfs: RawTmpfs,
+    pub watchdog: RawWatchdog,
     pub mount: Vec<RawMount>,
 }
 
@@ -182,6 +183,13 @@ pub(super) struct RawSeed {
 pub(super) struct RawTmpfs {
     pub run_kib: Key<i64>,
     pub tmp_kib: Key<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawWatchdog {
+    pub timeout_s: Key<i64>,
+    pub driver: Key<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,4 @@
-//! The checks of `[seed]`, `[sysctl]` and `[tmpfs]`.
+//! The checks of `[seed]`, `[sysctl]`, `[tmpfs]` and `[watchdog]`.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,9 @@ use toml::Spanned;
 
 use crate::text::TomlDocument;
 
-use super::raw::{RawSeed, RawTmpfs};
-use super::value::Checked;
+use super::WatchdogSpec;
+use super::raw::{RawSeed, RawTmpfs, RawWatchdog};
+use super::value::{Checked, number, text};
 
 pub(super) fn seed(raw: &RawSeed, doc: &TomlDocument<'_>) -> Checked<SeedConfig> {
     let default = SeedConfig::default();
@@ -30,6 +31,30 @@ pub(super) fn tmpfs(raw: &RawTmpfs, doc: &TomlDocument<'_>) -> Checked<TmpfsConf
         run_kib: size(raw.run_kib.as_ref(), "tmpfs.run_kib")?,
         tmp_kib: size(raw.tmp_kib.as_ref(), "tmpfs.tmp_kib")?,
     })
+}
+
+/// The driver of the watchdog that hypervisors have had for longest: QEMU's and libvirt's.
+const WATCHDOG_DRIVER: &str = "i6300esb";
+
+pub(super) fn watchdog(raw: RawWatchdog, doc: &TomlDocument<'_>) -> Checked<Option<WatchdogSpec>> {
+    let key = "watchdog.driver";
+    let span = raw.driver.as_ref().map(Spanned::span);
+    let driver = match raw.driver {
+        None => WATCHDOG_DRIVER.to_owned(),
+        Some(driver) => text(driver, key, doc, |name| {
+            let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            let fits = (1..=64).contains(&name.len()) && name.bytes().all(good);
+            fits.then_some(())
+                .ok_or("expected the name of a kernel module, as i6300esb or softdog")
+        })?,
+    };
+    let timeout_s = number(raw.timeout_s, "watchdog.timeout_s", 1..=3_600, doc)?;
+    if timeout_s.is_none() && span.is_some() {
+        let problem =
+            "without `timeout_s` there is no watchdog; give it a time, or leave the key out";
+        return Err(doc.error(span, key, problem));
+    }
+    Ok(timeout_s.map(|timeout_s| WatchdogSpec { timeout_s, driver }))
 }
 
 /// A kernel setting's value may be written as a text or as a number.

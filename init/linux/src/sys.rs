@@ -65,6 +65,7 @@ const PTP_SYS_OFFSET: Opcode = libc::PTP_SYS_OFFSET as Opcode;
 const PTP_SYS_OFFSET_PRECISE: Opcode = libc::PTP_SYS_OFFSET_PRECISE as Opcode;
 const PTP_SYS_OFFSET_EXTENDED: Opcode = libc::PTP_SYS_OFFSET_EXTENDED as Opcode;
 const RTC_RD_TIME: Opcode = opcode::read::<RtcTime>(b'p', 9);
+const WDIOC_SETTIMEOUT: Opcode = opcode::read_write::<i32>(b'W', 6);
 
 /// `PTP_SYS_OFFSET_PRECISE`. Errors: EOPNOTSUPP where the driver can't, ENODEV where the device's
 /// counter is not the current clocksource.
@@ -118,6 +119,16 @@ pub fn ptp_offset(device: &File) -> Result<[[ptp_clock_time; 3]; PTP_SAMPLES], E
 pub fn rtc_read(device: &File) -> Result<RtcTime, Errno> {
     // SAFETY: the opcode encodes the structure that the kernel fills.
     unsafe { ioctl(device, Getter::<RTC_RD_TIME, RtcTime>::new()) }
+}
+
+/// `WDIOC_SETTIMEOUT`: how long a watchdog waits, seconds; gives what the driver made of it.
+pub fn watchdog_set_timeout(device: &File, mut timeout_s: i32) -> Result<i32, Errno> {
+    // SAFETY: the opcode encodes an `int`, which the kernel reads and writes, and which lives until the
+    // call returns.
+    unsafe {
+        ioctl(device, Updater::<WDIOC_SETTIMEOUT, _>::new(&mut timeout_s))?;
+    }
+    Ok(timeout_s)
 }
 
 /// What `adjtimex` is asked to change; the fields are its own (include/uapi/linux/timex.h).

@@ -65,6 +65,7 @@ pub fn fallback() -> BootConfig {
         seed: SeedConfig::default(),
         sysctl: BTreeMap::new(),
         tmpfs: TmpfsConfig::default(),
+        watchdog_timeout_s: None,
         mounts: Vec::new(),
     }
 }

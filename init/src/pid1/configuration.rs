@@ -16,6 +16,7 @@ use crate::boot::runtime_dir::RuntimeDir;
 use crate::instance::apply::Applied;
 use crate::instance::search::SearchProgress;
 use crate::machine::power;
+use crate::machine::watchdog::Watchdog;
 use crate::services::Services;
 use crate::status::clockbound::ClockBound;
 
@@ -50,6 +51,17 @@ impl Pid1 {
                 Ok(clockbound) => self.discipline.share_bound(clockbound),
                 Err(error) => self.report_failure(error.to_string()),
             }
+        }
+    }
+
+    /// From here on the machine is reset when the loop stands still, where the image wants that. Its
+    /// driver is among the modules.
+    pub(super) fn start_watchdog(&mut self, timeout_s: Option<u32>) {
+        let now = clocks::raw();
+        match timeout_s.map(|timeout_s| Watchdog::open(timeout_s, now)) {
+            Some(Ok(watchdog)) => self.watchdog = Some(watchdog),
+            Some(Err(error)) => self.report_failure(error.to_string()),
+            None => {}
         }
     }
 

@@ -159,6 +159,10 @@ impl Pid1 {
             .as_ref()
             .map_or(Shutdown::Poweroff, Stopping::how);
         self.report();
+        // File systems may take longer; if they hang, that is bounded by itself.
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.end();
+        }
         power::end(how)
     }
 }

@@ -174,6 +174,8 @@ fn extra_device(argv: &mut Argv, device: &Device, index: usize) {
     match device {
         Device::VmGenId { guid } => argv.pair("-device", format!("vmgenid,guid={guid}")),
         Device::VmClock => argv.pair("-device", "vmclock"),
+        // What it does is QEMU's default, a reset.
+        Device::Watchdog => argv.pair("-device", "i6300esb"),
         // A root port of its own, since what sits on the root complex cannot be unplugged.
         Device::NicSlot => argv.pair(
             "-device",

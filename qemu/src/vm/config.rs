@@ -125,6 +125,8 @@ pub enum Device {
     },
     /// A VMClock page, whose disruption marker moves when the machine is restored.
     VmClock,
+    /// A watchdog, i6300esb, which resets the machine unless the guest says that it is well.
+    Watchdog,
     /// An empty slot that a NIC with a PHC of its own can be plugged into: [`Machine::plug_nic`](crate::Machine::plug_nic).
     NicSlot,
     /// A virtio NIC in a network of QEMU's own, in which the host is 10.0.2.2 and hands out

@@ -74,6 +74,10 @@ pub struct BootConfig {
     /// Sizes of the file systems in memory.
     #[serde(default)]
     pub tmpfs: TmpfsConfig,
+    /// After how long without a turn of PID 1's loop the machine's watchdog resets it, seconds; none:
+    /// there is no watchdog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_timeout_s: Option<u32>,
     /// Data disks, mounted in this order before any service starts.
     #[serde(default)]
     pub mounts: Vec<DataDisk>,

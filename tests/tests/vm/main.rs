@@ -28,6 +28,7 @@ mod services;
 mod trial;
 mod truth;
 mod utc;
+mod watchdog;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@ use noonmark_tests::not_run;
 use crate::platform::{Images, Platform};
 use crate::{
     appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, intruder,
-    lifetime, nested, notify, ntp, nts, power, recovery, run, seed, services, truth, utc,
+    lifetime, nested, notify, ntp, nts, power, recovery, run, seed, services, truth, utc, watchdog,
 };
 
 /// What a test does on a platform.
@@ -176,6 +176,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "is_told_by_services_how_they_are",
         On::First,
         notify::tells_how_services_are,
+    ),
+    (
+        "is_reset_where_pid_1_stands_still",
+        On::First,
+        watchdog::resets_a_machine_whose_pid_1_stands_still,
     ),
     ("needs_no_listener", On::First, hostile::needs_no_listener),
     (

@@ -264,6 +264,9 @@ impl RunCommand {
             devices.push(disk(seed)?);
         }
         devices.extend(self.credential.iter().cloned().map(Device::Credential));
+        if spec.watchdog.is_some() {
+            devices.push(Device::Watchdog);
+        }
         for path in &self.disk {
             devices.push(disk((path, true))?);
         }

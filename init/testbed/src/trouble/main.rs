@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks::{self, Sandwich};
-use noonmark_linux::sys;
 use noonmark_linux::sys::attempt::Attempt;
+use noonmark_linux::{affinity, sys};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         // The way in which a guest's program asks PID 1 to end the machine.
         Some("end-machine") => drop(kill_process(Pid::INIT, Signal::TERM)),
         Some("crash-init") => return crash_init(),
+        Some("stop-init") => return stop_init(),
         Some("flood-signals") => flood_signals(),
         Some("multiply") => multiply(),
         Some("eat-memory") => eat_memory(),
@@ -279,6 +280,25 @@ fn crash_init() -> ExitCode {
         thread::sleep(Duration::from_millis(1));
     }
     ExitCode::FAILURE
+}
+
+/// After some seconds, leaves no time for PID 1 on its processor, which takes CAP_SYS_NICE; the machine's other parts go on.
+fn stop_init() -> ExitCode {
+    /// The highest; PID 1's is below it.
+    const PRIORITY: i32 = 99;
+    let after_s = std::env::args().nth(2).and_then(|text| text.parse().ok());
+    thread::sleep(Duration::from_secs(after_s.unwrap_or(0)));
+    let taken = affinity::keep_to_first().and_then(|()| {
+        tell("PID 1 is stopped");
+        sys::schedule_fifo(PRIORITY)
+    });
+    if let Err(errno) = taken {
+        tell(&format!("stop-init: {errno}"));
+        return ExitCode::FAILURE;
+    }
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 /// Asks PID 1 to end the machine as often as it can.
