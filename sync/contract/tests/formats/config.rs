@@ -56,6 +56,7 @@ fn the_boot_configuration_is_read_back_as_written() {
             "10".parse().expect("a value"),
         )]),
         tmpfs: TmpfsConfig::default(),
+        watchdog_timeout_s: Some(10),
         mounts: vec![DataDisk {
             label: "data".parse().expect("a label"),
             path: "/data".parse().expect("a path"),
