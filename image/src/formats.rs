@@ -2,17 +2,18 @@
 //!
 //! Each is a pure function of the disk. Where a format wants an identity, that follows from the disk's hash.
 
+mod bytes;
 mod gce;
 mod qcow2;
 mod vdi;
 mod vhd;
 mod vmdk;
 
-use thiserror::Error;
 use uuid::Uuid;
 
-use crate::disk::DiskError;
 use crate::hash::Sha256Hex;
+
+pub use bytes::FormatError;
 
 /// Under which identities are derived.
 const NAMESPACE: Uuid = Uuid::from_u128(0x1b0c_63a2_54cd_4fd2_a4a1_3e5e_2f0d_9c11);
@@ -30,25 +31,6 @@ pub enum DiskFormat {
     Vdi,
     /// Google Compute Engine's: `disk.raw`, a whole number of GiB, in a tar archive.
     TarGz,
-}
-
-/// A disk that has no such format.
-#[derive(Debug, Error)]
-pub enum FormatError {
-    /// The disk is no whole number of the format's units.
-    #[error("a disk of {bytes} bytes is no whole number of {unit}")]
-    Unaligned {
-        /// The disk's length.
-        bytes: usize,
-        /// What it should be a multiple of.
-        unit: &'static str,
-    },
-    /// The disk can't be read, or can't be made larger.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The content can't be compressed.
-    #[error("can't compress it: {0}")]
-    Compress(#[from] std::io::Error),
 }
 
 impl DiskFormat {
@@ -79,29 +61,4 @@ impl DiskFormat {
             Self::TarGz => gce::write(disk, source_date),
         }
     }
-}
-
-/// Whether a guest that reads nothing of this reads the same.
-fn is_zero(bytes: &[u8]) -> bool {
-    // Each byte is as the one before it; which compares memory with memory.
-    match bytes {
-        [] => true,
-        [first, rest @ ..] => *first == 0 && *rest == bytes[..rest.len()],
-    }
-}
-
-/// The disk's length, if it is a whole number of `unit` bytes.
-fn whole(disk: &[u8], unit: usize, name: &'static str) -> Result<u64, FormatError> {
-    if disk.is_empty() || !disk.len().is_multiple_of(unit) {
-        return Err(FormatError::Unaligned {
-            bytes: disk.len(),
-            unit: name,
-        });
-    }
-    Ok(disk.len() as u64)
-}
-
-/// Fills a file up to a whole number of `unit` bytes.
-fn pad(file: &mut Vec<u8>, unit: usize) {
-    file.resize(file.len().next_multiple_of(unit), 0);
 }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use flate2::{Compression, GzBuilder};
 
-use super::{FormatError, is_zero, pad, whole};
+use super::bytes::{FormatError, is_zero, pad, whole};
 use crate::disk;
 
 const BLOCK: usize = 512;

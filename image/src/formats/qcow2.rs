@@ -9,7 +9,7 @@
 //! | as many as it takes | the L2 tables, of clusters |
 //! | the rest | data |
 
-use super::{FormatError, is_zero, whole};
+use super::bytes::{FormatError, is_zero, whole};
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: usize = 1 << CLUSTER_BITS;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{FormatError, is_zero, pad, whole};
+use super::bytes::{FormatError, is_zero, pad, whole};
 
 const BLOCK: usize = 1 << 20;
 const SIGNATURE: u32 = 0xbeda_107f;

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{FormatError, whole};
+use super::bytes::{FormatError, whole};
 
 /// 2000-01-01, from which the format counts seconds.
 const EPOCH: u32 = 946_684_800;

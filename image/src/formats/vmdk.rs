@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use uuid::Uuid;
 
-use super::{FormatError, is_zero, pad, whole};
+use super::bytes::{FormatError, is_zero, pad, whole};
 
 const SECTOR: usize = 512;
 const GRAIN: usize = 64 << 10;

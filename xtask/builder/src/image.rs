@@ -1,10 +1,8 @@
 //! Builds an image where anything that it is made of has changed since the last time.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
 use noonmark_image::build::{self, BuildError, Outputs};
@@ -18,7 +16,6 @@ use noonmark_image::spec::{KernelSource, LoadedFile, Spec};
 use noonmark_image::uki::Stub;
 use noonmark_qemu::kvm_host;
 use noonmark_qemu::signals::{self, CleanupGuard};
-use serde::{Deserialize, Serialize};
 
 use crate::kernel::{self, FetchedKernel};
 use crate::packages::Pins;
@@ -26,11 +23,9 @@ use crate::peer::Peer;
 use crate::prerequisites::{self, Prerequisite};
 use crate::programs::{self, Programs};
 use crate::progress;
+use crate::stamp::{STAMP, Stamp, builder_identity, up_to_date};
 use crate::workspace::Workspace;
 use crate::{nic, provenance, run, stub};
-
-/// The file beside the artifacts that tells what they were made of.
-const STAMP: &str = ".stamp.json";
 
 /// Which image of a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,17 +116,6 @@ pub struct Image {
     pub packages: Vec<PackageId>,
     /// Whether it had to be made anew.
     pub rebuilt: bool,
-}
-
-/// The content of [`STAMP`].
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stamp {
-    fingerprint: Sha256Hex,
-    /// Name and size of each.
-    artifacts: Vec<(String, u64)>,
-    /// As in [`Image`].
-    packages: Vec<PackageId>,
 }
 
 /// All that an image is made of. Packages are in the cache, and only read where the image must be
@@ -441,27 +425,4 @@ impl BuildInputs {
         parts.push(&content.0);
         Ok(Sha256Hex::of_parts(&parts))
     }
-}
-
-/// Tells this build of xtask, and so of the code that makes images, from another.
-fn builder_identity() -> String {
-    env::current_exe()
-        .and_then(fs::metadata)
-        .and_then(|metadata| Ok((metadata.len(), metadata.modified()?)))
-        .map(|(length, modified)| {
-            let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-            format!("{length} {}", modified.as_nanos())
-        })
-        // Where this program's file can't be read, every image counts as stale.
-        .unwrap_or_else(|_| format!("{:?}", std::time::Instant::now()))
-}
-
-/// The artifacts in the folder, if they are those of this fingerprint.
-fn up_to_date(folder: &Path, fingerprint: Sha256Hex) -> Option<Vec<(String, u64)>> {
-    let text = fs::read(folder.join(STAMP)).ok()?;
-    let stamp: Stamp = serde_json::from_slice(&text).ok()?;
-    let whole = stamp.artifacts.iter().all(|(name, size)| {
-        fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() == *size)
-    });
-    (whole && stamp.fingerprint == fingerprint).then_some(stamp.artifacts)
 }

@@ -35,6 +35,7 @@ pub mod programs;
 pub mod progress;
 mod provenance;
 pub mod run;
+mod stamp;
 pub mod state_lock;
 pub mod stub;
 pub mod workspace;
