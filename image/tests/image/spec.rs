@@ -51,13 +51,20 @@ fn the_defaults_that_guest_toml_comments_on_are_the_real_ones() {
     assert_eq!(spec(&uncommented), spec(COMMENTED));
 }
 
-/// Whether a comment is a key with its default. A suite, files and the sizes of file systems in
+/// Whether a comment is a key with its default. A suite, files, a watchdog and the sizes of file systems in
 /// memory have none.
 fn is_default(line: &str) -> bool {
     let Some((key, _)) = line.split_once(" = ") else {
         return false;
     };
-    let examples = ["suite", "image", "modules", "run_kib", "tmp_kib"];
+    let examples = [
+        "suite",
+        "image",
+        "modules",
+        "run_kib",
+        "tmp_kib",
+        "timeout_s",
+    ];
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !examples.contains(&key)
 }
 

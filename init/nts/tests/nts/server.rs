@@ -70,9 +70,8 @@ impl Server {
             while !stop.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((stream, _)) => {
-                        if establish(stream, &config, &known, port).is_some() {
-                            count.fetch_add(1, Ordering::Relaxed);
-                        }
+                        // One that breaks off has got none.
+                        let _ = establish(stream, &config, &known, &count, port);
                     }
                     Err(_) => thread::sleep(PATIENCE / 10),
                 }
@@ -130,7 +129,13 @@ fn tls(identity: &Identity) -> Arc<ServerConfig> {
 }
 
 /// One key establishment; none where the client doesn't go through with it.
-fn establish(stream: TcpStream, config: &Arc<ServerConfig>, keys: &Keys, port: u16) -> Option<()> {
+fn establish(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    keys: &Keys,
+    established: &AtomicUsize,
+    port: u16,
+) -> Option<()> {
     stream.set_nonblocking(false).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
@@ -163,6 +168,8 @@ fn establish(stream: TcpStream, config: &Arc<ServerConfig>, keys: &Keys, port: u
         message.extend(cookie(number));
     }
     message.extend([0x80, 0, 0, 0]);
+    // Before the client can have them: it may look at the count as soon as it has.
+    established.fetch_add(1, Ordering::Relaxed);
     stream.write_all(&message).ok()?;
     stream.flush().ok()?;
     // Until the client has read it and is done.
