@@ -31,8 +31,8 @@ use crate::boot::runtime_dir::FOLDER;
 
 /// Of how many services one turn takes datagrams in, how many of each, and how soon the next turn may be.
 const TURN_SERVICES: usize = 8;
-const TURN_DATAGRAMS: usize = 2;
-const TURN: Nanos = Nanos::from_millis(20);
+const TURN_DATAGRAMS: usize = 4;
+const TURN: Nanos = Nanos::from_millis(100);
 
 /// All services' sockets.
 #[derive(Debug)]
