@@ -63,7 +63,9 @@ fn is_default(line: &str) -> bool {
         "modules",
         "run_kib",
         "tmp_kib",
+        // A driver without a time limit is none.
         "timeout_s",
+        "driver",
     ];
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !examples.contains(&key)
 }

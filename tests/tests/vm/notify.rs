@@ -99,9 +99,12 @@ pub fn tells_how_services_are(platform: &Platform, _: &Images) -> Result<()> {
     })
 }
 
+/// Services by name, and what was told of them.
+type Told = Vec<(String, String)>;
+
 /// What was told of services up to the first record in which each has come to where it should, that record,
 /// and what PID 1 took from record to record while one of them forged.
-fn all_over(guest: &mut Guest) -> Result<(Vec<(String, String)>, Status, Vec<u64>)> {
+fn all_over(guest: &mut Guest) -> Result<(Told, Status, Vec<u64>)> {
     let deadline = Instant::now() + guest.machine.timeouts().answer() * 2;
     let mut told = Vec::new();
     let mut texts: Vec<String> = Vec::new();
