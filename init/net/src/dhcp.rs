@@ -13,7 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4::{Event, RetryConfig, Socket};
 use smoltcp::time::Instant;
-use smoltcp::wire::{DhcpOption, EthernetAddress, HardwareAddress, IpCidr};
+use smoltcp::wire::{DhcpOption, DhcpPacket, DhcpRepr, EthernetAddress, HardwareAddress, IpCidr};
 
 use super::frames::Frames;
 
@@ -24,6 +24,9 @@ const OPTION_HOSTNAME: u8 = 12;
 /// come up loses frames.
 const ASK_SOON: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
 const ASK_LATER: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(8);
+
+/// The longest answer of which everything is known: what a frame holds.
+const ANSWER_MAX: usize = 1500;
 
 /// Until when it is asked often.
 const PATIENT_AFTER: Duration = Duration::from_secs(15);
@@ -37,12 +40,15 @@ pub struct Lease {
     pub router: Option<Ipv4Addr>,
     /// Name servers.
     pub nameservers: Vec<IpAddr>,
+    /// How long it is granted for, in seconds from now; [`u32::MAX`] for ever (RFC 2131, 3.3). None
+    /// where the server's answer was too long to be read whole.
+    pub seconds: Option<u32>,
 }
 
 /// What became of the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A lease was granted, or it now says something else.
+    /// A lease was granted, renewed, or it now says something else.
     Granted(Lease),
     /// It has ended, and nobody renewed it.
     Lost,
@@ -68,6 +74,8 @@ impl Client {
         let interface = Interface::new(config, &mut frames, now);
         let mut socket = Socket::new();
         socket.set_outgoing_options(options);
+        // One for each time that an interface appears.
+        socket.set_receive_packet_buffer(vec![0; ANSWER_MAX].leak());
         socket.set_retry_config(retry(ASK_SOON));
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
@@ -99,6 +107,7 @@ impl Client {
                 },
                 router: config.router,
                 nameservers: config.dns_servers.iter().map(|&ip| ip.into()).collect(),
+                seconds: config.packet.as_ref().and_then(granted_for),
             }),
             Event::Deconfigured => Change::Lost,
         };
@@ -164,6 +173,11 @@ pub fn hostname_option(hostname: &str) -> &'static [DhcpOption<'static>] {
         data,
     }]
     .leak()
+}
+
+/// The seconds that a server's answer grants.
+fn granted_for(answer: &DhcpPacket<&[u8]>) -> Option<u32> {
+    DhcpRepr::parse(answer).ok()?.lease_duration
 }
 
 fn retry(ask_every: smoltcp::time::Duration) -> RetryConfig {

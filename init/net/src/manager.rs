@@ -183,7 +183,7 @@ impl Manager {
         }
         self.rtnetlink.set_up(link, config.mtu)?;
         for address in &config.addresses {
-            self.rtnetlink.add_address(link, *address)?;
+            self.rtnetlink.add_address(link, *address, None)?;
         }
         let routers = [
             config.gateway4.map(IpAddr::from),
@@ -240,7 +240,11 @@ impl Manager {
             report(self.rtnetlink.remove_address(link, before.address));
         }
         if let Some(lease) = &granted {
-            report(self.rtnetlink.add_address(link, lease.address));
+            // A program that stands still can't give the address up: the kernel does it then.
+            let added = self
+                .rtnetlink
+                .add_address(link, lease.address, lease.seconds);
+            report(added);
             // A router that the configuration names is not DHCP's to replace.
             if let Some(router) = lease.router
                 && managed.config.gateway4.is_none()
@@ -248,7 +252,9 @@ impl Manager {
                 let router = IpAddr::from(router);
                 report(self.rtnetlink.set_default_route(link, router, metric(at)));
             }
-            println!("noonmark-net: {}: {} by DHCP", link.name, lease.address);
+            if before.as_ref() != granted.as_ref() {
+                println!("noonmark-net: {}: {} by DHCP", link.name, lease.address);
+            }
         }
         managed.lease = granted;
     }

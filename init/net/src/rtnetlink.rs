@@ -1,6 +1,8 @@
 //! The kernel's interfaces, addresses and routes, by rtnetlink (rtnetlink(7)).
 
-use std::net::{IpAddr, Ipv4Addr};
+mod message;
+
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -10,9 +12,6 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use noonmark_contract::config::network::{Cidr, Mac};
 use rustix::io::Errno;
@@ -157,12 +156,18 @@ impl Rtnetlink {
             .collect())
     }
 
-    /// Gives an interface an address, with the route to its network; that it has it is fine.
+    /// Gives an interface an address, with the route to its network; that it has it is fine. The kernel
+    /// takes it away again after so many `seconds`, if it isn't given once more until then.
     ///
     /// # Errors
     /// [`RtnetlinkError`].
-    pub fn add_address(&mut self, link: &Link, cidr: Cidr) -> Result<(), RtnetlinkError> {
-        let message = RouteNetlinkMessage::NewAddress(address_message(link, cidr));
+    pub fn add_address(
+        &mut self,
+        link: &Link,
+        cidr: Cidr,
+        seconds: Option<u32>,
+    ) -> Result<(), RtnetlinkError> {
+        let message = RouteNetlinkMessage::NewAddress(message::address(link.index, cidr, seconds));
         let what = format!("{}: adding {cidr}", link.name);
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         self.request(&what, message, flags)?;
@@ -174,7 +179,7 @@ impl Rtnetlink {
     /// # Errors
     /// [`RtnetlinkError`].
     pub fn remove_address(&mut self, link: &Link, cidr: Cidr) -> Result<(), RtnetlinkError> {
-        let message = RouteNetlinkMessage::DelAddress(address_message(link, cidr));
+        let message = RouteNetlinkMessage::DelAddress(message::address(link.index, cidr, None));
         let what = format!("{}: removing {cidr}", link.name);
         self.request(&what, message, NLM_F_ACK)?;
         Ok(())
@@ -192,7 +197,8 @@ impl Rtnetlink {
         metric: u32,
     ) -> Result<(), RtnetlinkError> {
         let what = format!("{}: routing by {router}", link.name);
-        let message = RouteNetlinkMessage::NewRoute(default_route(link, router, metric));
+        let message =
+            RouteNetlinkMessage::NewRoute(message::default_route(link.index, router, metric));
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         self.request(&what, message, flags)?;
         Ok(())
@@ -340,81 +346,11 @@ fn address(answer: &RouteNetlinkMessage, index: u32) -> Option<Cidr> {
     })
 }
 
-fn address_message(link: &Link, cidr: Cidr) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = family(cidr.address);
-    message.header.prefix_len = cidr.prefix;
-    message.header.index = link.index;
-    message.attributes = vec![
-        AddressAttribute::Local(cidr.address),
-        AddressAttribute::Address(cidr.address),
-    ];
-    if let IpAddr::V4(address) = cidr.address
-        && let Some(broadcast) = broadcast(address, cidr.prefix)
-    {
-        message
-            .attributes
-            .push(AddressAttribute::Broadcast(broadcast));
-    }
-    message
-}
-
-fn default_route(link: &Link, router: IpAddr, metric: u32) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(router);
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Static;
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = RouteType::Unicast;
-    // Some networks have a router outside the prefix that they hand out.
-    message.header.flags = RouteFlags::Onlink;
-    message.attributes = vec![
-        RouteAttribute::Gateway(router.into()),
-        RouteAttribute::Oif(link.index),
-        RouteAttribute::Priority(metric),
-    ];
-    message
-}
-
-/// The network's broadcast address; a network of one or two has none.
-fn broadcast(address: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
-    let hosts = u32::MAX.checked_shr(prefix.into())?;
-    (prefix < 31).then(|| Ipv4Addr::from_bits(address.to_bits() | hosts))
-}
-
-fn family(address: IpAddr) -> AddressFamily {
-    match address {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_broadcast_address_has_all_host_bits_set() {
-        let address = Ipv4Addr::new(10, 0, 2, 15);
-        assert_eq!(broadcast(address, 24), Some(Ipv4Addr::new(10, 0, 2, 255)));
-        assert_eq!(broadcast(address, 0), Some(Ipv4Addr::BROADCAST));
-        assert_eq!(broadcast(address, 31), None);
-        assert_eq!(broadcast(address, 32), None);
-    }
-
-    #[test]
-    fn a_default_route_has_its_interfaces_metric_so_that_no_other_replaces_it() {
-        let link = Link {
-            index: 3,
-            name: "eth1".into(),
-            mac: None,
-        };
-        let route = default_route(&link, "192.0.2.1".parse().unwrap(), 101);
-        assert!(route.attributes.contains(&RouteAttribute::Oif(3)));
-        assert!(route.attributes.contains(&RouteAttribute::Priority(101)));
-    }
 
     #[test]
     fn this_machines_interfaces_are_listed_and_the_loopback_is_no_ethernet() {

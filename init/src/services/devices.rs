@@ -1,5 +1,5 @@
-//! The `/dev` of services that need no device of the machine's: the devices of [`NODES`] and a folder for
-//! shared memory. PID 1 makes it once; each service that is to have it sees it in the place of the
+//! The `/dev` of services that need no device of the machine's: the devices of [`NODES`], pseudo-terminals,
+//! and a folder for shared memory. PID 1 makes it once; each service that is to have it sees it in the place of the
 //! machine's own, in a mount namespace of its own.
 
 use std::ffi::CStr;
@@ -22,8 +22,10 @@ const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Where shells and libraries expect a process's own descriptors.
-const LINKS: [(&str, &str); 4] = [
+/// Where shells and libraries expect a new pseudo-terminal and a process's own descriptors.
+const LINKS: [(&str, &str); 5] = [
+    // pty(7), in an instance of their own (Documentation/filesystems/devpts.rst).
+    ("pts/ptmx", "ptmx"),
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
@@ -53,6 +55,15 @@ pub fn prepare() -> Result<(), Errno> {
     let shared = format!("{folder}/shm");
     mkdirat(CWD, shared.as_str(), Mode::from_raw_mode(0o755))?;
     mount("tmpfs", shared.as_str(), "tmpfs", HARDENED, c"mode=1777")?;
+    let terminals = format!("{folder}/pts");
+    mkdirat(CWD, terminals.as_str(), Mode::from_raw_mode(0o755))?;
+    mount(
+        "devpts",
+        terminals.as_str(),
+        "devpts",
+        FLAGS,
+        c"newinstance,ptmxmode=0666,mode=0620",
+    )?;
     mount_remount(
         PRIVATE_DEV,
         MountFlags::BIND | MountFlags::RDONLY | FLAGS,

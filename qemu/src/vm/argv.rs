@@ -83,7 +83,9 @@ fn machine(argv: &mut Argv, config: &Config) {
         "-cpu",
         match config.accelerator {
             // Everything that the processor has, its invariant TSC above all.
-            Accelerator::Kvm | Accelerator::Nested => "host",
+            Accelerator::Kvm => "host",
+            // An emulated processor's virtualization carries one guest, and none in that.
+            Accelerator::Nested => "host,svm=off",
             // Everything that can be translated; without it the guest lacks RDRAND and waits for
             // entropy.
             Accelerator::Tcg => "max",

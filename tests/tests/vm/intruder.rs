@@ -1,6 +1,8 @@
-//! A service of user 0, with the rights that each service has, tries every way to PID 1 and the clock
-//! that break-ins are known to take: each is refused, and the clock stays right throughout.
+//! Two services with the rights that each service has, one of user 0 and one of its own, try every way to
+//! PID 1 and the clock that break-ins are known to take: each is refused, and the clock stays right
+//! throughout.
 
+use std::fs;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,16 +12,18 @@ use anyhow::{Context as _, Result, ensure};
 use noonmark_contract::record::{Event, Record, ServiceState, State, Status};
 use noonmark_contract::units::Nanos;
 use noonmark_qemu::Device;
-use noonmark_tests::{build_spec, spec_with_trouble};
+use noonmark_tests::{build_image, build_spec, spec_with_trouble, test_folder};
 
 use crate::platform::{Guest, Images, Platform, ensure_right};
+use crate::recovery;
 
 /// How many attempts `noonmark-trouble intrude` makes: system calls, device files, sealed files and
 /// signals; its source lists them.
-const ATTEMPTS: u32 = 60;
+const ATTEMPTS: u32 = 62;
 
-/// Where it tells what ended otherwise than it should.
-const PORT: &str = "org.example.intruder";
+/// Who tries, each with what its service says of its user. Its name is also that of the port where it
+/// tells what came of each attempt.
+const INTRUDERS: [(&str, &str); 2] = [("intruder-root", "user = 0\n"), ("intruder-user", "")];
 
 /// How long the port may be silent.
 const LISTENING: Duration = Duration::from_secs(60);
@@ -30,53 +34,91 @@ const BOUND: Nanos = Nanos::from_millis(100);
 /// The most that PID 1 may take of one processor, in millionths.
 const CPU_PPM_MAX: u64 = 100_000;
 
-/// The `/run` that it fills, so that it leaves the machine its memory.
+/// The `/run` that they fill, so that it leaves the machine its memory.
 /// And no console, as on machines without a serial port.
 const SPEC: &str = "[kernel]\ncmdline = \"8250.nr_uarts=0\"\n[status]\nfile = true\n\
                     [tmpfs]\nrun_kib = 8192\n";
 
 pub fn is_refused_each_way(platform: &Platform, _: &Images) -> Result<()> {
-    let spec = spec_with_trouble()?
-        + SPEC
-        + &format!(
-            "[[service]]\nname = \"intruder\"\nexec = [\"/trouble\", \"intrude\"]\n\
-             output = \"port:{PORT}\"\nuser = 0\ncpu_weight = 10\n\
-             [[service]]\nname = \"quiet\"\nexec = [\"/trouble\", \"wait\"]\n"
-        );
-    let image = build_spec("intruder", &spec)?;
+    let services: String = INTRUDERS
+        .iter()
+        .map(|(name, user)| {
+            format!(
+                "[[service]]\nname = \"{name}\"\nexec = [\"/trouble\", \"intrude\"]\n\
+                 output = \"port:{name}\"\ncpu_weight = 10\n{user}"
+            )
+        })
+        .collect();
+    let quiet = "[[service]]\nname = \"quiet\"\nexec = [\"/trouble\", \"wait\"]\n";
+    let image = build_spec(
+        "intruder",
+        &(spec_with_trouble()? + SPEC + &services + quiet),
+    )?;
     let sockets = tempfile::tempdir()?;
-    let socket = sockets.path().join("port");
     let mut config = platform.config(&image)?;
     config.test_port = false;
-    config.devices.push(Device::Port {
-        name: PORT.to_owned(),
-        socket: socket.clone(),
-    });
+    for (name, _) in INTRUDERS {
+        config.devices.push(Device::Port {
+            name: name.to_owned(),
+            socket: sockets.path().join(name),
+        });
+    }
     let mut guest = platform.boot_config(config)?;
     guest.check(|guest| {
         let status = once_over(guest)?;
-        let said = last_words(&socket)?;
-        let service = status.services.first().context("no service")?;
-        ensure!(
-            service.last_exit.as_deref() == Some("exited 0"),
-            "{service:?}:\n{said}"
-        );
-        let quiet = status.services.get(1).context("no second service")?;
+        for (service, (name, _)) in status.services.iter().zip(INTRUDERS) {
+            let said = last_words(&sockets.path().join(name))?;
+            ensure!(
+                service.last_exit.as_deref() == Some("exited 0"),
+                "{service:?}:\n{said}"
+            );
+            let over = format!("intruder over, {ATTEMPTS} attempts refused");
+            ensure!(said.contains(&over), "{name}: expected `{over}`:\n{said}");
+        }
+        let quiet = status.services.last().context("no service")?;
         ensure!(quiet.state == ServiceState::Running, "{quiet:?}");
-        let over = format!("intruder over, {ATTEMPTS} attempts refused");
-        ensure!(said.contains(&over), "expected `{over}`:\n{said}");
         Ok(())
     })
 }
 
-/// The first record after the intruder has ended; in each before it the clock is right as well.
+/// Scrambles are recovered from while a service of user 0 does all of it over and over.
+pub fn recovers_beside_an_intruder(platform: &Platform, _: &Images) -> Result<()> {
+    let intruder = "[[service]]\nname = \"intruder\"\nexec = [\"/trouble\", \"besiege\"]\nuser = 0\n\
+                    output = \"port:intruder\"\n";
+    let folder = test_folder("besieged")?;
+    let spec = folder.join("guest.toml");
+    fs::write(&spec, spec_with_trouble()? + SPEC + intruder)?;
+    let image = folder.join("image");
+    build_image(&image, &["--test", "--spec", &spec.to_string_lossy()])?;
+    let sockets = tempfile::tempdir()?;
+    let mut config = platform.config(&image)?;
+    config.devices.push(Device::Port {
+        name: "intruder".to_owned(),
+        socket: sockets.path().join("port"),
+    });
+    let mut guest = platform.boot_config(config)?;
+    guest.check(|guest| {
+        let report = recovery::scramble(guest, platform)?;
+        println!("{}", noonmark_lab::text::report(&report));
+        let status = next_status(guest)?;
+        let service = status.services.iter().find(|it| it.name == "intruder");
+        ensure!(
+            service.is_some_and(|it| it.state == ServiceState::Running && it.restarts == 0),
+            "{service:?}"
+        );
+        ensure!(status.init.cpu_ppm <= CPU_PPM_MAX, "{:?}", status.init);
+        Ok(())
+    })
+}
+
+/// The first record after both have ended; in each before it the clock is right as well.
 fn once_over(guest: &mut Guest) -> Result<Status> {
     let deadline = Instant::now() + guest.machine.timeouts().answer() * 2;
     let mut records = 0;
     loop {
         let next = guest
             .machine
-            .record(&guest.records, "the intruder's end", deadline)?;
+            .record(&guest.records, "the intruders' end", deadline)?;
         match next {
             Record::Event(record) => {
                 if let Event::Failure { what } = record.event {
@@ -88,8 +130,11 @@ fn once_over(guest: &mut Guest) -> Result<Status> {
                 ensure!(status.bound_ns <= BOUND, "right to {}", status.bound_ns);
                 ensure_right(&status)?;
                 ensure!(status.recovery.count == 0, "{:?}", status.disruptions);
-                let service = status.services.first();
-                if service.is_some_and(|service| service.state == ServiceState::Running) {
+                let intruders = status.services.get(..INTRUDERS.len());
+                let all = |are: fn(ServiceState) -> bool| {
+                    intruders.is_some_and(|them| them.iter().all(|it| are(it.state)))
+                };
+                if all(|state| state == ServiceState::Running) {
                     let init = status.init;
                     // The first one still has the boot in it.
                     ensure!(
@@ -98,12 +143,23 @@ fn once_over(guest: &mut Guest) -> Result<Status> {
                     );
                     records += 1;
                 }
-                let ended = |state| matches!(state, ServiceState::Stopped | ServiceState::Failed);
-                if service.is_some_and(|service| ended(service.state)) {
-                    ensure!(records > 1, "no record while it ran");
+                if all(|state| matches!(state, ServiceState::Stopped | ServiceState::Failed)) {
+                    ensure!(records > 1, "no record while they ran");
                     return Ok(status);
                 }
             }
+        }
+    }
+}
+
+fn next_status(guest: &mut Guest) -> Result<Status> {
+    let deadline = Instant::now() + guest.machine.timeouts().answer();
+    loop {
+        let next = guest
+            .machine
+            .record(&guest.records, "a status record", deadline)?;
+        if let Record::Status(status) = next {
+            return Ok(status);
         }
     }
 }

@@ -116,7 +116,7 @@ pub fn when_kicked(platform: &Platform, images: &Images) -> Result<()> {
 }
 
 /// All of `recover`'s faults, each of which must recover.
-fn scramble(guest: &mut Guest, platform: &Platform) -> Result<Report> {
+pub fn scramble(guest: &mut Guest, platform: &Platform) -> Result<Report> {
     let mut plan = Plan::new(Fault::defaults());
     plan.count = SAMPLES;
     let no_nic = Err("this test does nothing that needs it".to_owned());

@@ -168,6 +168,11 @@ const TESTS: &[(&str, On, Body)] = &[
         intruder::is_refused_each_way,
     ),
     (
+        "recovers_beside_an_intruder",
+        On::First,
+        intruder::recovers_beside_an_intruder,
+    ),
+    (
         "is_troubled_by_no_service",
         On::First,
         services::troubled_by_none,

@@ -1,5 +1,5 @@
-//! A service of user 0 with the default rights that tries each way to PID 1, the clock and the kernel
-//! that break-ins are known to take. Each has one refusal that is right; what ends otherwise is told.
+//! A service with the default rights that tries each way to PID 1, the clock and the kernel that
+//! break-ins are known to take, as user 0 or as another. Each has one refusal that is right; each is told.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use noonmark_linux::sys::attempt::Attempt;
 use noonmark_linux::sys::{self, Adjust};
-use rustix::fs::{CWD, FileType, Mode, mkdirat, mknodat, symlinkat};
+use rustix::fs::{CWD, FileType, Mode, inotify, mkdirat, mknodat, symlinkat, unlink};
 use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 use rustix::pipe::pipe;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 
 use super::outcome::{errno, open_to_write, tell};
 
@@ -69,8 +69,9 @@ const HIDDEN: [&str; 11] = [
     "/proc/1/fd/3",
 ];
 
-/// What is read-only.
-const SEALED: [&str; 8] = [
+/// What is read-only; another user than 0 is refused it for its mode before that counts.
+const SEALED: [&str; 9] = [
+    "/run/clockbound/shm0",
     "/run/noonmark/.status.json",
     "/run/noonmark/ntp.json",
     "/run/noonmark/resolv.conf",
@@ -93,11 +94,14 @@ pub fn intrude() -> u8 {
     let mut told = |what: &str, expected: Errno, outcome: Result<(), Errno>| {
         if outcome == Err(expected) {
             refused += 1;
+            tell(&format!("{what}: {expected}"));
         } else {
             passed = passed.saturating_add(1);
             tell(&format!("{what}: {outcome:?}, not {expected:?}"));
         }
     };
+    let root = getuid().is_root();
+    let sealed = if root { Errno::ROFS } else { Errno::ACCESS };
     for call in CALLS {
         told(&format!("{call:?}"), Errno::PERM, call.make());
     }
@@ -106,8 +110,10 @@ pub fn intrude() -> u8 {
         told(path, Errno::NOENT, opened.map(drop).map_err(errno));
     }
     for path in SEALED {
-        told(path, Errno::ROFS, open_to_write(path));
+        told(path, sealed, open_to_write(path));
     }
+    let unlinked = unlink("/run/clockbound/shm0");
+    told("another ClockBound segment", Errno::ROFS, unlinked);
     // Only for who has CAP_SYS_RESOURCE, and read-only.
     let namespaces = "/proc/sys/user/max_user_namespaces";
     told(namespaces, Errno::ACCESS, open_to_write(namespaces));
@@ -154,7 +160,14 @@ fn uevent() -> Result<(), Errno> {
     sendto(&socket, message, SendFlags::DONTWAIT, &everybody).map(drop)
 }
 
-/// Signals, descriptors, memory of `/run` and processors, all used up at once.
+/// Does the same over and over.
+pub fn besiege() -> ! {
+    loop {
+        intrude();
+    }
+}
+
+/// Signals, descriptors, watches of files, memory of `/run` and processors, all used up at once.
 fn flood() {
     let until = Instant::now() + FLOOD;
     thread::scope(|scope| {
@@ -167,6 +180,13 @@ fn flood() {
             while Instant::now() < until {
                 // Until no more are to be had; dropped, and again.
                 let held: Vec<(OwnedFd, OwnedFd)> = std::iter::from_fn(|| pipe().ok()).collect();
+                drop(held);
+            }
+        });
+        scope.spawn(|| {
+            while Instant::now() < until {
+                let flags = inotify::CreateFlags::CLOEXEC;
+                let held: Vec<OwnedFd> = std::iter::from_fn(|| inotify::init(flags).ok()).collect();
                 drop(held);
             }
         });

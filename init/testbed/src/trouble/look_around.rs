@@ -5,9 +5,10 @@ use std::net::{TcpListener, TcpStream};
 
 use noonmark_contract::config::OWN_USERS;
 use noonmark_linux::sys::attempt::Attempt;
-use rustix::fs::{StatVfsMountFlags, statvfs};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, open as open_file, statvfs};
+use rustix::io::{Errno, read, write};
 use rustix::process::{Pid, getgid, getpid, getuid, test_kill_process};
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::thread::no_new_privs;
 
 use super::outcome::{open_to_write, tell};
@@ -63,6 +64,7 @@ pub fn look_around() -> u8 {
     );
     let namespace = Attempt::UserNamespace.make();
     told("it has no namespaces", Ok(namespace == Err(Errno::PERM)));
+    told("it opens a pseudo-terminal", opens_a_terminal());
     right
 }
 
@@ -76,6 +78,18 @@ pub fn open() -> u8 {
 fn reached() -> Vec<Pid> {
     let pids = (1..=PIDS_MAX).filter_map(Pid::from_raw);
     pids.filter(|&pid| test_kill_process(pid).is_ok()).collect()
+}
+
+/// A pair of ends, the second by the name that the first one has.
+fn opens_a_terminal() -> std::io::Result<bool> {
+    let first = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    unlockpt(&first)?;
+    let name = ptsname(&first, Vec::new())?;
+    let second = open_file(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
+    write(&second, b"x")?;
+    let mut said = [0; 4];
+    let count = read(&first, &mut said)?;
+    Ok(said[..count] == *b"x")
 }
 
 fn loopback_answers() -> std::io::Result<bool> {

@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         Some("crash") => return ExitCode::FAILURE,
         Some("break-in") => return ExitCode::from(break_in()),
         Some("intrude") => return ExitCode::from(intruder::intrude()),
+        Some("besiege") => intruder::besiege(),
         Some("first-read") => tell(&format!("first-read {}", clocks::realtime().0)),
         Some("watch") => watch(),
         Some("count-reads") => count_reads(),
