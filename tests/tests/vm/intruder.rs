@@ -36,7 +36,7 @@ const CPU_PPM_MAX: u64 = 100_000;
 
 /// The `/run` that they fill, so that it leaves the machine its memory.
 /// And no console, as on machines without a serial port.
-const SPEC: &str = "[kernel]\ncmdline = \"8250.nr_uarts=0\"\n[status]\nfile = true\n\
+const SPEC: &str = "[kernel]\ncmdline = \"8250.nr_uarts=0\"\n[status]\nfile = true\nclockbound = true\n\
                     [tmpfs]\nrun_kib = 8192\n";
 
 pub fn is_refused_each_way(platform: &Platform, _: &Images) -> Result<()> {

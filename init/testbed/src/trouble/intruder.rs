@@ -69,12 +69,16 @@ const HIDDEN: [&str; 11] = [
     "/proc/1/fd/3",
 ];
 
-/// What is read-only; another user than 0 is refused it for its mode before that counts.
-const SEALED: [&str; 9] = [
-    "/run/clockbound/shm0",
+/// What PID 1 would read or write were it there, in a read-only folder.
+const MISSING: [&str; 3] = [
     "/run/noonmark/.status.json",
     "/run/noonmark/ntp.json",
     "/run/noonmark/resolv.conf",
+];
+
+/// What is read-only; another user than 0 is refused it for its mode before that counts.
+const SEALED: [&str; 6] = [
+    "/run/clockbound/shm0",
     "/proc/sysrq-trigger",
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/modprobe",
@@ -108,6 +112,9 @@ pub fn intrude() -> u8 {
     for path in HIDDEN {
         let opened = OpenOptions::new().write(true).open(path);
         told(path, Errno::NOENT, opened.map(drop).map_err(errno));
+    }
+    for path in MISSING {
+        told(path, Errno::ROFS, open_to_write(path));
     }
     for path in SEALED {
         told(path, sealed, open_to_write(path));
