@@ -1,16 +1,18 @@
 //! What lies in the initrd: PID 1, its configuration, the modules, and the spec's own files.
 
+use noonmark_contract::agent;
 use noonmark_contract::config::network::{NET_SERVICE, NTP_SERVICE, RESOLV_CONF};
 use noonmark_contract::config::{
-    self, BootConfig, Capability, Module, Restart, Service, Start, SystemCallFilter, assign_users,
+    self, BootConfig, Capability, Module, OnDisruption, Restart, Service, Start, SystemCallFilter,
+    assign_users,
 };
 
 use crate::cpio::{Entry, Kind, Tree};
 use crate::inputs::Inputs;
 use crate::json;
 use crate::layout::{
-    FAULT_PROGRAM, MOUNT_POINTS, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK, RUN, RUN_LINK,
-    RUN_PROGRAM,
+    AGENT_PROGRAM, FAULT_PROGRAM, MOUNT_POINTS, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK, RUN,
+    RUN_LINK, RUN_PROGRAM,
 };
 
 /// The name of the service that runs the fault program.
@@ -26,6 +28,11 @@ const RUN_TASKS_MAX: u32 = 4_194_304;
 /// are given.
 const NET_USER: u32 = 65_520;
 const NTP_USER: u32 = 65_521;
+
+/// The guest agent's user, the memory that it may use, and its processes: it has one.
+const AGENT_USER: u32 = 65_522;
+const AGENT_MEMORY: &str = "8M";
+const AGENT_TASKS_MAX: u32 = 4;
 
 /// The tree of the initrd. The spec has been checked: its files hide none of noonmark's own.
 #[must_use]
@@ -75,6 +82,8 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
     });
     let own = |name: &str, program: &str, capabilities: &[Capability]| Service {
         start: Start::Boot,
+        // The host is answered, and the clock kept, also while the guest is frozen.
+        on_freeze: OnDisruption::Keep,
         capabilities: capabilities.to_vec(),
         ..Service::new(name, vec![program.into()])
     };
@@ -105,10 +114,23 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         restart: Restart::Always,
         ..own(NTP_SERVICE, NTP_PROGRAM, &[])
     });
+    // All that it needs a right for it asks PID 1 for.
+    let agent = spec.agent.enabled.then(|| {
+        let program = [AGENT_PROGRAM.to_owned()];
+        Service {
+            user: Some(AGENT_USER),
+            exec: program.into_iter().chain(spec.agent.allow.clone()).collect(),
+            restart: Restart::Always,
+            memory_max: AGENT_MEMORY.parse().ok(),
+            tasks_max: AGENT_TASKS_MAX,
+            ..own(agent::SERVICE, AGENT_PROGRAM, &[])
+        }
+    });
     // The machine is the command's, which may do there all that root may.
     let run = inputs.run.map(|_| Service {
         user: Some(0),
         start: Start::ClockSynced,
+        on_freeze: OnDisruption::Freeze,
         private_devices: false,
         system_call_filter: SystemCallFilter::None,
         restrict_namespaces: false,
@@ -116,7 +138,8 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         tasks_max: RUN_TASKS_MAX,
         ..own(RUN_SERVICE, RUN_PROGRAM, &Capability::all())
     });
-    let own = fault.into_iter().chain(net).chain(ntp).chain(run);
+    let own = fault.into_iter().chain(net).chain(ntp).chain(agent);
+    let own = own.chain(run);
     let mut services: Vec<Service> = own.chain(spec.services.clone()).collect();
     assign_users(&mut services);
     BootConfig {
@@ -133,6 +156,7 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         tmpfs: spec.tmpfs,
         watchdog_timeout_s: spec.watchdog.as_ref().map(|watchdog| watchdog.timeout_s),
         mounts: spec.mounts.clone(),
+        freeze_limit_s: spec.agent.freeze_limit_s,
         network: spec.network.clone(),
         ntp: spec.ntp.clone(),
         services,

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::cpio::Tree;
 use crate::hash::Sha256Hex;
 use crate::kernel::Kernel;
-use crate::layout::{FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM, RUN_PROGRAM};
+use crate::layout::{
+    AGENT_PROGRAM, FAULT_PROGRAM, INIT_PROGRAM, NET_PROGRAM, NTP_PROGRAM, RUN_PROGRAM,
+};
 use crate::spec::{LoadedFile, Spec};
 use crate::uki::Stub;
 
@@ -28,6 +30,8 @@ pub struct Inputs<'a> {
     pub ntp: &'a [u8],
     /// The NTP client with NTS; it goes in instead where the spec wants servers authenticated.
     pub nts: &'a [u8],
+    /// The guest agent; it goes in where the spec enables it.
+    pub agent: &'a [u8],
     /// The program that reads seeds; it goes in where the spec lets an image have one.
     pub seed: &'a [u8],
     /// The program that runs the host's commands: given for an image for them, none for any other.
@@ -83,6 +87,7 @@ impl<'a> Inputs<'a> {
             self.run.map(|run| (RUN_PROGRAM, run)),
             spec.wants_network().then_some((NET_PROGRAM, self.net)),
             spec.wants_ntp().then_some((NTP_PROGRAM, ntp)),
+            spec.agent.enabled.then_some((AGENT_PROGRAM, self.agent)),
             spec.seed.enabled.then_some((SEED_PROGRAM, self.seed)),
         ];
         programs.into_iter().flatten()

@@ -16,6 +16,9 @@ pub const NET_PROGRAM: &str = "/noonmark-net";
 /// The NTP client, in an image that has one.
 pub const NTP_PROGRAM: &str = "/noonmark-ntp";
 
+/// The guest agent, in an image that has one.
+pub const AGENT_PROGRAM: &str = "/noonmark-agent";
+
 /// The program that runs the host's commands, in an image for them.
 pub const RUN_PROGRAM: &str = "/noonmark-run";
 
@@ -29,12 +32,13 @@ pub const RUN: &str = "/run";
 pub const RUN_LINK: &str = "/var/run";
 
 /// Files that are noonmark's own in any image, whether or not this one has them.
-pub const OWN_FILES: [&str; 9] = [
+pub const OWN_FILES: [&str; 10] = [
     INIT_PROGRAM,
     config::PATH,
     FAULT_PROGRAM,
     NET_PROGRAM,
     NTP_PROGRAM,
+    AGENT_PROGRAM,
     RUN_PROGRAM,
     SEED_PROGRAM,
     RESOLV_CONF_LINK,

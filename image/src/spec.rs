@@ -66,6 +66,8 @@ pub struct Spec {
     pub tmpfs: TmpfsConfig,
     /// `[watchdog]`, where it has a time.
     pub watchdog: Option<WatchdogSpec>,
+    /// `[agent]`
+    pub agent: AgentSpec,
     /// `[[mount]]`, in the file's order.
     pub mounts: Vec<DataDisk>,
     /// `[initrd]`
@@ -74,6 +76,17 @@ pub struct Spec {
     pub budget: Budget,
     /// `[vm]`
     pub vm: VmSpec,
+}
+
+/// `[agent]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSpec {
+    /// Whether the image has the guest agent.
+    pub enabled: bool,
+    /// The commands that it carries out, of [`COMMANDS`](noonmark_contract::agent::COMMANDS).
+    pub allow: Vec<String>,
+    /// How long the guest may stay frozen for a snapshot, seconds.
+    pub freeze_limit_s: u32,
 }
 
 /// `[watchdog]`

@@ -83,6 +83,7 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
         sysctl: system::sysctl(raw.sysctl, doc)?,
         tmpfs: system::tmpfs(&raw.tmpfs, doc)?,
         watchdog: system::watchdog(raw.watchdog, doc)?,
+        agent: system::agent(raw.agent, doc)?,
         initrd: InitrdSpec {
             compression: raw.initrd.compression.unwrap_or_default(),
         },

@@ -38,6 +38,7 @@ pub(super) struct RawSpec {
     pub sysctl: BTreeMap<String, Spanned<toml::Value>>,
     pub tmpfs: RawTmpfs,
     pub watchdog: RawWatchdog,
+    pub agent: RawAgent,
     pub mount: Vec<RawMount>,
 }
 
@@ -190,6 +191,14 @@ pub(super) struct RawTmpfs {
 pub(super) struct RawWatchdog {
     pub timeout_s: Key<i64>,
     pub driver: Key<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAgent {
+    pub enabled: bool,
+    pub allow: Key<Vec<Spanned<String>>>,
+    pub freeze_limit_s: Key<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,8 @@
-//! The checks of `[seed]`, `[sysctl]`, `[tmpfs]` and `[watchdog]`.
+//! The checks of `[seed]`, `[sysctl]`, `[tmpfs]`, `[watchdog]` and `[agent]`.
 
 use std::collections::BTreeMap;
 
+use noonmark_contract::agent::{COMMANDS, FREEZE_LIMIT_S};
 use noonmark_contract::config::system::{SeedConfig, TmpfsConfig};
 use noonmark_contract::config::values::{SizeKib, SysctlName, SysctlValue, Unfit, WaitMs};
 use noonmark_contract::units::Nanos;
@@ -9,9 +10,9 @@ use toml::Spanned;
 
 use crate::text::TomlDocument;
 
-use super::WatchdogSpec;
-use super::raw::{RawSeed, RawTmpfs, RawWatchdog};
+use super::raw::{RawAgent, RawSeed, RawTmpfs, RawWatchdog};
 use super::value::{Checked, number, text};
+use super::{AgentSpec, WatchdogSpec};
 
 pub(super) fn seed(raw: &RawSeed, doc: &TomlDocument<'_>) -> Checked<SeedConfig> {
     let default = SeedConfig::default();
@@ -55,6 +56,37 @@ pub(super) fn watchdog(raw: RawWatchdog, doc: &TomlDocument<'_>) -> Checked<Opti
         return Err(doc.error(span, key, problem));
     }
     Ok(timeout_s.map(|timeout_s| WatchdogSpec { timeout_s, driver }))
+}
+
+pub(super) fn agent(raw: RawAgent, doc: &TomlDocument<'_>) -> Checked<AgentSpec> {
+    let (key, limit_key) = ("agent.allow", "agent.freeze_limit_s");
+    let limit = number(raw.freeze_limit_s, limit_key, 1..=3_600, doc)?;
+    let span = raw.allow.as_ref().map(Spanned::span);
+    let mut allow: Vec<String> = Vec::new();
+    match raw.allow {
+        None => allow.extend(COMMANDS.map(str::to_owned)),
+        Some(list) => {
+            for name in list.into_inner() {
+                let command = text(name, key, doc, |name| {
+                    let known = COMMANDS.contains(&name);
+                    known.then_some(()).ok_or(
+                        "expected commands of the agent that image/docs/reference.md lists, such \
+                         as guest-ping; it has none that run programs or touch files",
+                    )
+                })?;
+                allow.push(command);
+            }
+        }
+    }
+    if let (Some(span), false) = (span, raw.enabled) {
+        let problem = "without `enabled = true` there is no agent; enable it, or leave the key out";
+        return Err(doc.error(Some(span), key, problem));
+    }
+    Ok(AgentSpec {
+        enabled: raw.enabled,
+        allow,
+        freeze_limit_s: limit.unwrap_or(FREEZE_LIMIT_S),
+    })
 }
 
 /// A kernel setting's value may be written as a text or as a number.

@@ -51,8 +51,8 @@ fn the_defaults_that_guest_toml_comments_on_are_the_real_ones() {
     assert_eq!(spec(&uncommented), spec(COMMENTED));
 }
 
-/// Whether a comment is a key with its default. A suite, files, a watchdog and the sizes of file systems in
-/// memory have none.
+/// Whether a comment is a key with its default. A suite, files, a watchdog, the agent's commands and the sizes
+/// of file systems in memory have none.
 fn is_default(line: &str) -> bool {
     let Some((key, _)) = line.split_once(" = ") else {
         return false;
@@ -66,6 +66,8 @@ fn is_default(line: &str) -> bool {
         // A driver without a time limit is none.
         "timeout_s",
         "driver",
+        // It is of no use without an agent.
+        "allow",
     ];
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !examples.contains(&key)
 }

@@ -284,6 +284,7 @@ pub fn with_inputs<T>(
         net: &program(b"net"),
         ntp: &program(b"ntp"),
         nts: &program(b"nts"),
+        agent: &program(b"agent"),
         seed: &program(b"seed"),
         files: &[],
         content: &Tree::new(),

@@ -84,6 +84,15 @@ impl Port {
         }
     }
 
+    /// One that another program has opened so and handed over.
+    #[must_use]
+    pub fn of(device: File) -> Self {
+        Self {
+            device,
+            node: PathBuf::new(),
+        }
+    }
+
     /// The descriptor to wait on, edge-triggered.
     #[must_use]
     pub fn descriptor(&self) -> &File {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use noonmark_contract::agent::FREEZE_LIMIT_S;
 use noonmark_contract::config::network::{NetworkConfig, NtpConfig};
 use noonmark_contract::config::system::{SeedConfig, TmpfsConfig};
 use noonmark_contract::config::{
@@ -67,6 +68,7 @@ pub fn fallback() -> BootConfig {
         tmpfs: TmpfsConfig::default(),
         watchdog_timeout_s: None,
         mounts: Vec::new(),
+        freeze_limit_s: FREEZE_LIMIT_S,
     }
 }
 

@@ -17,6 +17,8 @@ pub fn write(event: &Event) {
         Event::Synced { .. }
         | Event::Recovered { .. }
         | Event::Source { .. }
+        | Event::Frozen { .. }
+        | Event::Thawed { .. }
         | Event::Shutdown { .. } => Level::Notice,
         Event::HostRate { .. }
         | Event::Alert { .. }

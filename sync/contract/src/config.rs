@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use system::{DataDisk, SeedConfig, TmpfsConfig};
 use values::{SysctlName, SysctlValue};
 
+use crate::agent::FREEZE_LIMIT_S;
 use crate::source::Source;
 use crate::units::{Nanos, Ppb, Utc};
 
@@ -81,6 +82,9 @@ pub struct BootConfig {
     /// Data disks, mounted in this order before any service starts.
     #[serde(default)]
     pub mounts: Vec<DataDisk>,
+    /// How long the guest may stay frozen for a snapshot, seconds.
+    #[serde(default = "default_freeze_limit_s")]
+    pub freeze_limit_s: u32,
 }
 
 /// One module file of the initrd.
@@ -144,6 +148,10 @@ pub enum FailureAction {
     Reboot,
     /// Stop the processors and leave everything as it is, for a look from outside.
     Halt,
+}
+
+fn default_freeze_limit_s() -> u32 {
+    FREEZE_LIMIT_S
 }
 
 fn yes() -> bool {

@@ -9,6 +9,7 @@
 //! | what runs commands and the host | a command asked for, its end told | [`run`] |
 //! | NTP helper and network, helper and PID 1 | packets and samples | [`ntp`] |
 //! | PID 1 and the guest's programs | the time's bound, in ClockBound's shared memory | [`clockbound`] |
+//! | guest agent and the host, agent and PID 1 | the agent's requests, and what it may ask for | [`agent`] |
 //! | seed reader and PID 1 | what a seed says, checked by both | [`seed`] |
 //!
 //! Under all of them lie, to be read first, [`units`] (the signs are defined there, once), [`source`]
@@ -21,6 +22,7 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod channel;
 pub mod clockbound;
 pub mod config;

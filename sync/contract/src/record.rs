@@ -13,12 +13,16 @@ use crate::host_clock::HostClock;
 use crate::sample::{Method, Source};
 use crate::units::{Nanos, Ppb, Utc};
 
+mod command;
 mod disk;
+mod freeze;
 mod instance;
 mod service;
 mod words;
 
+pub use command::{Command, Shutdown, Topic};
 pub use disk::{DiskState, DiskStatus};
+pub use freeze::ThawedBy;
 pub use instance::{Effective, Origin, Seed, SeedState};
 pub use service::{ServiceState, ServiceStatus};
 
@@ -153,6 +157,13 @@ pub struct Status {
     /// The data disks, in the configuration's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskStatus>,
+    /// Whether services and data disks stand still for a snapshot.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub frozen: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// One source's readings.
@@ -360,6 +371,16 @@ pub enum Event {
         /// What, in words.
         what: String,
     },
+    /// Services and data disks stand still, so that the host can take its snapshot.
+    Frozen {
+        /// How many file systems: data disks whose kind can be frozen.
+        file_systems: u32,
+    },
+    /// They go on.
+    Thawed {
+        /// Why.
+        by: ThawedBy,
+    },
     /// The machine goes down, on request or by failure.
     Shutdown {
         /// Why, in words.
@@ -385,36 +406,4 @@ pub enum Alert {
     CannotCorrect,
     /// A data disk that the image can do without is not mounted.
     DiskMissing,
-}
-
-/// One line from the host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Command {
-    /// `{"get":"status"}`: answer with a status record now.
-    Get(Topic),
-    /// `{"kick":true}`: the host has just resumed or restored the machine; look at once.
-    Kick(bool),
-    /// `{"shutdown":"poweroff"}`.
-    Shutdown(Shutdown),
-}
-
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Topic {
-    /// The status record.
-    Status,
-}
-
-/// How to go down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Shutdown {
-    /// Turn off.
-    Poweroff,
-    /// Start again.
-    Reboot,
-    /// Stop the processors.
-    Halt,
 }

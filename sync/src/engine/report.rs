@@ -46,6 +46,15 @@ impl Engine {
             || (interfered && self.hint.is_some_and(|hint| !answered(hint)))
     }
 
+    /// Whether a reading since `at` has found the clock right, or a repair has made it so.
+    #[must_use]
+    pub fn is_confirmed_since(&self, at: Raw, now: Raw) -> bool {
+        let (good, _) = self.last_good();
+        self.state == State::Synced
+            && !self.suspects_clock(now)
+            && good.is_some_and(|good| good >= at)
+    }
+
     /// How often the clock was put right after it had been right, since boot.
     #[must_use]
     pub fn repairs(&self) -> u64 {
@@ -96,6 +105,7 @@ impl Engine {
             seed: Seed::default(),
             services: Vec::new(),
             disks: Vec::new(),
+            frozen: false,
         }
     }
 

@@ -332,6 +332,7 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         net: &programs.net,
         ntp: &programs.ntp,
         nts: &programs.nts,
+        agent: &programs.agent,
         seed: &programs.seed,
         files: &files,
         content: &content,

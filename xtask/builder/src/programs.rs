@@ -38,23 +38,25 @@ const JOBS: &str = "CARGO_BUILD_JOBS";
 
 /// The packages that those programs are in, each program of a package of its own but for the
 /// testbed's two.
-pub const GUEST_PACKAGES: [&str; 7] = [
+pub const GUEST_PACKAGES: [&str; 8] = [
     "noonmark-init",
     "noonmark-seed",
     "noonmark-net",
     "noonmark-ntp",
     "noonmark-nts",
+    "noonmark-agent",
     "noonmark-run",
     "noonmark-testbed",
 ];
 
 /// The guest's programs by their names.
-pub(crate) const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 8] = [
     "noonmark-init",
     "noonmark-fault",
     "noonmark-net",
     "noonmark-ntp",
     "noonmark-nts",
+    "noonmark-agent",
     "noonmark-run",
     "noonmark-seed",
 ];
@@ -72,6 +74,8 @@ pub(crate) struct Programs {
     pub ntp: Vec<u8>,
     /// The same with NTS, of images that authenticate their time servers.
     pub nts: Vec<u8>,
+    /// The guest agent, of images that have one.
+    pub agent: Vec<u8>,
     /// What runs the host's commands, of images for them.
     pub run: Vec<u8>,
     /// What reads seed disks.
@@ -81,13 +85,14 @@ pub(crate) struct Programs {
 impl Programs {
     /// All of them, each taken by its name.
     pub(crate) fn of(mut take: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
-        let [init, fault, net, ntp, nts, run, seed] = NAMES;
+        let [init, fault, net, ntp, nts, agent, run, seed] = NAMES;
         Ok(Self {
             init: take(init)?,
             fault: take(fault)?,
             net: take(net)?,
             ntp: take(ntp)?,
             nts: take(nts)?,
+            agent: take(agent)?,
             run: take(run)?,
             seed: take(seed)?,
         })
@@ -101,6 +106,7 @@ impl Programs {
             &self.net,
             &self.ntp,
             &self.nts,
+            &self.agent,
             &self.run,
             &self.seed,
         ];

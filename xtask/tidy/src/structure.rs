@@ -34,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["noonmark-contract", "noonmark-linux", "noonmark-sync"],
     ),
     ("noonmark-nts", &["noonmark-contract", "noonmark-ntp"]),
+    ("noonmark-agent", &["noonmark-contract", "noonmark-linux"]),
     ("noonmark-run", &["noonmark-contract", "noonmark-linux"]),
     ("noonmark-testbed", &["noonmark-contract", "noonmark-linux"]),
     // The example appliances: what a user of noonmark would write.

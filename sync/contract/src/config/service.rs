@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
-use values::{is_directory, is_name};
+use values::{freeze, is_directory, is_freeze, is_name};
 
 use super::capability::Capability;
 
@@ -71,6 +71,10 @@ pub struct Service {
     /// What is done to it when the clock was disturbed.
     #[serde(default)]
     pub on_disruption: OnDisruption,
+    /// What is done to it while the guest is frozen for a snapshot; a signal comes at the freeze's
+    /// beginning, and it runs on.
+    #[serde(default = "freeze", skip_serializing_if = "is_freeze")]
+    pub on_freeze: OnDisruption,
     /// Capabilities that it keeps beside the usual ones; the only ones where `user` is not 0.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
@@ -193,6 +197,7 @@ impl Service {
             restart: Restart::default(),
             stop_timeout_s: default_stop_timeout_s(),
             on_disruption: OnDisruption::default(),
+            on_freeze: freeze(),
             capabilities: Vec::new(),
             private_devices: true,
             system_call_filter: SystemCallFilter::default(),

@@ -4,7 +4,7 @@ use core::fmt::{self, Display, Formatter};
 
 use crate::sample::Method;
 
-use super::{Alert, Cause, DetectedBy, Event, UtcUnknown};
+use super::{Alert, Cause, DetectedBy, Event, ThawedBy, UtcUnknown};
 
 impl Display for Event {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -61,6 +61,11 @@ impl Display for Event {
             Self::Service { name, what } => write!(f, "service {name}: {what}"),
             Self::Seed { what, .. } => write!(f, "seed: {what}"),
             Self::Failure { what } => write!(f, "failure: {what}"),
+            Self::Frozen { file_systems } => write!(
+                f,
+                "frozen for a snapshot, with {file_systems} file systems"
+            ),
+            Self::Thawed { by } => write!(f, "thawed: {by}"),
             Self::Shutdown { why } => write!(f, "shutting down: {why}"),
         }
     }
@@ -91,6 +96,18 @@ impl Display for DetectedBy {
             Self::Vmgenid => "vmgenid",
             Self::Vmclock => "vmclock",
             Self::Kick => "kick",
+        })
+    }
+}
+
+impl Display for ThawedBy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "the host asked for it",
+            Self::Resume => "the machine was resumed and its clock is right",
+            Self::Limit => "it lasted for as long as it may",
+            Self::Failure => "a part of it failed",
+            Self::Shutdown => "the machine goes down",
         })
     }
 }

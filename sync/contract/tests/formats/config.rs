@@ -66,6 +66,7 @@ fn the_boot_configuration_is_read_back_as_written() {
             required: true,
             wait: DataDisk::WAIT,
         }],
+        freeze_limit_s: 7,
     };
     let json = serde_json::to_string(&config).expect("it can be written");
     let read: BootConfig = serde_json::from_str(&json).expect("it can be read");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use noonmark_contract::host_clock::HostClock;
 use noonmark_contract::record::{
     Alert, Boot, Cause, Command, DetectedBy, DiskState, DiskStatus, Effective, Event, EventRecord,
-    LastReading, Origin, Record, Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown,
+    LastReading, Origin, Record, Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown, ThawedBy,
     SourceStatus, State, Status, Topic, Usage,
 };
 use noonmark_contract::sample::{Method, Source};
@@ -144,6 +144,7 @@ fn the_status_record() {
             device: Some("vdb".into()),
             problem: None,
         }],
+        frozen: true,
     };
     is_written_as(
         &Record::Status(status),
@@ -170,7 +171,7 @@ fn the_status_record() {
             r#"{"name":"web","state":"running","pid":71,"restarts":2,"#,
             r#""last_exit":"killed by signal 9","status_text":"3 clients","notifications_refused":4,"memory_kib":640,"oom_kills":1,"tasks_refused":7},"#,
             r#"{"name":"log","state":"waiting"}],"#,
-            r#""disks":[{"label":"data","path":"/data","state":"mounted","device":"vdb"}]}"#,
+            r#""disks":[{"label":"data","path":"/data","state":"mounted","device":"vdb"}],"frozen":true}"#,
         ),
     );
 }
@@ -258,6 +259,18 @@ fn every_kind_of_event_record() {
             "seed",
             r#","state":"refused","what":"two disks"}"#,
         ),
+        (
+            Event::Frozen { file_systems: 2 },
+            "frozen",
+            r#","file_systems":2}"#,
+        ),
+        (
+            Event::Thawed {
+                by: ThawedBy::Resume,
+            },
+            "thawed",
+            r#","by":"resume"}"#,
+        ),
     ];
     for (kind, name, rest) in cases {
         is_written_as(&event(kind), &format!("{}{rest}", head(name)));
@@ -281,6 +294,8 @@ fn a_reader_ignores_keys_that_it_does_not_know() {
 fn the_hosts_commands() {
     is_written_as(&Command::Get(Topic::Status), r#"{"get":"status"}"#);
     is_written_as(&Command::Kick(true), r#"{"kick":true}"#);
+    is_written_as(&Command::Freeze(true), r#"{"freeze":true}"#);
+    is_written_as(&Command::Thaw(true), r#"{"thaw":true}"#);
     is_written_as(
         &Command::Shutdown(Shutdown::Poweroff),
         r#"{"shutdown":"poweroff"}"#,

@@ -7,7 +7,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What is done to a service when the clock was disturbed: `keep`, `freeze` or `signal:NAME`.
+/// What is done to a service when the clock was disturbed, or the guest is frozen: `keep`, `freeze` or
+/// `signal:NAME`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum OnDisruption {
@@ -203,6 +204,15 @@ impl From<Output> for String {
 pub(super) fn is_name(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
     (1..=64).contains(&name.len()) && name.bytes().all(good)
+}
+
+/// What is done to a service of a frozen guest where it says nothing.
+pub(super) fn freeze() -> OnDisruption {
+    OnDisruption::Freeze
+}
+
+pub(super) fn is_freeze(value: &OnDisruption) -> bool {
+    *value == freeze()
 }
 
 /// How the names of folders in `/run` begin that are PID 1's.
