@@ -119,7 +119,10 @@ fn boot_config(inputs: &Inputs<'_>) -> BootConfig {
         let program = [AGENT_PROGRAM.to_owned()];
         Service {
             user: Some(AGENT_USER),
-            exec: program.into_iter().chain(spec.agent.allow.clone()).collect(),
+            exec: program
+                .into_iter()
+                .chain(spec.agent.allow.clone())
+                .collect(),
             restart: Restart::Always,
             memory_max: AGENT_MEMORY.parse().ok(),
             tasks_max: AGENT_TASKS_MAX,

@@ -1,7 +1,9 @@
 //! The machine around the clock and the services: devices that come and go, the power button, signals,
-//! and the machine's end.
+//! the guest agent, the freeze for a snapshot, and the machine's end.
 
+pub mod agent;
 pub mod button;
+pub mod freeze;
 pub mod power;
 pub mod shutdown;
 pub mod signals;

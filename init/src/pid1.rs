@@ -1,7 +1,9 @@
 //! PID 1's loop: waits, serves the clock first, then everybody else, and never ends.
 
+mod agent;
 mod configuration;
 mod events;
+mod freeze;
 mod ntp;
 mod reporting;
 mod services;
@@ -24,7 +26,10 @@ use crate::clock::clock_set::ClockSetTimer;
 use crate::clock::discipline::Discipline;
 use crate::instance::apply::Layers;
 use crate::instance::search::SeedSearch;
+use crate::machine::agent::Agent;
 use crate::machine::button::Button;
+use crate::machine::freeze::Freeze;
+use crate::machine::freeze::disks::Disks;
 use crate::machine::power;
 use crate::machine::shutdown::Stopping;
 use crate::machine::signals::Signals;
@@ -39,9 +44,6 @@ use crate::status::report::Reporter;
 /// PHC: the port's driver probes in the background, which takes over a second on an emulated
 /// machine whose host is busy, and the RTC, good to a second, would be the only other source.
 const BOOT_WAIT: Nanos = Nanos::from_millis(2_500);
-
-/// How soon a host that has written more than it may is read from again.
-const UNREAD_RETRY: Nanos = Nanos::from_millis(20);
 
 /// How many uevents one wake takes in.
 const UEVENTS_PER_WAKE: u32 = 64;
@@ -70,6 +72,13 @@ struct Pid1 {
     reap_again: bool,
     stopping: Option<Stopping>,
     watchdog: Option<Watchdog>,
+    /// The guest agent, in an image that has one.
+    agent: Option<Agent>,
+    freeze: Freeze,
+    frozen_disks: Disks,
+    /// Whether the machine has a VM generation ID, and when the kernel last told of a new one.
+    has_generation: bool,
+    new_generation: Option<Raw>,
     /// For the hardening: whether modules are locked, and the kernel settings that the configuration
     /// sets itself.
     hardening: (bool, Vec<SysctlName>),
@@ -136,6 +145,11 @@ impl Pid1 {
             reap_again: false,
             stopping: None,
             watchdog: None,
+            agent: None,
+            freeze: Freeze::new(Nanos::from_secs(config.freeze_limit_s.into())),
+            frozen_disks: Disks::default(),
+            has_generation: false,
+            new_generation: None,
             hardening: (config.lock_modules, Vec::new()),
             layers,
             seed_search: SeedSearch::new(&config.seed, now),
@@ -184,9 +198,11 @@ impl Pid1 {
         loop {
             self.expire(clocks::raw());
             self.update_services_clock();
+            self.proceed_freeze();
             self.report();
             self.serve_services();
             self.watch_services();
+            self.watch_agent();
             self.report();
             self.wait();
         }
@@ -231,6 +247,7 @@ impl Pid1 {
                 Event::Uevents => self.on_uevents(),
                 Event::TimePort { connected } => self.on_time_port(connected),
                 Event::NtpSocket => self.on_ntp_socket(),
+                Event::Agent => self.on_agent(),
                 Event::StatusPort { connected } => self.on_status_port(connected),
                 Event::Signals => self.on_signals(),
                 Event::Button => self.on_button(),
@@ -259,6 +276,8 @@ impl Pid1 {
             self.seed_search.deadline(),
             self.disks.deadline(),
             self.watchdog.as_ref().map(Watchdog::deadline),
+            self.agent.as_ref().and_then(|agent| agent.deadline(now)),
+            self.freeze.deadline(now),
         ] {
             next = deadline.map_or(next, |deadline| next.min(deadline));
         }
@@ -345,7 +364,7 @@ impl Pid1 {
             }
         }
         if generation {
-            self.discipline.drive(Input::Wake(DetectedBy::Vmgenid));
+            self.on_new_generation();
         }
         if changed {
             self.rescan_devices();
@@ -374,29 +393,6 @@ impl Pid1 {
         }
     }
 
-    fn on_status_port(&mut self, connected: bool) {
-        if self.status.on_presence(connected) {
-            self.next_status = clocks::raw();
-        }
-        self.receive(clocks::raw());
-        self.status.flush();
-    }
-
-    /// Reads the host's commands, as far as they are allowed now, and carries them out.
-    fn receive(&mut self, now: Raw) {
-        let wanted = self.status.receive(now);
-        self.next_unread = self.status.unread().then(|| now + UNREAD_RETRY);
-        if wanted.kick && self.boot_wait.is_none() {
-            self.discipline.drive(Input::Wake(DetectedBy::Kick));
-        }
-        if wanted.status {
-            self.send_status();
-        }
-        if let Some(how) = wanted.shutdown {
-            self.shut_down(how, "the host asked for it");
-        }
-    }
-
     fn rescan_ports(&mut self) {
         let watched = match self.discipline.channel.rescan() {
             Ok(Some(port)) => self.queue.watch(Watched::TimePort, port.descriptor()),
@@ -417,6 +413,7 @@ impl Pid1 {
             self.report_failure(format!("waiting for a port: {errno}"));
         }
         self.services.relays.rescan();
+        self.rescan_agent();
     }
 
     fn report_failure(&mut self, what: String) {

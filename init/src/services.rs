@@ -16,6 +16,7 @@ use std::os::fd::AsFd as _;
 
 use cgroup::{CgroupError, Group, Hierarchy};
 use inputs::Inputs;
+use noonmark_contract::config::network::NET_SERVICE;
 use noonmark_contract::config::{Output, Service};
 use noonmark_contract::record::{Event, ServiceStatus};
 use noonmark_contract::units::{Nanos, Raw};
@@ -113,6 +114,47 @@ impl Services {
         self.carry_out(now, events);
     }
 
+    /// Lets services stand still for a snapshot, or go on.
+    pub fn hold(&mut self, held: bool, now: Raw, events: &mut Vec<Event>) {
+        self.supervisor.hold(held, now, &mut self.actions);
+        self.carry_out(now, events);
+    }
+
+    /// Whether all that is to stand still does so.
+    #[must_use]
+    pub fn stand_still(&self) -> bool {
+        let is_still = |id: Id| {
+            let group = self.resources[id.0].group.as_ref();
+            group.is_some_and(Group::is_frozen)
+        };
+        self.supervisor.frozen().all(is_still)
+    }
+
+    /// Says whether there is what this service is for; without it, it is not started.
+    pub fn set_absent(&mut self, name: &str, absent: bool) {
+        if let Some(id) = self.named(name) {
+            self.supervisor.set_absent(id, absent);
+        }
+    }
+
+    /// Whether there is a service of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
+    /// Has the network's program ask for its leases anew: the machine may be a copy of another.
+    pub fn renew_leases(&self) {
+        if let Some(id) = self.named(NET_SERVICE) {
+            self.signal(id, Signal::HUP);
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<Id> {
+        let mut ids = (0..self.supervisor.count()).map(Id);
+        ids.find(|&id| self.supervisor.service(id).name == name)
+    }
+
     /// Does what is due. At most one service is started.
     pub fn turn(&mut self, now: Raw, events: &mut Vec<Event>) {
         if self.spawner.is_none() {
@@ -177,10 +219,7 @@ impl Services {
     /// The first process of a service that runs.
     #[must_use]
     pub fn pid(&self, name: &str) -> Option<Pid> {
-        let (mut ids, supervisor) = ((0..self.supervisor.count()).map(Id), &self.supervisor);
-        let id = ids.find(|&id| supervisor.service(id).name == name)?;
-        let pid = i32::try_from(supervisor.process(id)?).ok()?;
-        Pid::from_raw(pid)
+        self.process(self.named(name)?)
     }
 
     /// Collects children that have ended, the services' and orphans; a bounded number at a time.

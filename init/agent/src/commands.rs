@@ -46,8 +46,6 @@ struct CommandInfo {
 #[derive(Debug)]
 pub struct Commands {
     allowed: Vec<String>,
-    /// Whether the guest is frozen, as PID 1 said last.
-    pub frozen: bool,
 }
 
 /// A command's arguments, each taken once.
@@ -80,14 +78,11 @@ impl Arguments {
 impl Commands {
     /// Of [`COMMANDS`], those of `allowed` are carried out.
     pub fn new(allowed: Vec<String>) -> Self {
-        Self {
-            allowed,
-            frozen: false,
-        }
+        Self { allowed }
     }
 
     /// Answers one thing that the host said; empty where there is nothing to be said.
-    pub fn answer(&mut self, found: Found, pid1: &mut Pid1) -> Vec<u8> {
+    pub fn answer(&self, found: Found, pid1: &mut Pid1) -> Vec<u8> {
         let problem = match found {
             Found::Object(bytes) => match Request::parse(&bytes) {
                 Ok(Request {
@@ -105,13 +100,8 @@ impl Commands {
         line(Err(Problem::new(problem)), None)
     }
 
-    fn run(
-        &mut self,
-        name: &str,
-        mut arguments: Arguments,
-        pid1: &mut Pid1,
-    ) -> Result<Reply, Problem> {
-        let command = self.enabled(name)?;
+    fn run(&self, name: &str, mut arguments: Arguments, pid1: &mut Pid1) -> Result<Reply, Problem> {
+        let command = self.enabled(name, pid1.is_frozen())?;
         match command {
             "guest-sync" | "guest-sync-delimited" => {
                 let id = arguments.integer("id")?.ok_or(Problem::missing("id"))?;
@@ -151,14 +141,14 @@ impl Commands {
     }
 
     /// Those without arguments.
-    fn run_plain(&mut self, command: &str, pid1: &mut Pid1) -> Result<Reply, Problem> {
+    fn run_plain(&self, command: &str, pid1: &mut Pid1) -> Result<Reply, Problem> {
         let value = match command {
             "guest-ping" => return Ok(Reply::done()),
-            "guest-info" => return Reply::of(&self.info()),
+            "guest-info" => return Reply::of(&self.info(pid1.is_frozen())),
             "guest-get-time" => json!(clocks::realtime().0),
             "guest-get-host-name" => json!({ "host-name": system::host_name() }),
             "guest-get-timezone" => json!({ "zone": "UTC", "offset": 0 }),
-            "guest-fsfreeze-status" => json!(if self.frozen { "frozen" } else { "thawed" }),
+            "guest-fsfreeze-status" => json!(if pid1.is_frozen() { "frozen" } else { "thawed" }),
             "guest-fsfreeze-freeze" => json!(pid1.ask(Ask::Freeze).map_err(Problem::new)?),
             "guest-fsfreeze-thaw" => json!(pid1.ask(Ask::Thaw).map_err(Problem::new)?),
             "guest-get-osinfo" => return Reply::of(&system::os_info()),
@@ -171,13 +161,13 @@ impl Commands {
     }
 
     /// The command of this name, if it may be carried out now.
-    fn enabled(&self, name: &str) -> Result<&'static str, Problem> {
+    fn enabled(&self, name: &str, frozen: bool) -> Result<&'static str, Problem> {
         let known = COMMANDS.into_iter().find(|&known| known == name);
         let command = known.ok_or_else(|| Problem::unknown(name))?;
         if !self.is_allowed(command) {
             return Err(Problem::disabled(command, ""));
         }
-        if self.frozen && !WHILE_FROZEN.contains(&command) {
+        if frozen && !WHILE_FROZEN.contains(&command) {
             let why = "the agent is in frozen state";
             return Err(Problem::disabled(command, why));
         }
@@ -188,10 +178,10 @@ impl Commands {
         self.allowed.iter().any(|allowed| allowed == command)
     }
 
-    fn info(&self) -> Info {
+    fn info(&self, frozen: bool) -> Info {
         let info = |name: &'static str| CommandInfo {
             name,
-            enabled: self.enabled(name).is_ok(),
+            enabled: self.enabled(name, frozen).is_ok(),
             success_response: name != SILENT,
         };
         Info {

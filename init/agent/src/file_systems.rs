@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn mounts_of_disks_are_told_from_the_kernels_own() {
-        let line = "31 1 254:16 / /media/my\\040films rw,nosuid shared:1 master:2 - ext4 /dev/vdb rw";
+        let line =
+            "31 1 254:16 / /media/my\\040films rw,nosuid shared:1 master:2 - ext4 /dev/vdb rw";
         let expected = Mount {
             device: "254:16".into(),
             mountpoint: "/media/my films".into(),
@@ -192,9 +193,16 @@ mod tests {
                 slot: 3,
                 function: 1,
             };
-            assert_eq!((found.pci_controller, found.dev), (address, format!("/dev/{name}")));
+            assert_eq!(
+                (found.pci_controller, found.dev),
+                (address, format!("/dev/{name}"))
+            );
         }
-        for other in ["", "/sys/devices/virtual/block/loop0", "/sys/devices/a/b/block/vdb"] {
+        for other in [
+            "",
+            "/sys/devices/virtual/block/loop0",
+            "/sys/devices/a/b/block/vdb",
+        ] {
             assert_eq!(disk(Path::new(other), "x"), None, "{other}");
         }
     }

@@ -26,7 +26,6 @@ use std::process::ExitCode;
 
 use commands::Commands;
 use host::Host;
-use noonmark_contract::agent::Answer;
 use pid1::Pid1;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -41,7 +40,7 @@ fn main() -> ExitCode {
 fn serve(allowed: Vec<String>) -> io::Result<Infallible> {
     let mut pid1 = Pid1::open()?;
     let mut host = Host::new()?;
-    let mut commands = Commands::new(allowed);
+    let commands = Commands::new(allowed);
     loop {
         let mut waited = [
             PollFd::new(&pid1, PollFlags::IN),
@@ -51,13 +50,8 @@ fn serve(allowed: Vec<String>) -> io::Result<Infallible> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        while let Some((news, port)) = pid1.next()? {
-            match (news, port) {
-                (Answer::Port, Some(port)) => host.attach(port)?,
-                (Answer::Frozen(frozen), _) => commands.frozen = frozen,
-                // To a question that nobody waits for any more.
-                _ => {}
-            }
+        if let Some(port) = pid1.hear()? {
+            host.attach(port)?;
         }
         host.serve(|found| commands.answer(found, &mut pid1));
     }

@@ -11,9 +11,7 @@ use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 
 /// How long PID 1 may take: it has shorter deadlines of its own for whatever it does.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
@@ -23,8 +21,9 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
 pub struct Pid1 {
     socket: OwnedFd,
     asked: u32,
-    /// What came while an answer was waited for.
-    kept: Vec<(Answer, Option<File>)>,
+    frozen: bool,
+    /// A port that came while something else was waited for.
+    port: Option<File>,
 }
 
 impl AsFd for Pid1 {
@@ -43,23 +42,32 @@ impl Pid1 {
         send(&socket, &[], SendFlags::NOSIGNAL)?;
         Ok(Self {
             socket,
-            asked: 0,
-            kept: Vec::new(),
+            // An answer to one that has ended is none to the next one.
+            asked: std::process::id().rotate_left(16),
+            frozen: false,
+            port: None,
         })
     }
 
-    /// What PID 1 has said since, one thing at a time; with a port, its descriptor.
+    /// Takes in what PID 1 has said since; gives a port that is new.
     ///
     /// # Errors
     /// The socket is of no more use.
-    pub fn next(&mut self) -> io::Result<Option<(Answer, Option<File>)>> {
-        if !self.kept.is_empty() {
-            return Ok(Some(self.kept.remove(0)));
-        }
-        self.receive()
+    pub fn hear(&mut self) -> io::Result<Option<File>> {
+        // Answers are to questions that nobody waits for any more.
+        while self.receive()?.is_some() {}
+        Ok(self.port.take())
     }
 
-    fn receive(&self) -> io::Result<Option<(Answer, Option<File>)>> {
+    /// Whether the guest is frozen.
+    pub fn is_frozen(&mut self) -> bool {
+        // Without PID 1 it stays as it was; the loop finds out.
+        while let Ok(Some(_)) = self.receive() {}
+        self.frozen
+    }
+
+    /// The next answer to a question; everything else is taken in.
+    fn receive(&mut self) -> io::Result<Option<Answer>> {
         loop {
             let mut bytes = [0u8; ANSWER_MAX + 1];
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -78,8 +86,11 @@ impl Pid1 {
                 }
             }
             let bytes = bytes.get(..received.bytes).unwrap_or_default();
-            if let Some(answer) = Answer::from_bytes(bytes) {
-                return Ok(Some((answer, port)));
+            match Answer::from_bytes(bytes) {
+                Some(Answer::Port) => self.port = port.or(self.port.take()),
+                Some(Answer::Frozen(frozen)) => self.frozen = frozen,
+                Some(answer) => return Ok(Some(answer)),
+                None => {}
             }
         }
     }
@@ -98,16 +109,15 @@ impl Pid1 {
             .map_err(|errno| format!("PID 1 can't be asked: {errno}"))?;
         let deadline = Instant::now() + ANSWER_DEADLINE;
         loop {
-            let news = self.receive();
-            match news.map_err(|error| format!("PID 1 can't be heard: {error}"))? {
-                Some((Answer::Done { number, count }, _)) if number == self.asked => {
+            let heard = self.receive();
+            match heard.map_err(|error| format!("PID 1 can't be heard: {error}"))? {
+                Some(Answer::Done { number, count }) if number == self.asked => {
                     return Ok(count);
                 }
-                Some((Answer::Failed { number, why }, _)) if number == self.asked => {
+                Some(Answer::Failed { number, why }) if number == self.asked => {
                     return Err(why);
                 }
-                Some((Answer::Done { .. } | Answer::Failed { .. }, _)) => {}
-                Some(news) => self.kept.push(news),
+                Some(_) => {}
                 None => self.wait(deadline)?,
             }
         }

@@ -96,7 +96,11 @@ pub fn line(outcome: Result<Reply, Problem>, id: Option<Value>) -> Vec<u8> {
     if let Some(id) = id {
         members["id"] = id;
     }
-    let mut bytes = if delimited { vec![SENTINEL] } else { Vec::new() };
+    let mut bytes = if delimited {
+        vec![SENTINEL]
+    } else {
+        Vec::new()
+    };
     bytes.extend(members.to_string().into_bytes());
     bytes.push(b'\n');
     bytes

@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libc::ptp_clock_time;
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
+use rustix::ioctl::{Getter, NoArg, Opcode, Setter, Updater, ioctl, opcode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub use page::{MappedPage, SharedPage};
@@ -65,6 +65,9 @@ const PTP_SYS_OFFSET: Opcode = libc::PTP_SYS_OFFSET as Opcode;
 const PTP_SYS_OFFSET_PRECISE: Opcode = libc::PTP_SYS_OFFSET_PRECISE as Opcode;
 const PTP_SYS_OFFSET_EXTENDED: Opcode = libc::PTP_SYS_OFFSET_EXTENDED as Opcode;
 const RTC_RD_TIME: Opcode = opcode::read::<RtcTime>(b'p', 9);
+// include/uapi/linux/fs.h; what they are said to read and write, neither does (fs/ioctl.c).
+const FIFREEZE: Opcode = opcode::read_write::<i32>(b'X', 119);
+const FITHAW: Opcode = opcode::read_write::<i32>(b'X', 120);
 const WDIOC_SETTIMEOUT: Opcode = opcode::read_write::<i32>(b'W', 6);
 
 /// `PTP_SYS_OFFSET_PRECISE`. Errors: EOPNOTSUPP where the driver can't, ENODEV where the device's
@@ -129,6 +132,19 @@ pub fn watchdog_set_timeout(device: &File, mut timeout_s: i32) -> Result<i32, Er
         ioctl(device, Updater::<WDIOC_SETTIMEOUT, _>::new(&mut timeout_s))?;
     }
     Ok(timeout_s)
+}
+
+/// `FIFREEZE`: writes out the file system of this file, and has all that write to it wait. Needs
+/// CAP_SYS_ADMIN. Errors: EOPNOTSUPP where its kind can't be frozen, EBUSY where it is frozen already.
+pub fn freeze_file_system(file: &File) -> Result<(), Errno> {
+    // SAFETY: the kernel looks at no argument of this call (fs/ioctl.c, `ioctl_fsfreeze`).
+    unsafe { ioctl(file, NoArg::<FIFREEZE>::new()) }
+}
+
+/// `FITHAW`: lets them go on. Errors: EINVAL where it is not frozen.
+pub fn thaw_file_system(file: &File) -> Result<(), Errno> {
+    // SAFETY: nor at one of this call (`ioctl_fsthaw`).
+    unsafe { ioctl(file, NoArg::<FITHAW>::new()) }
 }
 
 /// What `adjtimex` is asked to change; the fields are its own (include/uapi/linux/timex.h).

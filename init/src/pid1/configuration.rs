@@ -160,6 +160,7 @@ impl Pid1 {
         if let Some(folder) = self.runtime_dir.as_mut().and_then(RuntimeDir::take_network) {
             self.services.inputs.give(NET_SERVICE, folder);
         }
+        self.open_agent();
         self.prepare_services();
     }
 }

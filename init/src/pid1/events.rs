@@ -31,6 +31,8 @@ pub enum Event {
     },
     /// The NTP client sent something.
     NtpSocket,
+    /// The guest agent asks for something.
+    Agent,
     /// The status port, likewise.
     StatusPort {
         /// The driver did not say that it is absent.
@@ -61,6 +63,8 @@ pub enum Watched {
     TimePort,
     /// [`crate::clock::ntp_socket::NtpSocket`].
     NtpSocket,
+    /// [`crate::machine::agent::Agent`].
+    Agent,
     /// The status port.
     StatusPort,
     /// [`crate::machine::signals::Signals`].
@@ -77,12 +81,13 @@ pub enum Watched {
     Notify,
 }
 
-const WATCHED: [Watched; 12] = [
+const WATCHED: [Watched; 13] = [
     Watched::ClockSet,
     Watched::VmClock,
     Watched::Uevents,
     Watched::TimePort,
     Watched::NtpSocket,
+    Watched::Agent,
     Watched::StatusPort,
     Watched::Signals,
     Watched::Button,
@@ -193,7 +198,7 @@ fn flags(watched: Watched) -> EventFlags {
         | Watched::Button
         | Watched::SeedReader => EventFlags::IN,
         // Once, because a service can write, and send signals, faster than PID 1 would serve it.
-        Watched::OutputPipe | Watched::Signals | Watched::Notify => {
+        Watched::OutputPipe | Watched::Signals | Watched::Notify | Watched::Agent => {
             EventFlags::IN | EventFlags::ONESHOT
         }
         // What a host writes to it is not read.
@@ -212,6 +217,7 @@ fn event(watched: Watched, connected: bool) -> Event {
         Watched::Uevents => Event::Uevents,
         Watched::TimePort => Event::TimePort { connected },
         Watched::NtpSocket => Event::NtpSocket,
+        Watched::Agent => Event::Agent,
         Watched::StatusPort => Event::StatusPort { connected },
         Watched::Signals => Event::Signals,
         Watched::Button => Event::Button,

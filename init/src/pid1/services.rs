@@ -148,6 +148,8 @@ impl Pid1 {
         }
         self.pending_events
             .push(record::Event::Shutdown { why: why.into() });
+        // What stands still can't end.
+        self.abandon_freeze();
         self.report();
         let grace = self.services.stop();
         self.stopping = Some(Stopping::begin(how, grace, clocks::raw()));

@@ -17,6 +17,7 @@ impl Pid1 {
         if disrupted && self.boot_wait.is_none() {
             self.discipline.distrust();
             self.discipline.drive(Input::Wake(DetectedBy::Vmclock));
+            self.on_resume();
         }
         disrupted
     }

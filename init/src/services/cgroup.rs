@@ -103,6 +103,14 @@ impl Group {
         self.set("cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
+    /// Whether all its processes stand still; one that is in the kernel does so later.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let mut buffer = [0u8; 64];
+        let text = self.read("cgroup.events", &mut buffer);
+        text.and_then(|text| count(text, "frozen")) == Some(1)
+    }
+
     /// Kills all its processes.
     ///
     /// # Errors

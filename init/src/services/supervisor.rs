@@ -3,6 +3,7 @@
 
 mod entry;
 mod health;
+mod standstill;
 
 use entry::{Entry, Phase};
 use health::Health;
@@ -76,6 +77,10 @@ pub struct Supervisor {
     entries: Vec<Entry>,
     clock: Clock,
     began: Raw,
+    /// Whether the guest is frozen for a snapshot.
+    held: bool,
+    /// Services that are not to be started, for want of what they are for.
+    absent: Vec<Id>,
     /// The first place that is not to be stopped any more: going down, it falls to 0.
     stopping: Option<usize>,
 }
@@ -100,6 +105,8 @@ impl Supervisor {
             entries: services.into_iter().map(entry).collect(),
             clock: Clock::default(),
             began: now,
+            held: false,
+            absent: Vec::new(),
             stopping: None,
         }
     }
@@ -144,41 +151,6 @@ impl Supervisor {
             tasks_refused: 0,
             output_dropped_bytes: 0,
         })
-    }
-
-    /// Takes in what the clock is like; freezes and thaws accordingly. A machine that was away looks like
-    /// services that said nothing, so all that is expected of them is waited for anew.
-    pub fn set_clock(&mut self, clock: Clock, now: Raw, actions: &mut Vec<Action>) {
-        if clock == self.clock {
-            return;
-        }
-        // Most are over before anybody looks: no doubt may have been seen.
-        let repaired = clock.repairs > self.clock.repairs && !clock.doubtful;
-        let settled = repaired || (self.clock.doubtful && !clock.doubtful);
-        self.clock = clock;
-        for (place, entry) in self.entries.iter_mut().enumerate() {
-            let id = Id(place);
-            let Phase::Running { frozen, .. } = &mut entry.phase else {
-                continue;
-            };
-            if settled {
-                entry.health.renew(&entry.service, now);
-            }
-            match entry.service.on_disruption {
-                OnDisruption::Freeze if clock.doubtful && !*frozen => {
-                    *frozen = true;
-                    actions.push(Action::Freeze(id));
-                }
-                OnDisruption::Freeze if !clock.doubtful && *frozen => {
-                    *frozen = false;
-                    actions.push(Action::Thaw(id));
-                }
-                OnDisruption::Signal(signal) if repaired => {
-                    actions.push(Action::Signal(id, signal));
-                }
-                OnDisruption::Keep | OnDisruption::Freeze | OnDisruption::Signal(_) => {}
-            }
-        }
     }
 
     /// Does what is due at `now`: at most one start, and whatever a deadline demands.
@@ -230,6 +202,10 @@ impl Supervisor {
             after,
             ..
         } = &self.entries[place];
+        let held = self.held && service.on_freeze == OnDisruption::Freeze;
+        if held || self.absent.contains(&Id(place)) {
+            return None;
+        }
         let first = after.map(|at| &self.entries[at]);
         if *phase == Phase::Waiting && first.is_some_and(|first| !first.lets_others_start()) {
             return None;
@@ -250,9 +226,10 @@ impl Supervisor {
         }
     }
 
-    /// Kills what has not said in time what is expected of it; never while the clock is in doubt.
+    /// Kills what has not said in time what is expected of it; never while the clock is in doubt, or the
+    /// guest is frozen.
     fn end_overdue(&mut self, now: Raw, actions: &mut Vec<Action>) {
-        if self.clock.doubtful {
+        if self.clock.doubtful || self.held {
             return;
         }
         for (place, entry) in self.entries.iter_mut().enumerate() {
@@ -401,7 +378,7 @@ impl Supervisor {
         let expected = expected.filter_map(|entry| entry.health.until());
         (0..self.entries.len())
             .filter_map(|place| self.waits_until(place))
-            .chain(expected.filter(|_| !self.clock.doubtful))
+            .chain(expected.filter(|_| !self.clock.doubtful && !self.held))
             .min()
     }
 }

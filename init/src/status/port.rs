@@ -28,6 +28,10 @@ pub struct Wanted {
     pub status: bool,
     /// A look at the clock.
     pub kick: bool,
+    /// Services and disks are to stand still.
+    pub freeze: bool,
+    /// They are to go on.
+    pub thaw: bool,
     /// The machine's end.
     pub shutdown: Option<record::Shutdown>,
 }
@@ -161,6 +165,8 @@ impl StatusPort {
             match command {
                 Some(Command::Get(record::Topic::Status)) => wanted.status = true,
                 Some(Command::Kick(kick)) => wanted.kick |= kick,
+                Some(Command::Freeze(freeze)) => wanted.freeze |= freeze,
+                Some(Command::Thaw(thaw)) => wanted.thaw |= thaw,
                 Some(Command::Shutdown(how)) => wanted.shutdown = Some(how),
                 None => *rejected += 1,
             }
@@ -193,13 +199,17 @@ mod tests {
 
     #[test]
     fn the_documented_commands_are_understood() {
-        let (wanted, rejected) =
-            parsed(b"{\"get\":\"status\"}\n{\"kick\":true}\n{\"shutdown\":\"poweroff\"}\n");
+        let (wanted, rejected) = parsed(
+            b"{\"get\":\"status\"}\n{\"kick\":true}\n{\"shutdown\":\"poweroff\"}\n\
+                     {\"freeze\":true}\n{\"thaw\":true}\n",
+        );
         assert_eq!(
             wanted,
             Wanted {
                 status: true,
                 kick: true,
+                freeze: true,
+                thaw: true,
                 shutdown: Some(record::Shutdown::Poweroff),
             }
         );

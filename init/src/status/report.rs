@@ -121,6 +121,7 @@ impl Reporter {
         discipline: &Discipline,
         port: &StatusPort,
         services: Vec<ServiceStatus>,
+        frozen: bool,
     ) -> Vec<u8> {
         self.sequence += 1;
         let now = clocks::raw();
@@ -137,6 +138,7 @@ impl Reporter {
             },
             init: self.usage(),
             clocksource: self.clocksource(),
+            frozen,
             services,
             // Lent, for copying them is a good part of what a record costs.
             kernel: mem::take(&mut self.kernel),

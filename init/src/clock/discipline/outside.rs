@@ -48,6 +48,19 @@ impl Discipline {
         )
     }
 
+    /// Whether the clock is left to another program.
+    #[must_use]
+    pub fn leaves_clock_alone(&self) -> bool {
+        self.ladder.is_empty()
+    }
+
+    /// Whether the clock has been found right since `at`; nobody here knows of one that is left to another
+    /// program.
+    #[must_use]
+    pub fn is_confirmed_since(&self, at: Raw, now: Raw) -> bool {
+        self.leaves_clock_alone() || self.engine.is_confirmed_since(at, now)
+    }
+
     /// TAI minus UTC in seconds, where the source followed, or the host behind it, says it.
     #[must_use]
     pub fn tai_offset_s(&self, now: Raw) -> Option<i32> {

@@ -161,10 +161,7 @@ mod tests {
             b"hello {} \"x\"\n[1,{}]\n}\n\x00\n{}",
         );
         let stray = || Found::Stray;
-        assert_eq!(
-            found,
-            [stray(), stray(), stray(), stray(), object("{}")]
-        );
+        assert_eq!(found, [stray(), stray(), stray(), stray(), object("{}")]);
     }
 
     #[test]

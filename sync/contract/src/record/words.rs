@@ -61,10 +61,9 @@ impl Display for Event {
             Self::Service { name, what } => write!(f, "service {name}: {what}"),
             Self::Seed { what, .. } => write!(f, "seed: {what}"),
             Self::Failure { what } => write!(f, "failure: {what}"),
-            Self::Frozen { file_systems } => write!(
-                f,
-                "frozen for a snapshot, with {file_systems} file systems"
-            ),
+            Self::Frozen { file_systems } => {
+                write!(f, "frozen for a snapshot, with {file_systems} file systems")
+            }
             Self::Thawed { by } => write!(f, "thawed: {by}"),
             Self::Shutdown { why } => write!(f, "shutting down: {why}"),
         }

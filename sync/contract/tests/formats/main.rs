@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use noonmark_contract::host_clock::HostClock;
 use noonmark_contract::record::{
     Alert, Boot, Cause, Command, DetectedBy, DiskState, DiskStatus, Effective, Event, EventRecord,
-    LastReading, Origin, Record, Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown, ThawedBy,
-    SourceStatus, State, Status, Topic, Usage,
+    LastReading, Origin, Record, Recovery, Seed, SeedState, ServiceState, ServiceStatus, Shutdown,
+    SourceStatus, State, Status, ThawedBy, Topic, Usage,
 };
 use noonmark_contract::sample::{Method, Source};
 use noonmark_contract::testport::{
