@@ -95,7 +95,7 @@ pub use file_error::FileError;
 pub use hub::{Hub, Subscription, SubscriptionError};
 pub use program::{DEFAULT_PROGRAM, Qemu, QemuError, find_in_path};
 pub use vm::command::Output;
-pub use vm::config::{BadCredential, Boot, CABLE_MACS, Config, Credential, Device, Rtc};
+pub use vm::config::{BadCredential, Boot, CABLE_MACS, Config, Credential, Device, NET_MAC, Rtc};
 pub use vm::error::MachineError;
 pub use vm::exit::{Exit, ExitCause};
 pub use vm::forward::{BadForward, Forward, Protocol};

@@ -66,7 +66,7 @@ no_new_privileges = false
 "#;
 
 pub fn mounted_by_label_and_taken_down_clean(platform: &Platform, _: &Images) -> Result<()> {
-    let Some(tools) = Tools::find()? else {
+    let Some(tools) = Tools::find("mounts_data_disks_by_label")? else {
         return Ok(());
     };
     let image = build_spec("disks", &(spec_with_trouble()? + SPEC))?;
@@ -202,15 +202,15 @@ fn looked_around(guest: &mut Guest) -> Result<Status> {
 }
 
 /// The programs of e2fsprogs.
-struct Tools {
+pub struct Tools {
     mkfs: PathBuf,
     fsck: PathBuf,
     debugfs: PathBuf,
 }
 
 impl Tools {
-    /// None, which is listed, where they aren't installed.
-    fn find() -> Result<Option<Self>> {
+    /// None, which is listed for this test, where they aren't installed.
+    pub fn find(test: &str) -> Result<Option<Self>> {
         let program = |name: &str| {
             let search = env::var_os("PATH").unwrap_or_default();
             // Where administrators' programs are, which a user's `PATH` may lack.
@@ -222,7 +222,7 @@ impl Tools {
         let found = [program("mkfs.ext4"), program("e2fsck"), program("debugfs")];
         let [Some(mkfs), Some(fsck), Some(debugfs)] = found else {
             not_run(
-                "mounts_data_disks_by_label",
+                test,
                 "needs mkfs.ext4, e2fsck and debugfs; install them with: apt-get install e2fsprogs",
             )?;
             return Ok(None);
@@ -234,7 +234,8 @@ impl Tools {
         }))
     }
 
-    fn format(&self, disk: &Path, label: &str) -> Result<()> {
+    /// Makes a disk with an empty ext4 of this label.
+    pub fn format(&self, disk: &Path, label: &str) -> Result<()> {
         // A used one that is made shorter and longer again holds zeros alone.
         let file = fs::File::create(disk).with_context(|| disk.display().to_string())?;
         file.set_len(16 << 20)?;

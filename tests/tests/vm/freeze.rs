@@ -45,11 +45,11 @@ struct Repair {
 }
 
 /// What a service said of the correction.
-struct Jump {
+pub struct Jump {
     /// The first time that it read after it.
     first_right: Utc,
     /// When it had last read a wrong one, by the right clock.
-    last_wrong: Utc,
+    pub last_wrong: Utc,
     /// How many it had read in each slot before, the latest first.
     reads: Vec<u64>,
 }
@@ -57,7 +57,7 @@ struct Jump {
 impl Jump {
     /// How many wrong reads it made from this instant on; some before it may be among them, of up to
     /// two slots.
-    fn since(&self, instant: Utc) -> u64 {
+    pub fn since(&self, instant: Utc) -> u64 {
         if self.last_wrong < instant {
             return 0;
         }
@@ -207,7 +207,7 @@ fn repaired(guest: &mut Guest) -> Result<Repair> {
 }
 
 /// What a service wrote of the correction, from its port.
-fn heard(socket: &Path) -> Result<Jump> {
+pub fn heard(socket: &Path) -> Result<Jump> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(LISTENING))?;
     for line in BufReader::new(stream).lines() {

@@ -4,6 +4,7 @@
 //! on the distribution's with plain emulation, where ptp_kvm cannot load and the host's time
 //! channel takes over. What a machine can't offer is found out by booting, and listed as not run.
 
+mod agent;
 mod appliance;
 mod bench;
 mod boot;
@@ -25,6 +26,7 @@ mod recovery;
 mod run;
 mod seed;
 mod services;
+mod snapshot;
 mod trial;
 mod truth;
 mod utc;

@@ -9,8 +9,9 @@ use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
 use crate::{
-    appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, intruder,
-    lifetime, nested, notify, ntp, nts, power, recovery, run, seed, services, truth, utc, watchdog,
+    agent, appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, intruder,
+    lifetime, nested, notify, ntp, nts, power, recovery, run, seed, services, snapshot, truth, utc,
+    watchdog,
 };
 
 /// What a test does on a platform.
@@ -217,6 +218,16 @@ const TESTS: &[(&str, On, Body)] = &[
         "freezes_a_service_while_its_clock_is_wrong",
         On::Every,
         freeze::reads_no_wrong_time_once_noticed,
+    ),
+    (
+        "reads_no_wrong_time_after_a_restore_that_it_was_frozen_for",
+        On::Every,
+        snapshot::reads_no_wrong_time_after_a_restore,
+    ),
+    (
+        "answers_a_host_on_the_agents_port",
+        On::First,
+        agent::answers_a_host_on_its_port,
     ),
     (
         "mounts_data_disks_by_label",

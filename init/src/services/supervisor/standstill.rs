@@ -17,6 +17,7 @@ impl Supervisor {
         let repaired = clock.repairs > self.clock.repairs && !clock.doubtful;
         let settled = repaired || (self.clock.doubtful && !clock.doubtful);
         self.clock = clock;
+        self.freeze_and_thaw(actions);
         for (place, entry) in self.entries.iter_mut().enumerate() {
             if !matches!(entry.phase, Phase::Running { .. }) {
                 continue;
@@ -28,7 +29,6 @@ impl Supervisor {
                 actions.push(Action::Signal(Id(place), signal));
             }
         }
-        self.freeze_and_thaw(actions);
     }
 
     /// Lets services stand still for a snapshot, or go on. Those that run on are told by the signal that

@@ -1,5 +1,6 @@
 //! The supervisor's claims, on made-up time.
 
+mod held;
 mod notified;
 
 use noonmark_contract::record::ServiceState;
