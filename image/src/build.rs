@@ -9,6 +9,7 @@ use crate::artifact::{Artifact, CMDLINE, DISK, INITRD, KERNEL, MANIFEST, SBOM, U
 use crate::budget::{self, OverBudget};
 use crate::cpio::{self, CpioError};
 use crate::disk::{self, DiskError};
+use crate::exec::{self, ExecError};
 use crate::fat::{self, FatError};
 use crate::inputs::Inputs;
 use crate::manifest::Manifest;
@@ -48,6 +49,9 @@ pub enum BuildError {
         /// Why.
         problem: String,
     },
+    /// A service of the spec's can't be started.
+    #[error(transparent)]
+    Service(#[from] ExecError),
     /// A file doesn't fit into an initrd.
     #[error("initrd: {0}")]
     Cpio(#[from] CpioError),
@@ -78,6 +82,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Outputs, BuildError> {
     }
     let spec = inputs.spec;
     let tree = initrd::tree(inputs);
+    exec::check(spec, &tree)?;
     let archive = cpio::write(&tree, spec.image.source_date_seconds())?;
     let compressed =
         compress::compress(&archive, spec.initrd.compression).map_err(BuildError::Compress)?;

@@ -5,12 +5,17 @@ use std::io::{self, Read};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::archive::{self, ArchiveError};
 use crate::compress;
+use crate::cpio::Tree;
 use crate::hash::Sha256Hex;
 
 const AR_MAGIC: &[u8] = b"!<arch>\n";
 const AR_HEADER_LEN: usize = 60;
 const AR_HEADER_END: &[u8] = b"`\n";
+
+/// Scripts that dpkg runs when it installs a package (deb-preinst(5), deb-postinst(5)).
+const INSTALLATION_SCRIPTS: [&str; 2] = ["preinst", "postinst"];
 
 /// A control archive holds a few small texts.
 const CONTROL_LIMIT: u64 = 16 << 20;
@@ -35,6 +40,14 @@ pub enum DebError {
         member: String,
         /// What the decoder says.
         source: io::Error,
+    },
+    /// Its files can't be part of an image.
+    #[error("{file}: data.tar: {source}")]
+    Content {
+        /// The package's file name.
+        file: String,
+        /// What is wrong with them.
+        source: ArchiveError,
     },
     /// `control` lacks a field.
     #[error("{file}: its control file has no field `{field}`")]
@@ -70,6 +83,8 @@ pub struct Deb<'a> {
     data: &'a [u8],
     /// What it says of itself.
     pub id: PackageId,
+    /// Those of its scripts that its installation would run.
+    pub scripts: Vec<&'static str>,
 }
 
 impl<'a> Deb<'a> {
@@ -92,12 +107,11 @@ impl<'a> Deb<'a> {
                     problem,
                 })
         };
-        let control = read_control(find("control.tar", "it has no control.tar")?).map_err(|e| {
-            DebError::Member {
-                file: file.into(),
-                member: "control.tar".into(),
-                source: e,
-            }
+        let control = find("control.tar", "it has no control.tar")?;
+        let (control, scripts) = read_control(control).map_err(|e| DebError::Member {
+            file: file.into(),
+            member: "control.tar".into(),
+            source: e,
         })?;
         let field = |field: &'static str| {
             control_field(&control, field).ok_or(DebError::Field {
@@ -115,6 +129,28 @@ impl<'a> Deb<'a> {
             },
             data: find("data.tar", "it has no data.tar")?,
             file: file.into(),
+            scripts,
+        })
+    }
+
+    /// Puts its files, links and folders into the tree, each at the place that `place` gives its path;
+    /// none leaves it out.
+    ///
+    /// # Errors
+    /// If the archive is broken, or has what no image can have.
+    pub fn unpack(
+        &self,
+        tree: &mut Tree,
+        place: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), DebError> {
+        let data = compress::reader(self.data).map_err(|source| DebError::Member {
+            file: self.file.clone(),
+            member: "data.tar".into(),
+            source,
+        })?;
+        archive::unpack(data, tree, place).map_err(|source| DebError::Content {
+            file: self.file.clone(),
+            source,
         })
     }
 
@@ -182,22 +218,30 @@ fn ar_members(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, &'static str> {
     Ok(members)
 }
 
-/// The text of the file `control` in `control.tar.*`.
-fn read_control(bytes: &[u8]) -> io::Result<String> {
+/// The text of the file `control` in `control.tar.*`, and which installation scripts are beside it.
+fn read_control(bytes: &[u8]) -> io::Result<(String, Vec<&'static str>)> {
     let mut archive = tar::Archive::new(compress::reader(bytes)?.take(CONTROL_LIMIT));
+    let mut control = None;
+    let mut scripts = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
-        if entry.path_bytes().as_ref() == b"./control" || entry.path_bytes().as_ref() == b"control"
-        {
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = path.trim_start_matches("./");
+        if name == "control" {
             let mut text = String::new();
             entry.read_to_string(&mut text)?;
-            return Ok(text);
+            control = Some(text);
         }
+        scripts.extend(INSTALLATION_SCRIPTS.iter().find(|script| **script == name));
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "there is no file `control` in it",
-    ))
+    let missing = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "there is no file `control` in it",
+        )
+    };
+    scripts.sort_unstable();
+    Ok((control.ok_or_else(missing)?, scripts))
 }
 
 /// The value of a one-line field.

@@ -14,6 +14,7 @@ use crate::layout::{
     AGENT_PROGRAM, FAULT_PROGRAM, MOUNT_POINTS, NET_PROGRAM, NTP_PROGRAM, RESOLV_CONF_LINK, RUN,
     RUN_LINK, RUN_PROGRAM,
 };
+use crate::lookup;
 
 /// The name of the service that runs the fault program.
 const FAULT_SERVICE: &str = "noonmark-fault";
@@ -38,7 +39,12 @@ const AGENT_TASKS_MAX: u32 = 4;
 #[must_use]
 pub fn tree(inputs: &Inputs<'_>) -> Tree {
     let mut tree = inputs.content.clone();
-    let mut add = |path: &str, entry| tree.insert(path.trim_start_matches('/').into(), entry);
+    // A folder of it may be a link, as /lib is to usr/lib in distributions' roots.
+    let mut add = |path: &str, entry| {
+        let path =
+            lookup::place(&tree, path).unwrap_or_else(|| path.trim_start_matches('/').into());
+        tree.insert(path, entry)
+    };
     for (path, permissions) in MOUNT_POINTS {
         add(path, Entry::directory(permissions));
     }

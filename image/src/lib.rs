@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod artifact;
 pub mod budget;
 pub mod build;
@@ -34,6 +35,8 @@ pub mod cpio;
 pub mod deb;
 pub mod diff;
 pub mod disk;
+pub mod elf;
+pub mod exec;
 pub mod fat;
 pub mod formats;
 pub mod hash;
@@ -43,10 +46,14 @@ pub mod iso;
 mod json;
 pub mod kernel;
 pub mod layout;
+pub mod ldconf;
+pub mod loader;
 pub mod lock;
+pub mod lookup;
 pub mod manifest;
 pub mod modules;
 pub mod output;
+pub mod package;
 pub mod program;
 pub mod sbom;
 pub mod seed;

@@ -2,10 +2,11 @@
 
 use noonmark_contract::config::{BootConfig, Capability, PATH, Start};
 use noonmark_image::artifact::{CMDLINE, DISK, INITRD, KERNEL, UKI};
-use noonmark_image::build::BuildError;
+use noonmark_image::build::{self, BuildError};
 use noonmark_image::compress;
-use noonmark_image::cpio::{self, Kind, Tree};
+use noonmark_image::cpio::{self, Entry, Kind, Tree};
 use noonmark_image::fat;
+use noonmark_image::inputs::Inputs;
 use noonmark_image::{disk, uki};
 
 use crate::support::{
@@ -140,8 +141,20 @@ fn an_image_has_the_seeds_reader_only_where_seeds_are_asked_for() {
 #[test]
 fn a_test_image_differs_from_a_base_image_in_the_fault_program_alone() {
     let spec = spec("[[service]]\nname = \"a\"\nexec = [\"/a\"]\n");
-    let mut base = initrd(&build(&spec, &program(b"init"), None));
-    let mut test = initrd(&build(&spec, &program(b"init"), Some(&program(b"fault"))));
+    let content = Tree::from([("a".into(), Entry::file(program(b"a"), 0o755))]);
+    let image = |fault: Option<&[u8]>| {
+        with_inputs(&spec, &kernel(), &program(b"init"), |inputs| {
+            let content = &content;
+            let inputs = Inputs {
+                content,
+                fault,
+                ..inputs
+            };
+            initrd(&build::build(&inputs).expect("an image"))
+        })
+    };
+    let mut base = image(None);
+    let mut test = image(Some(&program(b"fault")));
     let (base_config, mut test_config) = (boot_config(&base), boot_config(&test));
     let service = test_config.services.remove(0);
     assert_eq!(service.exec, ["/noonmark-fault"]);

@@ -5,6 +5,8 @@ mod content;
 mod cpio;
 mod diff;
 mod disk;
+mod elf;
+mod exec;
 mod fat;
 mod formats;
 mod iso;

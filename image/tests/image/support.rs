@@ -211,15 +211,36 @@ pub fn stub() -> Stub {
 
 /// A Debian package of these files.
 pub fn deb(package: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
-    let control = format!("Package: {package}\nVersion: 6.1-1\nArchitecture: amd64\n");
-    let control = tar(&[("./control", control.as_bytes())]);
-    let data = tar(files);
+    deb_with_links(package, files, &[])
+}
+
+/// A Debian package of these files and symbolic links; it has a `postinst`.
+pub fn deb_with_links(package: &str, files: &[(&str, &[u8])], links: &[(&str, &str)]) -> Vec<u8> {
+    let mut data = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        append(&mut data, path, tar::EntryType::Regular, "", content);
+    }
+    for (path, target) in links {
+        append(&mut data, path, tar::EntryType::Symlink, target, &[]);
+    }
+    deb_of(package, &data.into_inner().expect("in memory"))
+}
+
+/// A Debian package with this `data.tar`.
+pub fn deb_of(package: &str, data: &[u8]) -> Vec<u8> {
+    let text = format!("Package: {package}\nVersion: 6.1-1\nArchitecture: amd64\n");
+    let mut control = tar::Builder::new(Vec::new());
+    for (path, content) in [("./control", text.as_str()), ("./postinst", "#!/bin/sh\n")] {
+        let kind = tar::EntryType::Regular;
+        append(&mut control, path, kind, "", content.as_bytes());
+    }
+    let control = control.into_inner().expect("in memory");
     let xz = |bytes: &[u8]| compress::compress(bytes, Compression::Xz).expect("xz in memory");
     let mut archive = b"!<arch>\n".to_vec();
     for (name, content) in [
         ("debian-binary", b"2.0\n".to_vec()),
         ("control.tar.xz", xz(&control)),
-        ("data.tar.xz", xz(&data)),
+        ("data.tar.xz", xz(data)),
     ] {
         let header = format!(
             "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
@@ -238,17 +259,24 @@ pub fn deb(package: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     archive
 }
 
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        builder
-            .append_data(&mut header, path, *content)
-            .expect("in memory");
-    }
-    builder.into_inner().expect("in memory")
+/// Adds an entry, executable, whose name is taken as it is.
+pub fn append(
+    archive: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    kind: tar::EntryType,
+    target: &str,
+    content: &[u8],
+) {
+    let mut header = tar::Header::new_gnu();
+    header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    archive.append(&header, content).expect("in memory");
 }
 
 /// Builds an image of these parts.

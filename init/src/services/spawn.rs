@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use noonmark_contract::config::{RUNTIME, STATE, Service};
+use noonmark_contract::config::{RUNTIME, SEARCH_PATH, STATE, Service};
 use noonmark_linux::sys::child::{self, SpawnConfig, SpawnFailure, Stage};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -13,9 +13,6 @@ use rustix::process::Pid;
 
 use super::cgroup::Group;
 use super::{capabilities, devices, filter, notify};
-
-/// The programs' search path, where a service's own environment has none.
-const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
 
 /// Starts processes, and learns what became of their start.
 #[derive(Debug)]
@@ -58,7 +55,7 @@ impl Spawner {
         let exec = exec?;
         let mut environment = Vec::with_capacity(service.env.len() + 1);
         if !service.env.contains_key("PATH") {
-            environment.push(text(&format!("PATH={PATH}"))?);
+            environment.push(text(&format!("PATH={SEARCH_PATH}"))?);
         }
         for (name, value) in &service.env {
             environment.push(text(&format!("{name}={value}"))?);

@@ -26,7 +26,7 @@ mod service;
 mod users;
 
 pub use capability::{Capability, UnknownCapability};
-pub use directories::{RUNTIME, STATE};
+pub use directories::{RUNTIME, SEARCH_PATH, STATE};
 pub use service::{
     ByteSize, OnDisruption, OnStartTimeout, Output, Ready, Restart, Service, ServiceError,
     ServiceSignal, Start, SystemCallFilter,

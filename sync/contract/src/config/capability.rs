@@ -61,6 +61,8 @@ const NAMES: [&str; 41] = [
 ];
 
 impl Capability {
+    /// `CAP_DAC_OVERRIDE`: reading, writing and executing whatever its permissions say.
+    pub const DAC_OVERRIDE: Self = Self(1);
     /// `CAP_NET_ADMIN`: configuring interfaces, addresses and routes.
     pub const NET_ADMIN: Self = Self(12);
     /// `CAP_NET_RAW`: packet sockets.

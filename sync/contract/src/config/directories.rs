@@ -1,4 +1,4 @@
-//! The folders of a service's own.
+//! The folders of a service's own, and those that it finds its programs in.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,6 +11,9 @@ pub const RUNTIME: &str = "/run";
 
 /// Where `state_directory` is.
 pub const STATE: &str = "/var/lib";
+
+/// Where a service's programs are looked for, where its own environment has no `PATH`.
+pub const SEARCH_PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
 
 impl Service {
     /// Whether its folders are no other service's, which would lose them to it.
