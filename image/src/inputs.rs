@@ -4,6 +4,7 @@ use noonmark_contract::config::system::SEED_PROGRAM;
 use serde::{Deserialize, Serialize};
 
 use crate::cpio::Tree;
+use crate::deb::PackageId;
 use crate::hash::Sha256Hex;
 use crate::kernel::Kernel;
 use crate::layout::{
@@ -38,8 +39,11 @@ pub struct Inputs<'a> {
     pub run: Option<&'a [u8]>,
     /// The `[[file]]` contents, from [`Spec::load_files`].
     pub files: &'a [LoadedFile],
-    /// What `[[tree]]`, `[[symlink]]` and `[[dir]]` give, from [`crate::content::load`].
+    /// What `[[package]]`, `[[program]]`, `[[tree]]`, `[[symlink]]` and `[[dir]]` give, from
+    /// [`crate::content::load`].
     pub content: &'a Tree,
+    /// The packages of which some of that is.
+    pub packages: &'a [PackageId],
     /// The EFI stub; none is an image for direct boot alone, without UKI and disk.
     pub stub: Option<&'a Stub>,
     /// What else it was made of, for the manifest.

@@ -81,8 +81,9 @@ pub struct Needed {
     pub at: String,
     /// What is in it.
     pub bytes: Vec<u8>,
-    /// Whether it was found by the root's `ld.so.conf` alone.
-    pub by_configuration: bool,
+    /// Where a link to it lets the linker find it that has no cache, if it was found by the root's
+    /// `ld.so.conf` alone.
+    pub link: Option<String>,
 }
 
 /// A program that can't be started.
@@ -196,7 +197,7 @@ pub fn needs(
             place: interpreter.clone(),
             at: interpreter,
             bytes: linker.into_owned(),
-            by_configuration: false,
+            link: None,
         }],
     };
     let mut next = 0;
@@ -258,7 +259,9 @@ impl Search<'_> {
                 place: file.place.clone(),
                 at: file.at.clone(),
                 bytes: bytes.into_owned(),
-                by_configuration: file.by_configuration,
+                link: file
+                    .by_configuration
+                    .then(|| format!("{}/{name}", self.own[0])),
             });
             self.loaded.push(Loaded {
                 object,

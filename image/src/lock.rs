@@ -48,6 +48,8 @@ pub enum Role {
     Stub,
     /// The kernel of an emulated KVM host; no image of a guest has it.
     Host,
+    /// Content of the image, by `[[package]]` or `[[program]]`.
+    Content,
     /// A program to compare with, and its libraries; no image but a peer's has them.
     Peer,
 }
@@ -219,6 +221,7 @@ impl Lock {
                 Role::Kernel => "kernel",
                 Role::Stub => "stub",
                 Role::Host => "host",
+                Role::Content => "content",
                 Role::Peer => "peer",
             };
             let mut line = |key: &str, value: String| {

@@ -252,6 +252,7 @@ fn list_inputs(inputs: &Inputs<'_>) -> Vec<Input> {
     let provenance = inputs.provenance;
     let stub_package = inputs.stub.and_then(|stub| stub.package.as_ref());
     let packages = inputs.kernel.packages.iter().chain(stub_package);
+    let packages = packages.chain(inputs.packages);
     let mut list: Vec<_> = packages
         .map(|id| Input {
             kind: InputKind::Package,

@@ -10,11 +10,12 @@ mod entries;
 mod modules;
 mod mounts;
 mod network;
+mod packaged;
 mod raw;
 mod system;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use globset::Glob;
@@ -54,7 +55,7 @@ pub struct Spec {
     pub ntp: NtpConfig,
     /// `[[file]]`, in the file's order.
     pub files: Vec<FileSpec>,
-    /// `[[tree]]`, `[[symlink]]` and `[[dir]]`.
+    /// `[[package]]`, `[[program]]`, `[[tree]]`, `[[symlink]]` and `[[dir]]`.
     pub content: ContentSpec,
     /// `[[service]]`, in the file's order.
     pub services: Vec<Service>,
@@ -178,12 +179,75 @@ pub struct FileSpec {
 /// What goes into the image beside single files, each kind in the file's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContentSpec {
+    /// `[[package]]`
+    pub packages: Vec<PackageSpec>,
+    /// `[[program]]`
+    pub programs: Vec<ProgramSpec>,
     /// `[[tree]]`
     pub trees: Vec<TreeSpec>,
     /// `[[symlink]]`
     pub symlinks: Vec<SymlinkSpec>,
     /// `[[dir]]`
     pub dirs: Vec<DirSpec>,
+}
+
+impl ContentSpec {
+    /// Every package that is named.
+    #[must_use]
+    pub fn wanted_packages(&self) -> BTreeSet<&WantedPackage> {
+        let of_programs = self
+            .programs
+            .iter()
+            .filter_map(|program| match &program.source {
+                ProgramSource::Package(wanted) => Some(wanted),
+                ProgramSource::File { .. } => None,
+            });
+        let packages = self.packages.iter().map(|package| &package.wanted);
+        packages.chain(of_programs).collect()
+    }
+}
+
+/// A distribution's package, which comes with all that it depends on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WantedPackage {
+    /// Its name.
+    pub name: String,
+    /// The suite it is taken from; none is the machine's own.
+    pub suite: Option<String>,
+}
+
+/// `[[package]]`: a package whose files go into the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageSpec {
+    /// Which.
+    pub wanted: WantedPackage,
+    /// Patterns of what is taken, by its path in the root; none take all.
+    pub include: Vec<Glob>,
+    /// Patterns of what is left out, whatever `include` says.
+    pub exclude: Vec<Glob>,
+}
+
+/// `[[program]]`: a program that goes into the image with the libraries that it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramSpec {
+    /// Its absolute path in the guest.
+    pub path: String,
+    /// Where it and its libraries are.
+    pub source: ProgramSource,
+}
+
+/// Where a program comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramSource {
+    /// This machine; relative paths are relative to `guest.toml`'s folder.
+    File {
+        /// The program.
+        file: PathBuf,
+        /// The folder that is the root in which its libraries are looked for.
+        root: PathBuf,
+    },
+    /// A package, in which it has the path that it has in the guest.
+    Package(WantedPackage),
 }
 
 /// `[[tree]]`: a folder of the host that goes into the image with all that is below it.

@@ -16,12 +16,12 @@ use crate::fat;
 use crate::text::{TextError, TomlDocument};
 
 use super::raw::{Key, RawClock, RawImage, RawKernel, RawSpec};
-use super::value::{Checked, number, path, text};
+use super::value::{Checked, number, package_name, path, text};
 use super::{
-    Budget, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, ImageSpec, InitrdSpec, KernelSource,
-    KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
+    Budget, ContentSpec, DEFAULT_KERNEL_PACKAGE, DEFAULT_SOURCE_DATE, ImageSpec, InitrdSpec,
+    KernelSource, KernelSpec, ModulesSpec, NANOS_PER_SECOND, Spec, VmSpec,
 };
-use super::{content, entries, mounts, network, system};
+use super::{content, entries, mounts, network, packaged, system};
 
 /// 1980-01-01T00:00:00Z: a FAT file system can't say anything earlier.
 const EARLIEST_SOURCE_DATE_S: i64 = 315_532_800;
@@ -49,7 +49,11 @@ fn check(raw: RawSpec, doc: &TomlDocument<'_>) -> Checked<Spec> {
     let clock = clock(raw.clock, doc)?;
     let network = network::network(raw.network, doc)?;
     let files = entries::files(raw.file, doc)?;
-    let content = content::content(raw.tree, raw.symlink, raw.dir, &files, doc)?;
+    let content = ContentSpec {
+        packages: packaged::packages(raw.package, doc)?,
+        programs: packaged::programs(raw.program, doc)?,
+        ..content::content(raw.tree, raw.symlink, raw.dir, &files, doc)?
+    };
     let mounts = mounts::mounts(raw.mount, &files, doc)?;
     let spec = Spec {
         image: image(raw.image, doc)?,
@@ -187,19 +191,7 @@ fn unix_seconds(datetime: &Datetime) -> Option<i64> {
 }
 
 fn kernel(raw: RawKernel, doc: &TomlDocument<'_>) -> Checked<KernelSpec> {
-    let name = |key: Spanned<String>, path: &str| {
-        text(key, path, doc, |name| {
-            let good = !name.is_empty()
-                && name.bytes().all(|b| {
-                    b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-._/~".contains(&b)
-                })
-                && !name.starts_with('-');
-            good.then_some(()).ok_or(
-                "expected a name as the distribution writes it: lower-case letters, digits and \
-                 `+-._~`",
-            )
-        })
-    };
+    let name = |key, path: &str| package_name(key, path, doc);
     let source = match (raw.image, raw.modules) {
         (None, None) => KernelSource::Package {
             name: raw

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use globset::{Glob, GlobBuilder};
 use toml::Spanned;
 
 use crate::layout::check_place;
 use crate::text::TomlDocument;
 
 use super::raw::{RawDir, RawSymlink, RawTree};
-use super::value::{Checked, number, path, text};
+use super::value::{Checked, number, path, patterns, text};
 use super::{ContentSpec, DirSpec, FileSpec, SymlinkSpec, TreeSpec};
 
 /// Checks them; no two of the links, folders and files may have one path.
@@ -72,28 +71,4 @@ fn link_target(target: &str) -> Result<(), &'static str> {
     let good = (1..4096).contains(&target.len()) && !target.chars().any(char::is_control);
     good.then_some(())
         .ok_or("expected a path of 1 to 4095 bytes without control characters")
-}
-
-/// `*` and `?` stand for no `/`; `**` does.
-fn patterns(raw: Vec<Spanned<String>>, key: &str, doc: &TomlDocument<'_>) -> Checked<Vec<Glob>> {
-    raw.into_iter()
-        .map(|pattern| {
-            let bad = |problem: String| Err(doc.error(Some(pattern.span()), key, problem));
-            let text = pattern.get_ref();
-            if text.is_empty() || text.starts_with('/') || text.ends_with('/') {
-                return bad(format!(
-                    "`{}`: expected a pattern for paths below `source`, without `/` at its ends",
-                    text.escape_debug()
-                ));
-            }
-            match GlobBuilder::new(text).literal_separator(true).build() {
-                Ok(glob) => Ok(glob),
-                Err(error) => bad(format!(
-                    "`{}`: expected a pattern of `*`, `?`, `**`, `[a-z]` and `{{a,b}}`: {}",
-                    text.escape_debug(),
-                    error.kind()
-                )),
-            }
-        })
-        .collect()
 }

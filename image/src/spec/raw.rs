@@ -30,6 +30,8 @@ pub(super) struct RawSpec {
     pub network: RawNetwork,
     pub ntp: RawNtp,
     pub file: Vec<RawFile>,
+    pub package: Vec<RawPackage>,
+    pub program: Vec<RawProgram>,
     pub tree: Vec<RawTree>,
     pub symlink: Vec<RawSymlink>,
     pub dir: Vec<RawDir>,
@@ -138,6 +140,27 @@ pub(super) struct RawFile {
     pub mode: Key<i64>,
     pub uid: Key<i64>,
     pub gid: Key<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPackage {
+    pub name: Spanned<String>,
+    pub suite: Key<String>,
+    #[serde(default)]
+    pub include: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub exclude: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProgram {
+    pub path: Spanned<String>,
+    pub source: Key<PathBuf>,
+    pub root: Key<PathBuf>,
+    pub package: Key<String>,
+    pub suite: Key<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use globset::{Glob, GlobBuilder};
 use toml::Spanned;
 
 use crate::text::{TextError, TomlDocument};
@@ -37,6 +38,24 @@ pub(super) fn path(value: Spanned<PathBuf>, key: &str, doc: &TomlDocument<'_>) -
     Ok(value.into_inner())
 }
 
+/// A package's or a suite's name.
+pub(super) fn package_name(
+    value: Spanned<String>,
+    key: &str,
+    doc: &TomlDocument<'_>,
+) -> Checked<String> {
+    text(value, key, doc, |name| {
+        let good = !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-._/~".contains(&b))
+            && !name.starts_with('-');
+        good.then_some(()).ok_or(
+            "expected a name as the distribution writes it: lower-case letters, digits and `+-._~`",
+        )
+    })
+}
+
 /// A whole number in a range.
 pub(super) fn number(
     value: Key<i64>,
@@ -63,4 +82,32 @@ pub(super) fn number(
                 ),
             )
         })
+}
+
+/// Patterns of paths below a folder. `*` and `?` stand for no `/`; `**` does.
+pub(super) fn patterns(
+    raw: Vec<Spanned<String>>,
+    key: &str,
+    doc: &TomlDocument<'_>,
+) -> Checked<Vec<Glob>> {
+    raw.into_iter()
+        .map(|pattern| {
+            let bad = |problem: String| Err(doc.error(Some(pattern.span()), key, problem));
+            let text = pattern.get_ref();
+            if text.is_empty() || text.starts_with('/') || text.ends_with('/') {
+                return bad(format!(
+                    "`{}`: expected a pattern for paths below the folder, without `/` at its ends",
+                    text.escape_debug()
+                ));
+            }
+            match GlobBuilder::new(text).literal_separator(true).build() {
+                Ok(glob) => Ok(glob),
+                Err(error) => bad(format!(
+                    "`{}`: expected a pattern of `*`, `?`, `**`, `[a-z]` and `{{a,b}}`: {}",
+                    text.escape_debug(),
+                    error.kind()
+                )),
+            }
+        })
+        .collect()
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use noonmark_image::artifact::{DISK, INITRD, MANIFEST};
 use noonmark_image::build::{self, Outputs};
-use noonmark_image::content;
+use noonmark_image::content::{self, Fetched};
 use noonmark_image::cpio::{self, Entry, Kind, Tree};
 use noonmark_image::inputs::Inputs;
 use noonmark_image::spec::Spec;
@@ -36,7 +36,10 @@ fn folder() -> TempDir {
 }
 
 fn load(text: &str, base: &Path) -> Result<Tree, String> {
-    content::load(&spec(text), base).map_err(|error| error.to_string())
+    let content = content::load(&spec(text), base, &Fetched::new());
+    content
+        .map(|content| content.tree)
+        .map_err(|error| error.to_string())
 }
 
 fn paths(tree: &Tree) -> Vec<&str> {
@@ -46,7 +49,9 @@ fn paths(tree: &Tree) -> Vec<&str> {
 const TREE: &str = "[[tree]]\npath = \"/srv\"\nsource = \"www\"\n";
 
 fn build(spec: &Spec, base: &Path) -> Outputs {
-    let content = content::load(spec, base).expect("content");
+    let content = content::load(spec, base, &Fetched::new())
+        .expect("content")
+        .tree;
     with_inputs(spec, &kernel(), &program(b"init"), |inputs| {
         let content = &content;
         build::build(&Inputs { content, ..inputs }).expect("an image")
@@ -147,6 +152,21 @@ fn what_is_named_by_itself_takes_precedence_over_a_tree() {
 }
 
 #[test]
+fn what_is_named_below_a_link_goes_to_where_that_leads() {
+    let base = folder();
+    let text = format!(
+        "{TREE}[[symlink]]\npath = \"/w\"\ntarget = \"srv/html\"\n\
+         [[dir]]\npath = \"/w/c\"\n[[file]]\npath = \"/w/index.html\"\nsource = \"x\"\n"
+    );
+    let tree = load(&text, base.path()).expect("content");
+    assert!(tree.contains_key("srv/html/c"), "{:?}", paths(&tree));
+    assert!(
+        !tree.contains_key("srv/html/index.html"),
+        "the [[file]] gives it"
+    );
+}
+
+#[test]
 fn content_that_could_not_be_in_an_image_is_named() {
     let base = folder();
     let root = base.path().join("root");
@@ -177,8 +197,13 @@ fn content_that_could_not_be_in_an_image_is_named() {
             "`/srv/html` of the image comes from [[tree]]",
         ),
         (
-            "[[symlink]]\npath = \"/a\"\ntarget = \"b\"\n[[dir]]\npath = \"/a/c\"\n".into(),
-            "`/a/c` of the image ([[dir]]) lies below `/a`, which is no folder ([[symlink]])",
+            format!("{TREE}[[dir]]\npath = \"/srv/html/index.html/c\"\n"),
+            "`/srv/html/index.html/c` of the image ([[dir]]) lies below `/srv/html/index.html`, which \
+             is no folder ([[tree]] ",
+        ),
+        (
+            "[[symlink]]\npath = \"/a\"\ntarget = \"/run\"\n[[dir]]\npath = \"/a/c\"\n".into(),
+            "`/run/c` of the image ([[dir]]) would be hidden by what PID 1 mounts on `/run`",
         ),
         (
             format!("{TREE}[[mount]]\nlabel = \"l\"\npath = \"/srv/html\"\ntype = \"ext4\"\n"),
@@ -206,7 +231,7 @@ fn keys_that_say_nothing_useful_are_told_with_their_place() {
         ),
         (
             "[[tree]]\npath = \"/a\"\nsource = \"a\"\ninclude = [\"/a\"]\n",
-            "paths below `source`",
+            "paths below the folder",
         ),
         (
             "[[tree]]\npath = \"/init\"\nsource = \"a\"\n",

@@ -15,6 +15,7 @@ mod lock;
 mod manifest;
 mod modules;
 mod output;
+mod packaged;
 mod program;
 mod reference;
 mod spec;

@@ -88,6 +88,11 @@ fn key(text: &str, said: &mut String) -> Option<Key> {
 /// What the parser itself expects of a key, as it says when it meets something else.
 fn expected(title: &str, key: &Key) -> String {
     let needed = match title {
+        "[[package]]" => "name = \"a\"\n",
+        "[[program]]" if ["package", "suite"].contains(&&*key.name) => {
+            "path = \"/a\"\npackage = \"a\"\n"
+        }
+        "[[program]]" => "path = \"/a\"\nsource = \"a\"\n",
         "[[file]]" => "path = \"/a\"\nsource = \"a\"\n",
         "[[tree]]" => "path = \"/a\"\nsource = \"a\"\n",
         "[[symlink]]" => "path = \"/a\"\ntarget = \"b\"\n",

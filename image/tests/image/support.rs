@@ -316,6 +316,7 @@ pub fn with_inputs<T>(
         seed: &program(b"seed"),
         files: &[],
         content: &Tree::new(),
+        packages: &[],
         stub: Some(&stub()),
         provenance: &Provenance::default(),
     })

@@ -152,6 +152,32 @@ impl Apt {
             .and_then(|fields| package(fields)))
     }
 
+    /// The package and all that APT would install with it on a machine that has nothing yet, in an order
+    /// of APT's. Recommendations are left out. It chooses among alternatives and what provides a name, and
+    /// finds circles no trouble.
+    ///
+    /// # Errors
+    ///
+    /// It can't be installed: something that it depends on is not there.
+    pub fn with_dependencies(&self, name: &str) -> Result<Vec<Package>> {
+        let config = self.config();
+        let release = self.release_option();
+        let nothing = format!("Dir::State::status={}", self.status().display());
+        let told = exec::read(cmd!(
+            self.shell,
+            "apt-get -c {config} {release...} -o {nothing} -o Debug::NoLocking=true -qq --simulate
+             --no-install-recommends install {name}"
+        ))
+        .with_context(|| format!("{name} of {} can't be taken", self.what))?;
+        told.lines()
+            .filter(|line| line.starts_with("Inst "))
+            .map(|line| {
+                to_be_installed(line)
+                    .with_context(|| format!("apt-get says what is not expected: {line}"))
+            })
+            .collect()
+    }
+
     /// Downloads one version of a package into `folder` and returns the file.
     ///
     /// # Errors
@@ -199,6 +225,11 @@ impl Apt {
             .collect()
     }
 
+    /// What APT takes for the list of installed packages: empty.
+    fn status(&self) -> PathBuf {
+        self.dir.join("status")
+    }
+
     fn stamp(&self) -> PathBuf {
         self.dir.join("updated")
     }
@@ -218,6 +249,7 @@ impl Apt {
         for (path, text) in [
             (sources, entries.to_owned()),
             (self.config(), self.config_text()),
+            (self.status(), String::new()),
         ] {
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -251,6 +283,20 @@ impl Apt {
     }
 }
 
+/// A line of APT's simulation: `Inst NAME (VERSION ARCHIVE... [ARCHITECTURE])`, and brackets behind it.
+fn to_be_installed(line: &str) -> Option<Package> {
+    let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+    let (inside, _) = rest.split_once(')')?;
+    let (version, rest) = inside.split_once(' ')?;
+    let (_, architecture) = rest.rsplit_once('[')?;
+    Some(Package {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        architecture: architecture.trim_end_matches(']').to_owned(),
+        depends: Vec::new(),
+    })
+}
+
 fn package(fields: &[(String, String)]) -> Option<Package> {
     let value = |wanted: &str| {
         fields
@@ -275,6 +321,25 @@ fn package(fields: &[(String, String)]) -> Option<Package> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_be_installed_is_read_from_what_apt_get_simulates() {
+        let line =
+            "Inst libc6 (2.36-9+deb12u14 Debian:12.15/oldstable, Debian-Security:12 [amd64]) []";
+        assert_eq!(
+            to_be_installed(line),
+            Some(Package {
+                name: "libc6".into(),
+                version: "2.36-9+deb12u14".into(),
+                architecture: "amd64".into(),
+                depends: Vec::new(),
+            })
+        );
+        assert_eq!(
+            to_be_installed("Conf libc6 (2.36-9 Debian:12 [amd64])"),
+            None
+        );
+    }
 
     #[test]
     fn a_package_is_read_from_what_apt_cache_shows() {

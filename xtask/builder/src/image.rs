@@ -6,8 +6,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use noonmark_image::build::{self, BuildError, Outputs};
-use noonmark_image::content;
-use noonmark_image::cpio::Tree;
+use noonmark_image::content::{self as image_content, Content};
 use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::inputs::Inputs;
@@ -25,7 +24,7 @@ use crate::programs::{self, Programs};
 use crate::progress;
 use crate::stamp::{STAMP, Stamp, builder_identity, up_to_date};
 use crate::workspace::Workspace;
-use crate::{nic, provenance, run, stub};
+use crate::{content, nic, provenance, run, stub};
 
 /// Which image of a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +125,7 @@ pub(crate) struct BuildInputs {
     file: PathBuf,
     text: String,
     files: Vec<LoadedFile>,
-    content: Tree,
+    content: Content,
     programs: Programs,
     /// Whether the program that disturbs the clock goes in.
     faults: bool,
@@ -258,7 +257,6 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
     };
     let base = spec_file.parent().unwrap_or(Path::new("."));
     let files = spec.load_files(base)?;
-    let content = content::load(&spec, base)?;
     let pins = Pins::beside(spec_file, request.locked)?;
     let (programs, packages) = thread::scope(|scope| {
         let programs = scope.spawn(|| compile(workspace));
@@ -267,7 +265,8 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
             let stub = (request.variant == Variant::Base)
                 .then(|| stub::fetch(workspace, &pins))
                 .transpose()?;
-            Ok((kernel, stub))
+            let content = content::load(workspace, &spec, base, &pins)?;
+            Ok((kernel, stub, content))
         });
         let programs = programs.join().unwrap_or_else(|_| {
             Err(anyhow!(
@@ -276,7 +275,7 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
         });
         (programs, packages)
     });
-    let (kernel, stub) = packages?;
+    let (kernel, stub, content) = packages?;
     Ok(BuildInputs {
         spec,
         file: spec_file.to_path_buf(),
@@ -335,7 +334,8 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         agent: &programs.agent,
         seed: &programs.seed,
         files: &files,
-        content: &content,
+        content: &content.tree,
+        packages: &content.packages,
         stub: stub.as_ref(),
         provenance: &provenance,
     })
@@ -384,7 +384,7 @@ impl BuildInputs {
             file: file.to_owned(),
             text: text.to_owned(),
             files,
-            content: Tree::new(),
+            content: Content::default(),
             programs: compile(workspace)?,
             faults: false,
             run: false,
@@ -422,8 +422,10 @@ impl BuildInputs {
         parts.extend(packages.map(|package| package.sha256.0.as_slice()));
         parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));
         parts.extend(self.files.iter().map(|file| file.bytes.as_slice()));
-        let content = content::digest(&self.content);
+        let content = image_content::digest(&self.content.tree);
         parts.push(&content.0);
+        let of_content = self.content.packages.iter();
+        parts.extend(of_content.map(|package| package.sha256.0.as_slice()));
         Ok(Sha256Hex::of_parts(&parts))
     }
 }

@@ -11,6 +11,7 @@ use noonmark_image::lock::Role;
 use noonmark_image::output;
 use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
 
+use crate::dependencies::Follow;
 use crate::distribution::Distribution;
 use crate::packages::{self, Pins, Request};
 use crate::progress;
@@ -73,7 +74,7 @@ pub fn request<'a>(
         role: Role::Kernel,
         name,
         suite,
-        follow: carries_kernel,
+        follow: Follow::Named(carries_kernel),
     };
     let is_default = name == DEFAULT_KERNEL_PACKAGE;
     if is_default && is_ubuntu() && !packages::exists(workspace, name, suite)? {

@@ -14,6 +14,7 @@ use noonmark_image::spec::Spec;
 use noonmark_qemu::process::LAUNCHER;
 use noonmark_qemu::{Boot, Qemu, find_in_path};
 
+use crate::dependencies::Follow;
 use crate::image::{self, BuildInputs};
 use crate::installed::InstalledFiles;
 use crate::kernel::{self, FetchedKernel};
@@ -51,7 +52,7 @@ pub fn request(suite: Option<&str>) -> Request<'_> {
             DEBIAN_KERNEL
         },
         suite,
-        follow: kernel::carries_kernel,
+        follow: Follow::Named(kernel::carries_kernel),
     }
 }
 

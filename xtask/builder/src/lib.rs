@@ -8,7 +8,8 @@
 //! 3. [`image`] reads the description and adapts it to the variant that is asked for: the shipped
 //!    image as it is, [`peer`] and `nic` the guests of experiments.
 //! 4. [`packages`] fetches distribution packages through `apt`, by the versions that `guest.lock`
-//!    pins: [`kernel`], [`stub`] and [`peer`] say which ones, and unpack what the image needs.
+//!    pins, with what they depend on ([`dependencies`]): [`kernel`], [`stub`] and [`peer`] say which ones,
+//!    and unpack what the image needs; [`content`] those that the description names as its own.
 //! 5. [`programs`] compiles the guest's programs, or takes them from the [`bundle`] that an installed
 //!    `noonmark` has ([`installable`] makes it); `provenance` records the compiler and the crates.
 //! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date.
@@ -19,6 +20,8 @@
 
 mod apt;
 pub mod bundle;
+pub mod content;
+pub mod dependencies;
 pub mod distribution;
 pub mod exec;
 pub mod image;

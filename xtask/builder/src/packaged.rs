@@ -11,6 +11,7 @@ use noonmark_image::lock::Role;
 use noonmark_image::program;
 use noonmark_image::spec::{FileSpec, LoadedFile};
 
+use crate::dependencies::Follow;
 use crate::packages::{self, Pins, Request};
 use crate::workspace::Workspace;
 
@@ -37,7 +38,7 @@ fn fetch_with(
         role: Role::Peer,
         name: package,
         suite: None,
-        follow,
+        follow: Follow::Named(follow),
     };
     let packages = packages::fetch(workspace, request, &Pins::none())
         .with_context(|| format!("package {package}"))?;

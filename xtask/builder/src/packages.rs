@@ -14,13 +14,11 @@ use noonmark_image::hash::Sha256Hex;
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
 
-use crate::apt::{Apt, Package};
+use crate::apt::Apt;
+use crate::dependencies::{self, Follow};
 use crate::distribution::Distribution;
 use crate::progress;
 use crate::workspace::Workspace;
-
-/// More packages than this is no kernel's chain of dependencies, nor a daemon's.
-const PACKAGES_MAX: usize = 40;
 
 /// A package to fetch.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +29,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     /// The suite it is taken from; none is the machine's own.
     pub suite: Option<&'a str>,
-    /// Tells by their names which dependencies are taken too.
-    pub follow: fn(&str) -> bool,
+    /// Which dependencies are taken too.
+    pub follow: Follow,
 }
 
 impl Request<'_> {
@@ -259,7 +257,7 @@ fn download_newest(
     let apt = Apt::open(workspace, request.suite)?;
     apt.refresh()?;
     let attempt = || -> Result<Vec<LockedPackage>> {
-        resolve(&apt, request)?
+        dependencies::resolve(&apt, request.name, request.follow, way_out(request.role))?
             .iter()
             .map(|package| {
                 let id = download(workspace, &apt, &package.name, &package.version)?;
@@ -310,37 +308,18 @@ fn is_tampered(error: &anyhow::Error) -> bool {
     error.is::<noonmark_image::lock::LockMismatch>()
 }
 
-/// The package and its dependencies as far as they are followed, in the order in which they are
-/// found.
-fn resolve(apt: &Apt, request: Request<'_>) -> Result<Vec<Package>> {
-    let mut names = vec![request.name.to_owned()];
-    let mut packages = Vec::new();
-    while let Some(name) = names.get(packages.len()) {
-        let Some(package) = apt.candidate(name)? else {
-            let way_out = match request.role {
-                Role::Kernel => {
-                    "; name another with `kernel.package` and `kernel.suite` in guest.toml, or \
-                     files of your own with `kernel.image` and `kernel.modules`"
-                }
-                Role::Stub | Role::Host | Role::Peer => "",
-            };
-            bail!("{} has no package {name}{way_out}", apt.what());
-        };
-        for dependency in &package.depends {
-            if (request.follow)(dependency) && !names.contains(dependency) {
-                names.push(dependency.clone());
-            }
+/// What can be done where there is no such package.
+fn way_out(role: Role) -> &'static str {
+    match role {
+        Role::Kernel => {
+            "; name another with `kernel.package` and `kernel.suite` in guest.toml, or files of your \
+             own with `kernel.image` and `kernel.modules`"
         }
-        if names.len() > PACKAGES_MAX {
-            bail!(
-                "{} needs more than {PACKAGES_MAX} packages: {}",
-                request.name,
-                names.join(", ")
-            );
+        Role::Content => {
+            "; [[package]] and [[program]] of guest.toml name it, and may name a `suite`"
         }
-        packages.push(package);
+        Role::Stub | Role::Host | Role::Peer => "",
     }
-    Ok(packages)
 }
 
 fn download(workspace: &Workspace, apt: &Apt, name: &str, version: &str) -> Result<PackageId> {

@@ -5,6 +5,7 @@ use noonmark_image::deb::{Deb, PackageId};
 use noonmark_image::lock::{LockedPackage, Role};
 use noonmark_image::uki::Stub;
 
+use crate::dependencies::Follow;
 use crate::packages::{self, Pins, Request};
 use crate::workspace::Workspace;
 
@@ -13,7 +14,7 @@ pub const REQUEST: Request<'static> = Request {
     role: Role::Stub,
     name: "systemd-boot-efi",
     suite: None,
-    follow: |_| false,
+    follow: Follow::Named(|_| false),
 };
 
 /// The stub's package, fetched where it is not in the cache.

@@ -11,7 +11,7 @@ use noonmark_builder::kernel::UBUNTU_KERNEL_PACKAGE;
 use noonmark_builder::packages::Request;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
-use noonmark_builder::{kernel, kvm_host, packages, stub};
+use noonmark_builder::{content, kernel, kvm_host, packages, stub};
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
 use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
@@ -55,7 +55,7 @@ impl LockCommand {
         for release in self.releases()? {
             newest.extend(of_release(workspace, &spec, release.as_deref())?);
         }
-        let after = Lock::new(merged(&before, newest, &spec.kernel.source));
+        let after = Lock::new(merged(&before, newest, &spec));
         output::write_file(&file, after.to_toml().as_bytes())?;
         let changes = changes(&before, &after);
         println!(
@@ -104,19 +104,28 @@ fn of_release(
         let request = kernel::request(workspace, name, suite.as_deref().or(release))?;
         newest.extend(packages::update(workspace, request)?);
     }
+    for wanted in spec.content.wanted_packages() {
+        let request = content::request(wanted);
+        let suite = request.suite.or(release);
+        newest.extend(packages::update(workspace, Request { suite, ..request })?);
+    }
     Ok(newest)
 }
 
 /// The new packages, and of the old ones those that are for other releases and that the spec still
 /// asks for.
-fn merged(before: &Lock, newest: Vec<LockedPackage>, kernel: &KernelSource) -> Vec<LockedPackage> {
-    let still_wanted = |package: &LockedPackage| match (package.role, kernel) {
+fn merged(before: &Lock, newest: Vec<LockedPackage>, spec: &Spec) -> Vec<LockedPackage> {
+    let wanted = spec.content.wanted_packages();
+    let still_wanted = |package: &LockedPackage| match (package.role, &spec.kernel.source) {
         (Role::Stub | Role::Host, _) => true,
         // A kernel whose suite guest.toml names is the same on every release.
         (Role::Kernel, KernelSource::Package { name, suite: None }) => {
             package.requested == *name
                 || (name == DEFAULT_KERNEL_PACKAGE && package.requested == UBUNTU_KERNEL_PACKAGE)
         }
+        (Role::Content, _) => wanted
+            .iter()
+            .any(|wanted| wanted.suite.is_none() && package.requested == wanted.name),
         (Role::Kernel | Role::Peer, _) => false,
     };
     let renewed: BTreeSet<(Role, String)> = newest
@@ -164,6 +173,8 @@ fn changes(before: &Lock, after: &Lock) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use noonmark_image::deb::PackageId;
     use noonmark_image::hash::Sha256Hex;
 
@@ -213,9 +224,10 @@ mod tests {
             stub("debian bookworm", "1"),
             kernel("debian trixie", "1"),
             stub("debian trixie", "1"),
+            package(Role::Content, "busybox", "debian bookworm", "1"),
         ]);
-        let after = |newest, kernel: &KernelSource| -> Vec<(Role, String, String)> {
-            let mut merged: Vec<_> = merged(&before, newest, kernel)
+        let after = |newest, spec: &Spec| -> Vec<(Role, String, String)> {
+            let mut merged: Vec<_> = merged(&before, newest, spec)
                 .into_iter()
                 .map(|package| (package.role, package.suite, package.id.version))
                 .collect();
@@ -223,21 +235,19 @@ mod tests {
             merged
         };
         let told = |role, suite: &str, version: &str| (role, suite.to_owned(), version.to_owned());
-        let named = |name: &str, suite: Option<&str>| KernelSource::Package {
-            name: name.to_owned(),
-            suite: suite.map(str::to_owned),
-        };
+        let spec = |text: &str| Spec::parse(text, Path::new("guest.toml")).unwrap();
         let newest = vec![kernel("debian trixie", "2"), stub("debian trixie", "2")];
         assert_eq!(
-            after(newest, &named(DEFAULT_KERNEL_PACKAGE, None)),
+            after(newest, &spec("[[package]]\nname = \"busybox\"\n")),
             [
                 told(Role::Kernel, "debian bookworm", "1"),
                 told(Role::Kernel, "debian trixie", "2"),
                 told(Role::Stub, "debian bookworm", "1"),
                 told(Role::Stub, "debian trixie", "2"),
+                told(Role::Content, "debian bookworm", "1"),
             ]
         );
-        let sid = named(DEFAULT_KERNEL_PACKAGE, Some("sid"));
+        let sid = spec("[kernel]\nsuite = \"sid\"\n");
         assert_eq!(
             after(vec![kernel("debian sid", "3")], &sid),
             [
