@@ -144,6 +144,11 @@ const TESTS: &[(&str, On, Body)] = &[
         appliance::answers_with_the_right_time,
     ),
     (
+        "an_appliance_of_packages_answers_with_the_right_time",
+        On::First,
+        appliance::of_packages_answers_with_the_right_time,
+    ),
+    (
         "true_time_is_within_its_interval",
         On::First,
         clockbound::true_time_is_within_its_interval,

@@ -38,8 +38,9 @@ const REQUESTS: u32 = 10;
 /// The longest answer that is read.
 const ANSWER_MAX: u64 = 64 * 1024;
 
-/// Builds and boots an example appliance, a static server that tells its time and by how much that
-/// can be wrong, and checks its answer against this host's clock.
+/// Builds and boots an example appliance, a server that tells its time, and checks its answer against
+/// this host's clock: static programs that also tell by how much it can be wrong, or Redis as the
+/// distribution has it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask example --port 8080, then: curl localhost:8080")]
 pub struct ExampleCommand {
@@ -119,26 +120,32 @@ impl ExampleCommand {
     }
 }
 
-/// Puts the appliance's description and its compiled program beside each other; gives the former.
+/// Puts the appliance's description, its lock and its compiled program beside each other; gives the
+/// first.
 fn stage(workspace: &Workspace, appliance: Appliance, folder: &Path) -> Result<PathBuf> {
     if kvm_host::inside().is_some() {
         // It has been staged outside, and sent here.
         return Ok(folder.join("guest.toml"));
     }
-    prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
-    let name = appliance.name();
-    let program = programs::build_example(workspace, name)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let put = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = folder.join(name);
         noonmark_image::output::write_file(&path, bytes)?;
         Ok(path)
     };
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    put(name, &program)?;
+    if appliance.is_compiled() {
+        prerequisites::ensure(workspace, &[Prerequisite::GuestTarget])?;
+        let name = appliance.name();
+        put(name, &programs::build_example(workspace, name)?)?;
+    }
     let source = workspace.root().join(appliance.folder());
-    let source = source.join("guest.toml");
-    let spec = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
-    put("guest.toml", &spec)
+    let read =
+        |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let lock = source.join("guest.lock");
+    if lock.exists() {
+        put("guest.lock", &read(&lock)?)?;
+    }
+    put("guest.toml", &read(&source.join("guest.toml"))?)
 }
 
 /// The port, or a free one for 0. A port that is taken is told now, not after a minute's building.

@@ -12,7 +12,15 @@ pub enum Appliance {
     ClockServer,
     /// Tells by lines of text what ClockBound's client says.
     TimeBounds,
+    /// Redis of the distribution's packages, which tells the time by its command TIME.
+    Redis,
 }
+
+/// What Redis is asked: to keep a value and give it back, and the time.
+const REDIS_REQUEST: &[u8] = b"SET example works\r\nGET example\r\nTIME\r\nQUIT\r\n";
+
+/// What it answers before the time, and behind it.
+const REDIS_ANSWER: (&str, &str) = ("+OK\r\n$5\r\nworks\r\n", "+OK\r\n");
 
 /// What an appliance says of the time.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,11 +45,20 @@ struct Body {
 }
 
 impl Appliance {
-    /// Its name, which is that of its package and program.
+    /// Its name, which is that of its package and program where it is compiled here.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClockServer => "clock-server",
             Self::TimeBounds => "time-bounds",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// Whether it is a program of this checkout's.
+    pub fn is_compiled(self) -> bool {
+        match self {
+            Self::ClockServer | Self::TimeBounds => true,
+            Self::Redis => false,
         }
     }
 
@@ -55,6 +72,7 @@ impl Appliance {
         match self {
             Self::ClockServer => 80,
             Self::TimeBounds => 8000,
+            Self::Redis => 6379,
         }
     }
 
@@ -63,6 +81,7 @@ impl Appliance {
         match self {
             Self::ClockServer => format!("curl localhost:{port}"),
             Self::TimeBounds => format!("echo 1 0 | nc localhost {port}"),
+            Self::Redis => format!("redis-cli -p {port} TIME"),
         }
     }
 
@@ -71,6 +90,7 @@ impl Appliance {
         match self {
             Self::ClockServer => b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             Self::TimeBounds => b"1 0\n",
+            Self::Redis => REDIS_REQUEST,
         }
     }
 
@@ -91,6 +111,12 @@ impl Appliance {
             Self::TimeBounds => {
                 ensure!(sent.ends_with('\n'), "no whole line: {sent:?}");
                 Ok(sent)
+            }
+            Self::Redis => {
+                let (before, behind) = REDIS_ANSWER;
+                let time = sent.strip_prefix(before);
+                time.and_then(|time| time.strip_suffix(behind))
+                    .with_context(|| format!("it did not keep what it was given: {sent:?}"))
             }
         }
     }
@@ -133,6 +159,24 @@ impl Appliance {
                     by: format!("a clock that is {}", status.to_lowercase()),
                 })
             }
+            Self::Redis => {
+                // An array of two strings, seconds and microseconds, each with its length before it.
+                let words: Vec<&str> = body.split_whitespace().collect();
+                let ["*2", _, seconds, _, micros] = words.as_slice() else {
+                    bail!(unexpected());
+                };
+                let number = |text: &str| text.parse::<i64>().with_context(unexpected);
+                let micros = Nanos::from_micros(number(micros)?);
+                let earliest = Utc::default() + Nanos::from_secs(number(seconds)?) + micros;
+                Ok(Answer {
+                    earliest,
+                    // The rest of the microsecond was cut off.
+                    latest: earliest + Nanos::from_micros(1),
+                    // It knows nothing of that, and was not started before.
+                    synced: true,
+                    by: "a program that starts when the clock is right".into(),
+                })
+            }
         }
     }
 }
@@ -151,6 +195,24 @@ mod tests {
         assert!(answer.synced && answer.by == "kvm");
         let refused = "HTTP/1.1 503 Service Unavailable\r\n\r\n{}";
         assert!(Appliance::ClockServer.body(refused).is_err());
+    }
+
+    #[test]
+    fn redis_s_answer_is_a_microsecond_and_none_where_it_kept_nothing() {
+        let sent = "+OK\r\n$5\r\nworks\r\n*2\r\n$10\r\n1795326681\r\n$1\r\n7\r\n+OK\r\n";
+        let body = Appliance::Redis.body(sent).unwrap();
+        let answer = Appliance::Redis.answer(body).unwrap();
+        let earliest = Utc(1_795_326_681_000_007_000);
+        assert_eq!(
+            (answer.earliest, answer.latest),
+            (earliest, earliest + Nanos(1_000))
+        );
+        assert!(
+            Appliance::Redis
+                .body(&sent.replace("works", "wrong"))
+                .is_err()
+        );
+        assert!(Appliance::Redis.answer("-ERR unknown command\r\n").is_err());
     }
 
     #[test]
