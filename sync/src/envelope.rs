@@ -106,6 +106,9 @@ struct Tally {
     elapsed_ns: i64,
     deviation_ns: i64,
     bound: Nanos,
+    /// What the last one said: how far off the reference's line, and to what.
+    last: Nanos,
+    last_bound: Nanos,
 }
 
 impl Envelope {
@@ -163,6 +166,7 @@ impl Envelope {
         tally.elapsed_ns = tally.elapsed_ns.saturating_add(elapsed.0);
         tally.deviation_ns = tally.deviation_ns.saturating_add(deviation.0);
         tally.bound = tally.bound.max(reading.bound);
+        (tally.last, tally.last_bound) = (deviation, reading.bound);
         Some(self.pass(reading.raw, strayed))
     }
 
@@ -209,6 +213,8 @@ impl Envelope {
             last: tally.at,
             low: last.saturating_add(self.interval.low.0),
             high: last.saturating_add(self.interval.high.0),
+            last_difference: last.saturating_add(tally.last.0),
+            last_bound: tally.last_bound,
         })
     }
 
@@ -219,6 +225,10 @@ impl Envelope {
         let line = Utc(now.0.saturating_add(self.reference.at(elapsed)));
         let (low, high) = (line + interval.low, line + interval.high);
         let reference = prediction.reference.max(low).min(high);
+        // And what the last one says by itself, as [`crate::estimator`] has it.
+        let latest = self.interval.around(self.tally.last, self.tally.last_bound);
+        let latest = latest.carried(elapsed);
+        let (low, high) = (low.min(line + latest.low), high.max(line + latest.high));
         Prediction {
             reference,
             early: reference - low,
@@ -270,6 +280,16 @@ impl FixedInterval {
             low: self.low - wider,
             high: self.high + wider,
             spread: self.spread,
+        }
+    }
+
+    /// What a reading that was taken when this was so says by itself.
+    fn around(&self, deviation: Nanos, bound: Nanos) -> Self {
+        let bound = bound + Nanos(1);
+        Self {
+            low: deviation - bound,
+            high: deviation + bound,
+            ..*self
         }
     }
 

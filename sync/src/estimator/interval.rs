@@ -38,6 +38,15 @@ impl Interval {
         }
     }
 
+    /// What this and another hold, of the same instant.
+    pub fn united(&self, other: &Self) -> Self {
+        Self {
+            t: self.t,
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+        }
+    }
+
     pub fn middle(&self) -> f64 {
         (self.low + self.high) / 2.0
     }

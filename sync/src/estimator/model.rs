@@ -72,6 +72,9 @@ pub(crate) struct ReadingSummary {
     pub last: Raw,
     pub low: i64,
     pub high: i64,
+    /// What that last reading says by itself.
+    pub last_difference: i64,
+    pub last_bound: Nanos,
 }
 
 /// Where the reference was seen.
@@ -97,6 +100,8 @@ pub(super) struct Model {
     /// The rate from before the blocks remembered.
     known: KnownRate,
     interval: Interval,
+    /// What the last reading says by itself, which no change of the reference's rate makes untrue.
+    latest: Interval,
     /// Set while it is open how the reference left its line.
     regime: Option<Regime>,
     drift_ppb_per_s: f64,
@@ -142,6 +147,7 @@ impl Model {
                 error_ppb: UNKNOWN_PPB,
             },
             interval: Interval::around(0.0, 0.0, reading.bound),
+            latest: Interval::around(0.0, 0.0, reading.bound),
             regime: None,
             drift_ppb_per_s: 0.0,
         }
@@ -164,6 +170,7 @@ impl Model {
         let t = self.seconds(raw);
         let interval = self.carried(t);
         let x = self.filter.x_at(t).clamp(interval.low, interval.high);
+        let interval = self.certain(&interval);
         Prediction {
             reference: self.reference(raw, x),
             early: outward(x - interval.low),
@@ -222,6 +229,7 @@ impl Model {
         let bound = half_width(reading.bound);
         let carried = self.carried(t);
         self.interval = carried.intersected(x, bound);
+        self.latest = Interval::around(t, x, reading.bound);
         if self.regime.is_some() {
             return self.follow_regime(&Point { t, x, bound });
         }
@@ -243,6 +251,8 @@ impl Model {
             low: summary.low.saturating_sub(self.base) as f64,
             high: summary.high.saturating_sub(self.base) as f64,
         };
+        let last = summary.last_difference.saturating_sub(self.base) as f64;
+        self.latest = Interval::around(self.interval.t, last, summary.last_bound);
     }
 
     /// Closes the running block and takes it into the estimate. Returns how long the next one
@@ -271,6 +281,7 @@ impl Model {
     pub fn forget_place(&mut self, reading: &Reading) {
         let (t, x) = (self.seconds(reading.raw), self.x_of(reading));
         self.interval = Interval::around(t, x, reading.bound);
+        self.latest = self.interval;
     }
 
     /// The reference has left its line, as it was at `first`; from there on its place and its rate
@@ -299,6 +310,7 @@ impl Model {
         self.blocks.clear();
         self.filter.replace(t, 0.0, bound);
         self.interval = Interval::around(t, 0.0, first.bound);
+        self.latest = self.interval;
         self.regime = Some(Regime::new(point, departure, before, rate_is_void));
         self.rate_error_ppb = 2.0 * HOST_MOST_PPB;
     }
@@ -353,6 +365,7 @@ impl Model {
         };
         self.filter.replace(t, x, half_width(reading.bound));
         self.interval = Interval::around(t, x, reading.bound);
+        self.latest = self.interval;
     }
 
     fn seconds(&self, raw: Raw) -> f64 {
@@ -374,6 +387,17 @@ impl Model {
     fn carried(&self, t: f64) -> Interval {
         self.interval
             .carried(t, self.filter.rate_ppb, self.spread_ppb())
+    }
+
+    /// An interval that a change of the reference's rate within the last readings' bounds leaves true:
+    /// this one, and what the last reading says by itself. One that is coarse is not of a clock that
+    /// somebody disciplines while it is read.
+    fn certain(&self, interval: &Interval) -> Interval {
+        if self.latest.half() > half_width(COARSE) {
+            return *interval;
+        }
+        let latest = self.latest.carried(interval.t, self.filter.rate_ppb, self.spread_ppb());
+        interval.united(&latest)
     }
 
     /// ρ.

@@ -119,7 +119,7 @@ fn add_fault(
     let either = |span: Nanos, rng: &mut Rng| if rng.bool() { span } else { -span };
     let large = Nanos::from_millis(25);
     let may_move = honest && kind != Kind::RtcOnly;
-    let fault = match rng.u32(0..if kind == Kind::Hypervisor { 15 } else { 10 }) {
+    let fault = match rng.u32(0..if honest { 15 } else { 10 }) {
         10.. => {
             let (fault, span) = host_moves(rng);
             plan.push((*at, fault));
