@@ -195,8 +195,7 @@ impl Suspicion {
             self.stage = Stage::CrossChecking;
             return Decision::CrossCheck;
         }
-        let faint = self.claim.by.abs() < self.claim.allowed + self.claim.allowed;
-        if at - self.first.raw < if faint { FAINT_WATCH } else { SMALL_WATCH } {
+        if at - self.first.raw < if self.is_faint() { FAINT_WATCH } else { SMALL_WATCH } {
             return Decision::ReadAgain(SMALL_INTERVAL);
         }
         Decision::ReferenceMoved
@@ -231,6 +230,12 @@ impl Suspicion {
     /// Whether an accepted move was so small that a second one soon would be a drift.
     pub fn is_small(&self) -> bool {
         self.claim.by.abs() < SMALL
+    }
+
+    /// Whether the move is hardly more than the bounds allow: it may as well be what another rate of the
+    /// reference, which they hid for long, has made of the time since.
+    pub fn is_faint(&self) -> bool {
+        self.claim.by.abs() < self.claim.allowed + self.claim.allowed
     }
 
     /// What another source says: its own deviation from the same expectation, and its bound.

@@ -182,7 +182,10 @@ impl Engine {
         } else {
             self.estimator.jump(reading);
         }
-        self.reference_stepped(now, reading, by, cause, actions);
+        // What need not have been a step is slewed away, as a better estimate of a slow source is.
+        if was_interrupted || !suspicion.is_faint() {
+            self.reference_stepped(now, reading, by, cause, actions);
+        }
         self.take_in(now, reading, actions);
     }
 
