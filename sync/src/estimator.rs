@@ -173,8 +173,10 @@ impl Estimator {
 
     /// Goes back to what was known some seconds ago: what came since is not to be trusted.
     pub fn unlearn(&mut self) {
-        if let Some(checkpoint) = self.checkpoints.pop_front() {
-            self.model = Some(checkpoint.model);
+        if let Some(Checkpoint { mut model, .. }) = self.checkpoints.pop_front() {
+            // What was being found out then was by what is not to be trusted now.
+            model.give_up_regime();
+            self.model = Some(model);
         }
         self.checkpoints.clear();
     }

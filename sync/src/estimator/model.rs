@@ -230,7 +230,10 @@ impl Model {
         let carried = self.carried(t);
         self.interval = carried.intersected(x, bound);
         self.latest = Interval::around(t, x, reading.bound);
-        if self.regime.is_some() {
+        if reading.bound > COARSE {
+            // It never tells how the reference left its line.
+            self.give_up_regime();
+        } else if self.regime.is_some() {
             return self.follow_regime(&Point { t, x, bound });
         }
         if !self.is_blurred_by(reading.bound, &carried) {
@@ -325,6 +328,23 @@ impl Model {
         self.regime.is_some()
     }
 
+    /// How the reference left its line won't be found out any more: its rate is what it was before, if
+    /// that counts for anything.
+    pub fn give_up_regime(&mut self) {
+        let Some(regime) = self.regime.take() else {
+            return;
+        };
+        let before = regime.before();
+        let (x, half) = (self.interval.middle(), self.interval.half());
+        self.filter.replace(self.interval.t, x, half);
+        self.filter.rate_ppb = before.rate_ppb;
+        self.known = KnownRate {
+            rate_ppb: before.rate_ppb,
+            error_ppb: UNKNOWN_PPB,
+        };
+        self.rate_error_ppb = UNKNOWN_PPB;
+    }
+
     /// Takes place and rate from the regime, and ends it where there is nothing more to be found.
     fn follow_regime(&mut self, point: &Point) -> Option<Finding> {
         let regime = self.regime.as_mut()?;
@@ -393,9 +413,6 @@ impl Model {
     /// this one, and what the last reading says by itself. One that is coarse is not of a clock that
     /// somebody disciplines while it is read.
     fn certain(&self, interval: &Interval) -> Interval {
-        if self.latest.half() > half_width(COARSE) {
-            return *interval;
-        }
         let latest = self.latest.carried(interval.t, self.filter.rate_ppb, self.spread_ppb());
         interval.united(&latest)
     }
