@@ -181,6 +181,13 @@ impl Estimator {
         self.checkpoints.clear();
     }
 
+    /// How long before `raw` the last reading was that the estimate has in it; after
+    /// [`Estimator::unlearn`] that is some seconds.
+    pub fn since_read(&self, raw: Raw) -> Nanos {
+        let since = |model: &Model| model.since_read(raw);
+        self.model.as_ref().map_or(Nanos::ZERO, since)
+    }
+
     /// The rate that RAW has to be given to follow the reference.
     pub fn rate(&self) -> Ppb {
         Ppb(self.model.as_ref().map_or(0.0, Model::rate_ppb))

@@ -29,6 +29,9 @@ const SMALL: Nanos = Nanos::from_millis(20);
 const SMALL_WATCH: Nanos = Nanos::from_millis(400);
 const FAINT_WATCH: Nanos = Nanos::from_secs(4);
 
+/// The most that a host's clock is corrected by frequency (`MAXFREQ`, include/linux/timex.h).
+const ORDINARY: Ppb = Ppb(500_000.0);
+
 /// Small moves no further apart than this are no moves.
 pub(crate) const SMALL_REPEAT: Nanos = Nanos::from_secs(10);
 
@@ -55,6 +58,8 @@ pub(crate) struct Suspicion {
     claim: Deviation,
     /// Where the reference is if it moved: what all readings since have in common.
     moved: MoveRange,
+    /// What an ordinary rate of a host's clock can have made of the time since the last reading believed.
+    hidden: Nanos,
     /// The most that the reference can have gained on the expectation since the first reading.
     fastest: Ppb,
     contradictions: u32,
@@ -116,11 +121,20 @@ impl Suspicion {
             first,
             claim,
             moved: MoveRange::around(&first, claim),
+            hidden: Nanos::ZERO,
             fastest: Ppb(0.0),
             contradictions: 0,
             is_confirmed: false,
             stage: Stage::Confirming,
             expected: true,
+        }
+    }
+
+    /// The same, so long after the last reading believed.
+    pub fn after(self, gap: Nanos) -> Self {
+        Self {
+            hidden: ORDINARY.over(gap.min(SMALL_WATCH)),
+            ..self
         }
     }
 
@@ -232,10 +246,11 @@ impl Suspicion {
         self.claim.by.abs() < SMALL
     }
 
-    /// Whether the move is hardly more than the bounds allow: it may as well be what another rate of the
-    /// reference, which they hid for long, has made of the time since.
+    /// Whether the move is hardly more than the bounds allow, and another rate of the reference may have
+    /// made it: one that they hid for long, or one that began since the last reading believed.
     pub fn is_faint(&self) -> bool {
-        self.claim.by.abs() < self.claim.allowed + self.claim.allowed
+        let allowed = self.claim.allowed;
+        self.claim.by.abs() < allowed + allowed + self.hidden
     }
 
     /// What another source says: its own deviation from the same expectation, and its bound.

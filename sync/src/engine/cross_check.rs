@@ -81,7 +81,8 @@ impl Engine {
         }
         let decision = match &mut self.suspicion {
             None => {
-                self.suspicion = Some(Suspicion::new(seen, deviation));
+                let gap = self.estimator.since_read(reading.raw);
+                self.suspicion = Some(Suspicion::new(seen, deviation).after(gap));
                 let by = DetectedBy::WatchTick;
                 self.look.get_or_insert(Notice { by, at: now });
                 Decision::ReadAgain(Nanos::ZERO)

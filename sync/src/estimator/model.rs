@@ -189,6 +189,12 @@ impl Model {
         }
     }
 
+    /// How long before `raw` the last reading was.
+    pub fn since_read(&self, raw: Raw) -> Nanos {
+        let since = self.seconds(raw) - self.latest.t;
+        Nanos((since.max(0.0) * 1e9) as i64)
+    }
+
     /// How far `reading` is from the interval expected for its instant.
     pub fn compare(&self, reading: &Reading) -> Deviation {
         let interval = self.carried(self.seconds(reading.raw));
@@ -328,21 +334,17 @@ impl Model {
         self.regime.is_some()
     }
 
-    /// How the reference left its line won't be found out any more: its rate is what it was before, if
-    /// that counts for anything.
+    /// How the reference left its line won't be found out any more: its rate is what is known of it by
+    /// now.
     pub fn give_up_regime(&mut self) {
         let Some(regime) = self.regime.take() else {
             return;
         };
-        let before = regime.before();
+        self.known = regime.rate();
         let (x, half) = (self.interval.middle(), self.interval.half());
         self.filter.replace(self.interval.t, x, half);
-        self.filter.rate_ppb = before.rate_ppb;
-        self.known = KnownRate {
-            rate_ppb: before.rate_ppb,
-            error_ppb: UNKNOWN_PPB,
-        };
-        self.rate_error_ppb = UNKNOWN_PPB;
+        self.filter.rate_ppb = self.known.rate_ppb;
+        self.rate_error_ppb = self.known.error_ppb;
     }
 
     /// Takes place and rate from the regime, and ends it where there is nothing more to be found.

@@ -146,7 +146,12 @@ fn add_fault(
         }
         7 if may_move => Fault::HostStep(either(span(rng), rng)),
         8..10 if kind != Kind::RtcOnly => {
-            let behaviour = bad_behaviour(kind, *at, rng);
+            // Whose host's clock was slewed may have been let go for that, and what is known of its rate
+            // with it: that it drifts, once it is back, nothing there can tell.
+            let is_known = !plan
+                .iter()
+                .any(|(_, fault)| matches!(fault, Fault::HostRate(_)));
+            let behaviour = bad_behaviour(kind, is_known, *at, rng);
             plan.push((*at, Fault::Behaviour(0, behaviour)));
             let guest = Fault::GuestStep(either(span(rng), rng));
             plan.push((*at + SECOND, guest));
@@ -194,7 +199,7 @@ fn host_moves(rng: &mut Rng) -> (Fault, i64) {
 }
 
 /// A way for the first source to go wrong that a machine of this kind can see through.
-fn bad_behaviour(kind: Kind, at: i64, rng: &mut Rng) -> Behaviour {
+fn bad_behaviour(kind: Kind, is_rate_known: bool, at: i64, rng: &mut Rng) -> Behaviour {
     let hour = Nanos::from_secs(3_600);
     match rng.u32(0..8) {
         0 => Behaviour::Absent,
@@ -206,7 +211,7 @@ fn bad_behaviour(kind: Kind, at: i64, rng: &mut Rng) -> Behaviour {
             by: hour,
         },
         5 if kind == Kind::Channel => Behaviour::Off(hour),
-        6 if kind == Kind::Channel => Behaviour::Drifting {
+        6 if kind == Kind::Channel && is_rate_known => Behaviour::Drifting {
             rate: Ppb(1_000_000.0),
             since: at,
         },
