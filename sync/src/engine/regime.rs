@@ -36,6 +36,8 @@ impl Engine {
     ) {
         let by = suspicion.claim().by;
         let cause = self.cause_of_move(now, by);
+        // A machine that was interrupted may go on under another host, whose clock has another rate.
+        let was_interrupted = self.hinted(now).is_some();
         self.hint = None;
         let is_new = self.estimator.is_new();
         let rate_before = match &self.regime {
@@ -50,7 +52,7 @@ impl Engine {
             was_told: false,
             read_at: now,
         });
-        let is_void = is_new || cause == Cause::HostRestore;
+        let is_void = is_new || was_interrupted;
         self.estimator.begin_regime(&suspicion.first(), is_void);
         self.schedule.settle_anew(now);
         self.take_in(now, reading, actions);
