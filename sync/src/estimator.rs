@@ -144,6 +144,7 @@ impl Estimator {
     /// The machine was interrupted, so that what was known of the reference's place is void, though
     /// `reading`, which has been taken in, agrees with it: the bound is the reading's alone.
     pub fn forget_place(&mut self, reading: &Reading) {
+        self.checkpoints.clear();
         if let Some(model) = &mut self.model {
             model.forget_place(reading);
         }

@@ -19,6 +19,7 @@ use noonmark_contract::units::{Nanos, Ppb, Raw};
 
 use crate::deviation::Deviation;
 use crate::estimator::Sighting;
+use crate::kernel_clock::MAX_RATE;
 
 /// Below this, a move may also be what a drift makes of one poll interval.
 const SMALL: Nanos = Nanos::from_millis(20);
@@ -62,6 +63,8 @@ pub(crate) struct Suspicion {
     hidden: Nanos,
     /// The most that the reference can have gained on the expectation since the first reading.
     fastest: Ppb,
+    /// The last reading, and its deviation.
+    last: (Sighting, Nanos),
     contradictions: u32,
     /// Whether a second reading made the same claim.
     is_confirmed: bool,
@@ -123,6 +126,7 @@ impl Suspicion {
             moved: MoveRange::around(&first, claim),
             hidden: Nanos::ZERO,
             fastest: Ppb(0.0),
+            last: (first, claim.by),
             contradictions: 0,
             is_confirmed: false,
             stage: Stage::Confirming,
@@ -185,11 +189,16 @@ impl Suspicion {
     ) -> Decision {
         let at = reading.raw;
         let range = MoveRange::around(&reading, again);
-        let gained = (again.by - self.claim.by).abs() + reading.bound + self.first.bound;
-        let elapsed = (at - self.first.raw).as_secs_f64().max(1e-6);
-        self.fastest = Ppb(gained.0 as f64 / elapsed);
+        let now = (reading, again.by);
+        (_, self.fastest) = gained((self.first, self.claim.by), now);
+        let last = core::mem::replace(&mut self.last, now);
         let Some(common) = self.moved.carried(at, rate_error).and(&range) else {
             self.contradictions += 1;
+            // It may have begun to run away only since the last one, and if it is slewed, just now.
+            let (least, most) = gained(last, now);
+            let slewed = least.0 > ORDINARY.0;
+            let most = if slewed { MAX_RATE } else { most };
+            self.fastest = Ppb(self.fastest.0.max(most.0));
             if trust == Trust::Checked || self.contradictions >= CONTRADICTIONS {
                 return if trust == Trust::Full && again.by.abs() < SMALL {
                     Decision::ReferenceMoved
@@ -209,7 +218,13 @@ impl Suspicion {
             self.stage = Stage::CrossChecking;
             return Decision::CrossCheck;
         }
-        if at - self.first.raw < if self.is_faint() { FAINT_WATCH } else { SMALL_WATCH } {
+        if at - self.first.raw
+            < if self.is_faint() {
+                FAINT_WATCH
+            } else {
+                SMALL_WATCH
+            }
+        {
             return Decision::ReadAgain(SMALL_INTERVAL);
         }
         Decision::ReferenceMoved
@@ -219,6 +234,7 @@ impl Suspicion {
     /// what is expected becomes less certain while a move is watched, and a reading can be coarse.
     pub fn agree(&mut self, reading: Sighting, again: Deviation, rate_error: Ppb) -> Agreement {
         let at = reading.raw;
+        self.last = (reading, again.by);
         let range = MoveRange::around(&reading, again);
         match self.moved.carried(at, rate_error).and(&range) {
             None => Agreement::Outlier,
@@ -263,6 +279,16 @@ impl Suspicion {
             _ => Decision::CrossCheck,
         }
     }
+}
+
+/// How fast the reference has gained on the expectation from one reading with its deviation to the other:
+/// at least and at most.
+fn gained(from: (Sighting, Nanos), to: (Sighting, Nanos)) -> (Ppb, Ppb) {
+    let by = (to.1 - from.1).abs();
+    let bounds = to.0.bound + from.0.bound;
+    let elapsed = (to.0.raw - from.0.raw).as_secs_f64().max(1e-6);
+    let rate = |by: Nanos| Ppb(by.0 as f64 / elapsed);
+    (rate(by - bounds), rate(by + bounds))
 }
 
 impl MoveRange {

@@ -300,7 +300,14 @@ impl Engine {
     fn followed_is_falseticker(&mut self, now: Raw, by: Nanos, actions: &mut Vec<Action>) {
         let suspicion = self.suspicion.as_ref();
         let at_boot = suspicion.is_some_and(|suspicion| !suspicion.is_expected());
+        let at = suspicion.map_or(now, |suspicion| suspicion.first().raw);
+        let before = self.estimator.predict(at);
         self.estimator.unlearn();
+        let after = self.estimator.predict(at);
+        let apart = match (before, after) {
+            (Some(before), Some(after)) => (after.reference - before.reference).abs(),
+            _ => Nanos::ZERO,
+        };
         let why = if at_boot {
             format!(
                 "it is {by} from the RTC, which is believed; should the RTC keep local time, start \
@@ -309,7 +316,12 @@ impl Engine {
         } else {
             format!("it claims that the time is {by} from what is known")
         };
+        let contest = self.contest();
         self.drop_followed(now, Alert::SourceLies, why, actions);
+        if let (Some(_), Some(contested)) = (contest, &mut self.contested) {
+            // Its claim was against what is unlearnt by now.
+            contested.by += apart;
+        }
     }
 }
 

@@ -137,8 +137,7 @@ impl Engine {
         let Some(contested) = open.as_ref().or(self.contested.as_ref()) else {
             return Nanos::ZERO;
         };
-        let slewed = contested.rate.over((now - contested.since).abs());
-        let by = contested.by.max(slewed);
+        let by = contested.by + contested.rate.over((now - contested.since).abs());
         // However it drifts, both lie in what the source followed says.
         let followed = self.ladder.followed();
         let other = followed.filter(|rung| rung.source != contested.source);
@@ -154,13 +153,12 @@ impl Engine {
         let suspicion = self.suspicion.as_ref();
         let suspicion = suspicion.filter(|s| s.is_expected() && s.is_small())?;
         let (claim, first) = (suspicion.claim(), suspicion.first());
-        let since = self.last.good?;
-        let gap = (first.raw - since).as_secs_f64().max(1e-3);
+        let gap = (first.raw - self.last.good?).as_secs_f64().max(1e-3);
         let by = claim.by.abs() + claim.allowed;
         let rate = by.0 as f64 / gap;
         Some(Contested {
             source: self.ladder.followed()?.source.clone(),
-            since,
+            since: first.raw,
             by,
             rate: Ppb(rate.max(suspicion.fastest().0).min(MAX_RATE.0)),
         })

@@ -415,7 +415,12 @@ impl Model {
     /// this one, and what the last reading says by itself. One that is coarse is not of a clock that
     /// somebody disciplines while it is read.
     fn certain(&self, interval: &Interval) -> Interval {
-        let latest = self.latest.carried(interval.t, self.filter.rate_ppb, self.spread_ppb());
+        if self.latest.half() > half_width(COARSE) {
+            return *interval;
+        }
+        let latest = self
+            .latest
+            .carried(interval.t, self.filter.rate_ppb, self.spread_ppb());
         interval.united(&latest)
     }
 

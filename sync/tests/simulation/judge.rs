@@ -47,6 +47,8 @@ enum Excuse {
     Moved { until: i64 },
     /// The host's clock has changed its rate by so many ppb.
     Rate { from: i64, ppb: f64 },
+    /// The only source that could have told of that was lost before it had to.
+    Untold { from: i64, ppb: f64 },
 }
 
 /// Whether the host's time moves against the guest's counter, and nobody says so.
@@ -55,6 +57,12 @@ fn is_unseen(fault: &Fault) -> bool {
         fault,
         Fault::Pause(_, None) | Fault::HostStep(_) | Fault::HostRate(_)
     )
+}
+
+/// Whether a source that does so says nothing of its reference's rate.
+fn is_loss(behaviour: &Behaviour) -> bool {
+    use Behaviour::{Absent, Garbage, Refused, Silent};
+    matches!(behaviour, Absent | Garbage | Refused | Silent)
 }
 
 impl Excuse {
@@ -71,7 +79,20 @@ impl Excuse {
                 let by = hidden + poll as f64 * ppb.abs() / 1e9;
                 Nanos(if now < from + noticed { by as i64 } else { 0 })
             }
+            Self::Untold { from, ppb } if now >= from => {
+                Nanos((HIDDEN + (now - from) as f64 * ppb.abs() / 1e9) as i64)
+            }
             _ => Nanos::ZERO,
+        }
+    }
+
+    /// What is left of it where the source followed is lost at `now`.
+    fn where_lost(&self, now: i64) -> Option<Self> {
+        match *self {
+            Self::Rate { from, ppb } if (from..from + RATE_NOTICED_SLOWLY).contains(&now) => {
+                Some(Self::Untold { from: now, ppb })
+            }
+            _ => None,
         }
     }
 }
@@ -116,6 +137,12 @@ impl Judge {
             (Fault::Pause(..) | Fault::HostStep(_) | Fault::Migrate(..), false) => 2_500,
             // What a drift adds before it shows is within the source's own bound.
             (Fault::Behaviour(_, Behaviour::Drifting { .. }), _) => 2_000,
+            (Fault::Behaviour(_, behaviour), false) if is_loss(behaviour) => {
+                let left = self.excuses.iter().filter_map(|it| it.where_lost(now));
+                let left: Vec<Excuse> = left.collect();
+                self.excuses.extend(left);
+                0
+            }
             (Fault::Behaviour(..), _) => 0,
         };
         if let Fault::GuestFrequency(_) = fault {
