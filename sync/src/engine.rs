@@ -124,7 +124,7 @@ impl Engine {
             self.try_candidate(now, actions);
         }
         self.watch_holdover(now, actions);
-        self.wake_at(now + self.watch, actions);
+        self.wake_at(now + self.tick(now), actions);
     }
 
     /// Asks for the cheapest reading that can tell whether the clock is right.

@@ -82,7 +82,7 @@ impl Engine {
         self.write_frequency(clock, actions);
         let end = now + within;
         self.schedule.settle_at(end);
-        self.wake_at(end.min(now + self.watch), actions);
+        self.wake_at(end.min(now + self.tick(now)), actions);
     }
 
     pub(super) fn wake_at(&mut self, due: Raw, actions: &mut Vec<Action>) {

@@ -113,7 +113,7 @@ impl Engine {
         let limits = Limits {
             until,
             room: self.policy.room(offset),
-            watch: self.watch,
+            watch: self.tick(clock.local.raw),
             is_local,
         };
         Some(Envelope::new(&clock, &reference, limits))

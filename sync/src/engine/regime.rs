@@ -39,6 +39,7 @@ impl Engine {
         // A machine that was interrupted may go on under another host, whose clock has another rate.
         let was_interrupted = self.hinted(now).is_some();
         self.hint = None;
+        self.schedule.moved = Some(now);
         let is_new = self.estimator.is_new();
         let rate_before = match &self.regime {
             Some(regime) => regime.rate_before,
@@ -118,7 +119,7 @@ impl Engine {
 
     /// Reads again when the regime is twice as old as now, or at the next tick.
     fn read_again(&mut self, now: Raw, actions: &mut Vec<Action>) {
-        let watch = self.watch;
+        let watch = self.tick(now);
         let followed = self.ladder.followed();
         if !followed.is_some_and(|rung| rung.source.is_immediate()) {
             return;

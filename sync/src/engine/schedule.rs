@@ -24,6 +24,12 @@ const SETTLE_LAST: Nanos = Nanos::from_secs(4);
 const WAKES: usize = 4;
 const LATE_MAX: Nanos = Nanos::from_millis(100);
 
+/// A reference that has just changed its rate is likely to do it again, as a host does whose daemon
+/// corrects its clock with each answer of a server. For so long it is watched [`QUICKER`] times as often:
+/// what a change of rate costs until it is seen is proportional to the tick.
+const RESTLESS: Nanos = Nanos::from_secs(10);
+const QUICKER: i64 = 4;
+
 /// A slew ends when PID 1 is woken to end it. Where that is late by l it has taken away l/τ too much of the
 /// offset; with τ at least this many times the l to be expected, what is left is less than before.
 const SLEW_PER_LATE: i64 = 4;
@@ -48,6 +54,8 @@ pub(super) struct Schedule {
     pub settle_interval: Nanos,
     /// The last small move of a checked source that was accepted.
     pub small_move: Option<Raw>,
+    /// When the reference followed last left its line.
+    pub moved: Option<Raw>,
     /// When the source followed last changed.
     pub switched: Option<Raw>,
     /// What was followed before it was lost.
@@ -72,6 +80,7 @@ impl Schedule {
             settle: now + SETTLE_FIRST,
             settle_interval: SETTLE_FIRST,
             small_move: None,
+            moved: None,
             switched: None,
             lost: None,
             holdover: None,
@@ -91,6 +100,12 @@ impl Schedule {
             self.late.rotate_right(1);
             self.late[0] = (now - due).clamp(Nanos::ZERO, LATE_MAX);
         }
+    }
+
+    /// The watch tick at `now`, which is `usual` while the reference keeps to its line.
+    pub fn tick(&self, now: Raw, usual: Nanos) -> Nanos {
+        let is_restless = self.moved.is_some_and(|at| now - at < RESTLESS);
+        Nanos(usual.0 / if is_restless { QUICKER } else { 1 })
     }
 
     /// The shortest time within which an offset may be slewed away: `least`, or longer where wakes come

@@ -196,6 +196,15 @@ impl Engine {
         self.watch = watch(watch_every);
     }
 
+    /// How long after `now` the clock is looked at next.
+    pub(super) fn tick(&self, now: Raw) -> Nanos {
+        let followed = self.ladder.followed();
+        match followed {
+            Some(rung) if rung.source.is_hypervisors() => self.schedule.tick(now, self.watch),
+            _ => self.watch,
+        }
+    }
+
     /// Asks for a reading, unless one is under way.
     pub(super) fn ask(&mut self, source: &Source, now: Raw, actions: &mut Vec<Action>) {
         if !self.ladder.is_asked(source) {
