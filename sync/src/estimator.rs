@@ -25,6 +25,12 @@
 //! intersection does. If it is empty, the reference moved against RAW in a way no oscillator does,
 //! or the reading is false; which of the two is not decided here.
 //!
+//! Φ is an oscillator's, though, and a host's clock may change its rate by more. Readings that are each
+//! right to within b hide a change by Δ for up to 2 b / Δ, and the intersection is off by up to as much as
+//! Δ - ρ makes of that time. So what is stated of a device that is read at every tick is no less than
+//! m ± b of the last reading, which no change of rate makes untrue; what deviates is judged by the
+//! intersection all the same, because that shows it sooner.
+//!
 //! **A host's clock is disciplined itself**, so that its rate changes at once, and by up to 10 %. A
 //! reading off the line says that it was stepped or has changed its rate; which of the two, and what
 //! the rate is now, is found by [`regime`]. As long as that is open its bound stands in the place of

@@ -13,7 +13,8 @@
 //!   either side, and not with both, decides.
 //! - A small move could be the first stretch of a drift. It is watched for [`SMALL_WATCH`], or for
 //!   [`FAINT_WATCH`] where it is hardly more than the bounds allow, and a second one within
-//!   [`SMALL_REPEAT`] is a drift in disguise.
+//!   [`SMALL_REPEAT`] is a drift in disguise. What is faint may also be what another rate, hidden by the
+//!   bounds, has made: accepted, it is slewed away and not called a step.
 
 use noonmark_contract::units::{Nanos, Ppb, Raw};
 

@@ -100,8 +100,12 @@ pub(super) struct Model {
     /// The rate from before the blocks remembered.
     known: KnownRate,
     interval: Interval,
-    /// What the last reading says by itself, which no change of the reference's rate makes untrue.
-    latest: Interval,
+    /// What the last reading says by itself, which no change of the reference's rate makes untrue; of a
+    /// device that is read at every tick. What is read more seldom is bounded as NTP's servers are, by
+    /// what an oscillator wanders (RFC 5905's dispersion).
+    latest: Option<Interval>,
+    /// When the last reading was, in seconds.
+    read: f64,
     /// Set while it is open how the reference left its line.
     regime: Option<Regime>,
     drift_ppb_per_s: f64,
@@ -147,7 +151,8 @@ impl Model {
                 error_ppb: UNKNOWN_PPB,
             },
             interval: Interval::around(0.0, 0.0, reading.bound),
-            latest: Interval::around(0.0, 0.0, reading.bound),
+            latest: latest(reading, 0.0, 0.0),
+            read: 0.0,
             regime: None,
             drift_ppb_per_s: 0.0,
         }
@@ -191,7 +196,7 @@ impl Model {
 
     /// How long before `raw` the last reading was.
     pub fn since_read(&self, raw: Raw) -> Nanos {
-        let since = self.seconds(raw) - self.latest.t;
+        let since = self.seconds(raw) - self.read;
         Nanos((since.max(0.0) * 1e9) as i64)
     }
 
@@ -235,7 +240,10 @@ impl Model {
         let bound = half_width(reading.bound);
         let carried = self.carried(t);
         self.interval = carried.intersected(x, bound);
-        self.latest = Interval::around(t, x, reading.bound);
+        self.read = t;
+        if !self.is_blurred_by(reading.bound, &carried) {
+            self.latest = latest(reading, t, x);
+        }
         if reading.bound > COARSE {
             // It never tells how the reference left its line.
             self.give_up_regime();
@@ -261,7 +269,8 @@ impl Model {
             high: summary.high.saturating_sub(self.base) as f64,
         };
         let last = summary.last_difference.saturating_sub(self.base) as f64;
-        self.latest = Interval::around(self.interval.t, last, summary.last_bound);
+        self.read = self.interval.t;
+        self.latest = Some(Interval::around(self.read, last, summary.last_bound));
     }
 
     /// Closes the running block and takes it into the estimate. Returns how long the next one
@@ -290,7 +299,7 @@ impl Model {
     pub fn forget_place(&mut self, reading: &Reading) {
         let (t, x) = (self.seconds(reading.raw), self.x_of(reading));
         self.interval = Interval::around(t, x, reading.bound);
-        self.latest = self.interval;
+        (self.latest, self.read) = (latest(reading, t, x), t);
     }
 
     /// The reference has left its line, as it was at `first`; from there on its place and its rate
@@ -319,7 +328,7 @@ impl Model {
         self.blocks.clear();
         self.filter.replace(t, 0.0, bound);
         self.interval = Interval::around(t, 0.0, first.bound);
-        self.latest = self.interval;
+        (self.latest, self.read) = (None, t);
         self.regime = Some(Regime::new(point, departure, before, rate_is_void));
         self.rate_error_ppb = 2.0 * HOST_MOST_PPB;
     }
@@ -387,7 +396,7 @@ impl Model {
         };
         self.filter.replace(t, x, half_width(reading.bound));
         self.interval = Interval::around(t, x, reading.bound);
-        self.latest = self.interval;
+        (self.latest, self.read) = (latest(reading, t, x), t);
     }
 
     fn seconds(&self, raw: Raw) -> f64 {
@@ -411,16 +420,13 @@ impl Model {
             .carried(t, self.filter.rate_ppb, self.spread_ppb())
     }
 
-    /// An interval that a change of the reference's rate within the last readings' bounds leaves true:
-    /// this one, and what the last reading says by itself. One that is coarse is not of a clock that
-    /// somebody disciplines while it is read.
+    /// An interval that a new rate of the reference leaves true while the last readings' bounds hide it:
+    /// this one, and what the last reading says by itself.
     fn certain(&self, interval: &Interval) -> Interval {
-        if self.latest.half() > half_width(COARSE) {
+        let Some(latest) = &self.latest else {
             return *interval;
-        }
-        let latest = self
-            .latest
-            .carried(interval.t, self.filter.rate_ppb, self.spread_ppb());
+        };
+        let latest = latest.carried(interval.t, self.filter.rate_ppb, self.spread_ppb());
         interval.united(&latest)
     }
 
@@ -450,6 +456,12 @@ impl Model {
         let mean = (last.x - first.x) / span;
         before.min(fabs(rate - mean) + (first.bound + last.bound) / span)
     }
+}
+
+/// See [`Model::latest`].
+fn latest(reading: &Reading, t: f64, x: f64) -> Option<Interval> {
+    let at_every_tick = !matches!(reading.method, Method::RoundTrip | Method::Rtc);
+    at_every_tick.then(|| Interval::around(t, x, reading.bound))
 }
 
 /// A half-width in whole nanoseconds, rounded outward.
