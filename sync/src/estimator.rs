@@ -41,12 +41,14 @@
 mod filter;
 mod interval;
 mod model;
+mod prediction;
 mod regime;
 
 use alloc::collections::VecDeque;
 
 pub(crate) use filter::Pace;
-pub(crate) use model::{Forecast, Prediction, ReadingSummary, Sighting};
+pub(crate) use model::{ReadingSummary, Sighting};
+pub(crate) use prediction::{Forecast, Prediction};
 pub(crate) use regime::Finding;
 
 use model::{Model, UNKNOWN_PPB, WANDER_PPB};

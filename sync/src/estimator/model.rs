@@ -10,6 +10,7 @@ use crate::deviation::Deviation;
 
 use super::filter::{Block, Filter, Pace};
 use super::interval::{Interval, half_width};
+use super::prediction::{Forecast, Prediction};
 use super::regime::{Departure, Finding, HOST_MOST_PPB, KnownRate, Point, Regime};
 
 /// Blocks that are remembered for the mean rate.
@@ -33,30 +34,6 @@ const OFF_LINE_DEVIATIONS: f64 = 5.0;
 
 /// A change of the rate below this is the oscillator's wander, in ppb.
 const WANDER_CHANGE_PPB: f64 = 2_000.0;
-
-/// Where the reference is thought to be at an instant.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Prediction {
-    /// The most likely time.
-    pub reference: Utc,
-    /// The truth is no more than this before it.
-    pub early: Nanos,
-    /// The truth is no more than this after it.
-    pub late: Nanos,
-}
-
-/// The estimate at an instant, and how it goes on from there.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Forecast {
-    /// The most likely time.
-    pub reference: Utc,
-    /// Reference minus RAW by the middle of the interval, and half the interval's width.
-    pub difference: i64,
-    pub half_ns: f64,
-    /// How fast the interval moves, and each of its ends moves apart.
-    pub rate_ppb: f64,
-    pub spread_ppb: f64,
-}
 
 /// Several readings in one: their mean, and the interval that they leave.
 #[derive(Clone, Copy, Debug)]
@@ -118,13 +95,6 @@ impl Sighting {
             difference: reading.reference.0.saturating_sub(reading.raw.0),
             bound: reading.bound,
         }
-    }
-}
-
-impl Prediction {
-    /// The largest error of `reference`, either way.
-    pub fn bound(&self) -> Nanos {
-        self.early.max(self.late)
     }
 }
 
