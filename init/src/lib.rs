@@ -10,7 +10,8 @@
 //! | [`clock`] | the engine's sources and actuators: PHCs, VMClock, time channel, NTP socket, RTC, `adjtimex` |
 //! | [`services`] | the supervisor, and the processes, control groups and output that it decides on |
 //! | [`status`] | what is reported: to the host, to the guest's programs, to the kernel's log |
-//! | [`machine`] | uevents, the power button, signals, and the machine's end |
+//! | [`machine`] | uevents, the power button, signals, the guest agent, the freeze for a snapshot, and the machine's end |
+//! | [`helper`] | threads beside the loop |
 //!
 //! A turn of the loop: what is due is done, the clock first; services are frozen, thawed or signalled
 //! where the clock's state asks for it; what happened is reported; at most one service is started; then
@@ -23,6 +24,7 @@
 
 pub mod boot;
 pub mod clock;
+pub mod helper;
 pub mod instance;
 pub mod machine;
 pub mod pid1;

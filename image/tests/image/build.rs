@@ -1,6 +1,7 @@
 //! The build as a whole.
 
-use noonmark_contract::config::{BootConfig, Capability, PATH, Start};
+use noonmark_contract::agent::{COMMANDS, FREEZE_LIMIT_S};
+use noonmark_contract::config::{BootConfig, Capability, OnDisruption, PATH, Start};
 use noonmark_image::artifact::{CMDLINE, DISK, INITRD, KERNEL, UKI};
 use noonmark_image::build::{self, BuildError};
 use noonmark_image::compress;
@@ -115,6 +116,33 @@ fn an_image_has_a_networks_program_only_where_a_network_is_asked_for() {
     assert!(services[0].user.is_some_and(|user| user != 0));
     let without = initrd(&build(&empty_spec(), &program(b"init"), None));
     assert!(!without.contains_key("noonmark-net") && !without.contains_key("etc/resolv.conf"));
+}
+
+#[test]
+fn an_image_has_the_guest_agent_with_its_commands_only_where_that_is_enabled() {
+    for (allow, expected) in [
+        ("", COMMANDS.to_vec()),
+        ("allow = [\"guest-ping\"]\n", vec!["guest-ping"]),
+    ] {
+        let with = spec(&format!(
+            "[agent]\nenabled = true\nfreeze_limit_s = 5\n{allow}"
+        ));
+        let tree = initrd(&build(&with, &program(b"init"), None));
+        assert!(tree.contains_key("noonmark-agent"));
+        let config = boot_config(&tree);
+        assert_eq!(config.freeze_limit_s, 5);
+        let [agent] = config.services.as_slice() else {
+            panic!("{:?}", config.services);
+        };
+        assert_eq!(agent.exec, [&["/noonmark-agent"], &expected[..]].concat());
+        assert!(agent.user.is_some_and(|user| user != 0) && agent.capabilities.is_empty());
+        assert!(agent.private_devices && agent.memory_max.is_some());
+        // Who thaws the others must not stand still.
+        assert_eq!(agent.on_freeze, OnDisruption::Keep);
+    }
+    let without = initrd(&build(&empty_spec(), &program(b"init"), None));
+    assert!(!without.contains_key("noonmark-agent"));
+    assert_eq!(boot_config(&without).freeze_limit_s, FREEZE_LIMIT_S);
 }
 
 #[test]

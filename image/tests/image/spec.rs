@@ -257,6 +257,19 @@ fn what_could_not_work_in_the_guest_is_refused() {
             "expected `keep`, `freeze` or `signal:NAME`",
         ),
         (
+            service("exec = [\"/a\"]\non_freeze = \"signal:KILL\""),
+            "expected `keep`, `freeze` or `signal:NAME`",
+        ),
+        (
+            "[agent]\nenabled = true\nallow = [\"guest-exec\"]\n".into(),
+            "expected commands of the agent",
+        ),
+        (
+            "[agent]\nallow = [\"guest-ping\"]\n".into(),
+            "without `enabled = true` there is no agent",
+        ),
+        ("[agent]\nfreeze_limit_s = 0\n".into(), "expected 1 to 3600"),
+        (
             service("exec = [\"/a\"]\nstop_timeout_s = 700"),
             "700: expected 0 to 600",
         ),

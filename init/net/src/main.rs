@@ -1,6 +1,7 @@
 //! `noonmark-net`: sets up the network that an image asks for, and keeps its leases.
 //!
-//! PID 1 runs it as a service; what it is to do stands in [`NETWORK_FILE`]. What it says goes where
+//! PID 1 runs it as a service; what it is to do stands in [`NETWORK_FILE`]. Upon SIGHUP it asks for its leases
+//! anew. What it says goes where
 //! every service's output goes.
 //!
 //! `manager` has the loop and decides; `rtnetlink` asks the kernel for links, addresses and routes;
@@ -20,14 +21,17 @@ use std::process::ExitCode;
 
 use manager::Manager;
 use noonmark_contract::config::network::{NETWORK_FILE, Network};
+use noonmark_linux::sys;
+use rustix::process::Signal;
 
 fn main() -> ExitCode {
-    let error = match config() {
-        Ok(config) => match Manager::new(config) {
+    let error = match (config(), sys::signalfd(&[Signal::HUP.as_raw()])) {
+        (Ok(config), Ok(hangups)) => match Manager::new(config, hangups) {
             Ok(mut manager) => manager.run().to_string(),
             Err(error) => error.to_string(),
         },
-        Err(error) => format!("{NETWORK_FILE}: {error}"),
+        (Err(error), _) => format!("{NETWORK_FILE}: {error}"),
+        (_, Err(errno)) => format!("signalfd: {errno}"),
     };
     eprintln!("noonmark-net: {error}");
     ExitCode::FAILURE

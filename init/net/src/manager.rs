@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use noonmark_contract::config::network::{Cidr, Interface, InterfaceName, Network, RESOLV_CONF};
@@ -31,6 +32,8 @@ pub struct Manager {
     interfaces: Vec<Managed>,
     options: &'static [DhcpOption<'static>],
     nameservers: Vec<IpAddr>,
+    /// SIGHUP: the machine may be a copy of another, whose leases are no longer its own.
+    hangups: OwnedFd,
 }
 
 /// An interface of the configuration.
@@ -40,6 +43,8 @@ struct Managed {
     link: Option<Link>,
     client: Option<Client>,
     lease: Option<Lease>,
+    /// Whether the client has begun anew and its predecessor's lease is kept until it has one.
+    renews: bool,
     told_absent: bool,
 }
 
@@ -48,12 +53,13 @@ impl Manager {
     ///
     /// # Errors
     /// Where the kernel has no rtnetlink.
-    pub fn new(config: Network) -> Result<Self, RtnetlinkError> {
+    pub fn new(config: Network, hangups: OwnedFd) -> Result<Self, RtnetlinkError> {
         let managed = |config| Managed {
             config,
             link: None,
             client: None,
             lease: None,
+            renews: false,
             told_absent: false,
         };
         Ok(Self {
@@ -62,6 +68,7 @@ impl Manager {
             interfaces: config.interface.into_iter().map(managed).collect(),
             options: dhcp::hostname_option(&config.hostname),
             nameservers: Vec::new(),
+            hangups,
         })
     }
 
@@ -69,6 +76,7 @@ impl Manager {
     pub fn run(&mut self) -> RtnetlinkError {
         loop {
             self.monitor.drain();
+            self.renew();
             let mut wait = LOOK;
             match self.look_around() {
                 Ok(true) => {}
@@ -213,6 +221,24 @@ impl Manager {
         Ok(link.clone())
     }
 
+    /// Has each lease asked for anew, if that is wanted. What there is stays until a server has spoken.
+    fn renew(&mut self) {
+        // The signal itself says all; how often it came doesn't matter.
+        let mut signal = [0u8; 128];
+        if rustix::io::read(&self.hangups, &mut signal).is_err() {
+            return;
+        }
+        for managed in &mut self.interfaces {
+            if let (Some(link), Some(_)) = (&managed.link, &managed.client)
+                && let Some(mac) = link.mac
+            {
+                println!("noonmark-net: {}: its lease is asked for anew", link.name);
+                managed.client = Some(Client::new(link.index, mac, self.options));
+                managed.renews = true;
+            }
+        }
+    }
+
     /// Lets an interface's DHCP client go on.
     fn proceed(&mut self, at: usize) {
         let managed = &mut self.interfaces[at];
@@ -224,6 +250,10 @@ impl Manager {
             println!("noonmark-net: {}: {problem}", link.name);
         }
         let Some(change) = change else { return };
+        // A client begins with the word that it has no lease.
+        if std::mem::take(&mut managed.renews) && change == Change::Lost {
+            return;
+        }
         let before = managed.lease.take();
         let granted = match change {
             Change::Granted(lease) => Some(lease),
@@ -278,7 +308,7 @@ impl Manager {
     fn sleep(&self, at_most: Nanos) {
         let clients = self.interfaces.iter();
         let frames = clients.filter_map(|managed| managed.client.as_ref()?.descriptor());
-        let mut waited: Vec<PollFd<'_>> = [self.monitor.descriptor()]
+        let mut waited: Vec<PollFd<'_>> = [self.monitor.descriptor(), &self.hangups]
             .into_iter()
             .chain(frames)
             .map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
@@ -295,6 +325,7 @@ impl Managed {
         self.link = None;
         self.client = None;
         self.lease = None;
+        self.renews = false;
         self.told_absent = false;
     }
 }

@@ -4,13 +4,14 @@ pub mod block;
 pub mod mounting;
 pub mod superblock;
 
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::sync::Arc;
 
-use mounting::Outcome;
+use mounting::Outcomes;
 use noonmark_contract::config::system::DataDisk;
 use noonmark_contract::record::{DiskState, DiskStatus};
 use noonmark_contract::units::{Nanos, Raw};
+
+use crate::helper;
 
 /// How long mounting may take beyond the wait for a disk, e.g. to replay a journal: what systemd
 /// gives a mount unit.
@@ -19,16 +20,13 @@ const MOUNTING: Nanos = Nanos::from_secs(90);
 /// How soon the loop looks again at what the thread has done. It does so during boot alone.
 const LOOK_AGAIN: Nanos = Nanos::from_millis(10);
 
-/// The thread's stack: it looks at one piece of a disk at a time.
-const STACK_BYTES: usize = 64 * 1024;
-
 /// The data disks, and how far each is.
 #[derive(Debug, Default)]
 pub struct DataDisks {
     required: Vec<bool>,
     status: Vec<DiskStatus>,
     /// The thread's outcomes, until all disks are done.
-    outcomes: Option<Receiver<Outcome>>,
+    outcomes: Option<Arc<Outcomes>>,
     next: Raw,
     deadline: Raw,
 }
@@ -49,12 +47,11 @@ impl DataDisks {
         if disks.is_empty() {
             return disks_begun;
         }
-        let (send, outcomes) = mpsc::channel();
-        let started = thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn(move || mounting::run(&disks, now, &send));
+        let outcomes = Arc::new(Outcomes::default());
+        let own = Arc::clone(&outcomes);
+        let started = helper::start(Box::new(move || mounting::run(&disks, now, &own)));
         match started {
-            Ok(_) => disks_begun.outcomes = Some(outcomes),
+            Ok(()) => disks_begun.outcomes = Some(outcomes),
             Err(error) => disks_begun.give_up(&format!("no thread to mount it: {error}")),
         }
         disks_begun
@@ -71,9 +68,12 @@ impl DataDisks {
         let Some(outcomes) = &self.outcomes else {
             return true;
         };
-        while let Ok((place, status)) = outcomes.try_recv() {
-            if let Some(entry) = self.status.get_mut(place) {
-                *entry = status;
+        // The thread may be at it, and is not waited for.
+        if let Ok(mut outcomes) = outcomes.try_lock() {
+            for (place, status) in outcomes.drain(..) {
+                if let Some(entry) = self.status.get_mut(place) {
+                    *entry = status;
+                }
             }
         }
         let waits = |status: &DiskStatus| status.state == DiskState::Waiting;
@@ -124,6 +124,7 @@ pub fn describe(status: &DiskStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use noonmark_contract::config::system::FileSystem;
@@ -167,11 +168,10 @@ mod tests {
 
     #[test]
     fn a_disk_that_never_answers_is_given_up() {
-        let (_send, outcomes) = mpsc::channel();
         let mut disks = DataDisks {
             required: vec![true],
             status: vec![mounting::status(&disk(true), DiskState::Waiting)],
-            outcomes: Some(outcomes),
+            outcomes: Some(Arc::default()),
             next: Raw(0),
             deadline: Raw(1_000),
         };

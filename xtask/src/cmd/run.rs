@@ -19,6 +19,7 @@ use noonmark_builder::image::Variant;
 use noonmark_builder::progress;
 use noonmark_builder::run::write_initrd;
 use noonmark_builder::workspace::Workspace;
+use noonmark_contract::agent;
 use noonmark_image::artifact::{DISK, INITRD};
 use noonmark_image::spec::Spec;
 use noonmark_qemu::runtime_dir::RuntimeDir;
@@ -90,6 +91,10 @@ pub struct RunCommand {
     /// Make one with `truncate -s 64M data.img && mkfs.ext4 -L data data.img`.
     #[arg(long, value_name = "FILE")]
     disk: Vec<PathBuf>,
+    /// A socket to make, on which programs of this host speak to the guest agent of an image with
+    /// `[agent] enabled`, as `socat - UNIX-CONNECT:FILE` does.
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
     /// Show the guest's console.
     #[arg(long, conflicts_with = "command")]
     console: bool,
@@ -241,6 +246,11 @@ impl RunCommand {
         let machine = self.machine.clone();
         let named =
             |option| format!("{option} names what only this machine has, not an emulated host");
+        if self.agent.is_some() {
+            return machine.without_nested(
+                "--agent makes a socket on this machine, and an emulated host has none of it",
+            );
+        }
         match (self.disk.is_empty(), &self.bridge, &self.tap) {
             (false, ..) => machine.without_nested(
                 "--disk is written to, and an emulated host can write nothing of this machine",
@@ -269,6 +279,18 @@ impl RunCommand {
         }
         for path in &self.disk {
             devices.push(disk((path, true))?);
+        }
+        if let Some(socket) = &self.agent {
+            if !spec.agent.enabled {
+                bail!(
+                    "--agent: nobody in the guest would answer; set `enabled = true` in [agent] of its \
+                     description"
+                );
+            }
+            devices.push(Device::Port {
+                name: agent::PORT.to_owned(),
+                socket: std::path::absolute(socket)?,
+            });
         }
         Ok(devices)
     }

@@ -9,10 +9,11 @@ const TARGETS: &str = "init/seed/tests/fuzz/main.rs";
 
 /// Where parsers of foreign bytes stand: every file here has to be on the page, but for those that
 /// only put others together.
-const FOLDERS: [&str; 4] = [
+const FOLDERS: [&str; 5] = [
     "init/label/src/",
     "init/nts/src/",
     "init/seed/src/",
+    "sync/contract/src/agent/",
     "sync/contract/src/ntp/",
 ];
 

@@ -6,6 +6,7 @@ use std::io::{Cursor, Read as _};
 
 use bolero::check;
 use flate2::read::GzDecoder;
+use noonmark_contract::agent::{Answer, Found, OBJECT_MAX, Objects, Question, Request};
 use noonmark_contract::channel;
 use noonmark_contract::config::settings::Cmdline;
 use noonmark_contract::ntp::{packet, sock};
@@ -320,6 +321,33 @@ fn status_port_commands() {
                 let _ = serde_json::from_slice::<Command>(&line);
             }
         });
+    });
+}
+
+#[test]
+fn agent_requests() {
+    check!().for_each(|bytes: &[u8]| {
+        let (mut objects, mut rest) = (Objects::default(), bytes);
+        while !rest.is_empty() {
+            let (found, left) = objects.take(rest);
+            if let Some(Found::Object(object)) = found {
+                assert!(object.len() <= OBJECT_MAX);
+                let _ = Request::parse(&object);
+            }
+            rest = left;
+        }
+    });
+}
+
+#[test]
+fn agent_link() {
+    check!().for_each(|bytes: &[u8]| {
+        if let Some(question) = Question::from_bytes(bytes) {
+            assert_eq!(question.to_bytes(), bytes);
+        }
+        if let Some(answer) = Answer::from_bytes(bytes) {
+            assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));
+        }
     });
 }
 

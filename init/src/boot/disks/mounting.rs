@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::path::Path;
-use std::sync::mpsc::Sender;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -21,17 +21,16 @@ use super::superblock::{self, Volume};
 /// How soon disks are looked for again while one may still appear.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What came of one disk, by its place in the configuration.
-pub type Outcome = (usize, DiskStatus);
+/// What came of disks, by their places in the configuration, until it is taken.
+pub type Outcomes = Mutex<Vec<(usize, DiskStatus)>>;
 
 /// Finds and mounts them one after the other, in the configuration's order, because one may lie
-/// within another; sends the outcome of each.
-pub fn run(disks: &[DataDisk], began: Raw, outcomes: &Sender<Outcome>) {
+/// within another; adds the outcome of each.
+pub fn run(disks: &[DataDisk], began: Raw, outcomes: &Outcomes) {
     for (place, disk) in disks.iter().enumerate() {
         let outcome = (place, one(disk, began));
-        if outcomes.send(outcome).is_err() {
-            // Nobody waits any more: the machine goes down.
-            return;
+        if let Ok(mut outcomes) = outcomes.lock() {
+            outcomes.push(outcome);
         }
     }
 }

@@ -2,75 +2,60 @@
 //! that doesn't answer keeps whoever writes to it in the kernel.
 
 use std::fs::File;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use noonmark_linux::sys;
 use rustix::fs::syncfs;
 use rustix::io::Errno;
 
-/// The thread's stack: it makes a few system calls.
-const STACK_BYTES: usize = 64 * 1024;
+use crate::helper;
 
 /// The last freeze or thaw, as long as nobody knows what came of it.
 #[derive(Debug, Default)]
-pub struct Disks {
-    job: Option<Job>,
-    failed: Option<String>,
-}
+pub struct Disks(Option<Arc<Job>>);
 
 /// A freeze or a thaw under way.
-#[derive(Debug)]
-struct Job(Receiver<Result<u32, String>>);
+#[derive(Debug, Default)]
+struct Job {
+    outcome: OnceLock<Result<u32, String>>,
+    /// Nobody waits for it any more.
+    abandoned: AtomicBool,
+}
 
 impl Disks {
     /// Freezes what is mounted on these folders, or thaws it; a freeze that is still under way undoes
     /// itself once it is done.
     pub fn begin(&mut self, folders: Vec<String>, freeze: bool) {
-        (self.job, self.failed) = (None, None);
-        match Job::start(folders, freeze) {
-            Ok(job) => self.job = Some(job),
-            Err(why) => self.failed = Some(why),
+        if let Some(job) = self.0.take() {
+            job.abandoned.store(true, Ordering::SeqCst);
         }
-    }
-
-    /// What came of it, once: how many file systems.
-    pub fn take_outcome(&mut self) -> Option<Result<u32, String>> {
-        if let Some(why) = self.failed.take() {
-            return Some(Err(why));
-        }
-        let outcome = self.job.as_ref()?.outcome()?;
-        self.job = None;
-        Some(outcome)
-    }
-}
-
-impl Job {
-    fn start(folders: Vec<String>, freeze: bool) -> Result<Self, String> {
-        let (send, outcome) = mpsc::channel();
-        let work = move || {
+        let job = Arc::new(Job::default());
+        let own = Arc::clone(&job);
+        let started = helper::start(Box::new(move || {
             let done = if freeze {
                 freeze_all(&folders)
             } else {
                 thaw_all(&folders)
             };
-            if send.send(done).is_err() && freeze {
+            let _ = own.outcome.set(done);
+            if freeze && own.abandoned.load(Ordering::SeqCst) {
                 // It took too long, and nobody knows of it: it must not last.
                 let _ = thaw_all(&folders);
             }
-        };
-        let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(work);
-        thread
-            .map(|_| Self(outcome))
-            .map_err(|error| format!("no thread for the data disks: {error}"))
+        }));
+        if let Err(error) = started {
+            let why = format!("no thread for the data disks: {error}");
+            let _ = job.outcome.set(Err(why));
+        }
+        self.0 = Some(job);
     }
 
-    fn outcome(&self) -> Option<Result<u32, String>> {
-        match self.0.try_recv() {
-            Ok(outcome) => Some(outcome),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err("the data disks' thread ended".into())),
-        }
+    /// What came of it, once: how many file systems.
+    pub fn take_outcome(&mut self) -> Option<Result<u32, String>> {
+        let outcome = self.0.as_ref()?.outcome.get()?.clone();
+        self.0 = None;
+        Some(outcome)
     }
 }
 
@@ -121,6 +106,7 @@ fn open(folder: &str) -> Result<File, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use super::*;
