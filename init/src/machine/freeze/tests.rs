@@ -1,3 +1,5 @@
+//! The freeze's claims, on made-up time.
+
 use super::*;
 
 const LIMIT: Nanos = Nanos::from_secs(60);
