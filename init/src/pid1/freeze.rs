@@ -11,11 +11,15 @@ use crate::machine::freeze::{Action, Facts};
 
 use super::Pid1;
 
-/// Where the kernel's driver of VM generation IDs has its devices.
-const GENERATION_ID: &str = "/sys/bus/acpi/drivers/vmgenid";
+/// Where the kernel's driver of VM generation IDs has its devices: it is ACPI's up to Linux 6.9.
+const GENERATION_ID: [&str; 2] = [
+    "/sys/bus/acpi/drivers/vmgenid",
+    "/sys/bus/platform/drivers/vmgenid",
+];
 
 /// How long a machine that has such a device may take to be told of a new one, upon which the kernel's
-/// random numbers are new too (drivers/virt/vmgenid.c). One that was merely paused is told nothing.
+/// random numbers are new too (drivers/virt/vmgenid.c). One that was merely paused is told nothing, and
+/// some kernels tell nobody.
 const RESEED: Nanos = Nanos::from_millis(250);
 
 impl Pid1 {
@@ -130,9 +134,12 @@ impl Pid1 {
     }
 }
 
-/// Whether the machine has a VM generation ID: its driver has a device.
+/// Whether the machine has a VM generation ID: its driver has a device, which ACPI calls by a name and a
+/// number.
 fn has_generation() -> bool {
-    let entries = fs::read_dir(GENERATION_ID).into_iter().flatten().flatten();
-    let mut names = entries.map(|entry| entry.file_name());
-    names.any(|name| name.as_encoded_bytes().contains(&b':'))
+    GENERATION_ID.iter().any(|driver| {
+        let entries = fs::read_dir(driver).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name());
+        names.any(|name| name.as_encoded_bytes().contains(&b':'))
+    })
 }

@@ -16,7 +16,7 @@ use crate::platform::{Guest, Images, Platform};
 const AWAY: Duration = Duration::from_secs(2);
 
 /// How often it is saved and restored, unless this variable says otherwise.
-const CYCLES: u32 = 3;
+const CYCLES: usize = 3;
 const CYCLES_VARIABLE: &str = "NOONMARK_SNAPSHOTS";
 
 /// How long nobody thaws the guest.
@@ -48,7 +48,7 @@ pub fn reads_no_wrong_time_after_a_restore(platform: &Platform, _: &Images) -> R
     config.devices.push(Device::VmGenId {
         guid: "auto".to_owned(),
     });
-    let cycles = match std::env::var(CYCLES_VARIABLE) {
+    let cycles: usize = match std::env::var(CYCLES_VARIABLE) {
         Ok(text) => text.parse().context(CYCLES_VARIABLE)?,
         Err(_) => CYCLES,
     };
@@ -74,12 +74,14 @@ pub fn reads_no_wrong_time_after_a_restore(platform: &Platform, _: &Images) -> R
             longest = longest.max(thawed - resumed);
         }
         kept_reads.sort_unstable();
+        let [least, median, most] = [0, kept_reads.len() / 2, kept_reads.len() - 1]
+            .map(|place| kept_reads.get(place).copied().unwrap_or(0));
         eprintln!(
-            "{}: {cycles} restores, 0 wrong reads by the service that stands still, {:?} by the one that \
-             doesn't; thawed at most {longest} after the resume",
-            platform.name, kept_reads
+            "{}: {cycles} restores, 0 wrong reads by the service that stands still, {least} to {most} by the \
+             one that doesn't (median {median}); thawed at most {longest} after the resume",
+            platform.name
         );
-        ensure!(kept_reads.last() > Some(&0), "who reads on read nothing wrong either");
+        ensure!(most > 0, "who reads on read nothing wrong either");
         goes_on_without_a_host(guest)
     })
 }
