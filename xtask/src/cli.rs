@@ -63,7 +63,7 @@ pub enum Command {
     Bench(cmd::bench::BenchCommand),
     Report(cmd::report::ReportCommand),
     Image(cmd::image::ImageCommand),
-    Run(cmd::run::RunCommand),
+    Run(Box<cmd::run::RunCommand>),
     Status(cmd::status::StatusCommand),
     TimeServer(cmd::time_server::TimeServerCommand),
     Lock(cmd::lock::LockCommand),

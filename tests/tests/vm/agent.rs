@@ -73,7 +73,7 @@ pub fn answers_a_host_on_its_port(platform: &Platform, _: &Images) -> Result<()>
             on: std::net::Ipv4Addr::LOCALHOST,
         },
         Device::Disk {
-            path: data,
+            path: data.clone(),
             writable: true,
         },
         Device::Port {
@@ -88,7 +88,7 @@ pub fn answers_a_host_on_its_port(platform: &Platform, _: &Images) -> Result<()>
         client.sync(1)?;
         has_the_schemas_shapes(&mut client)?;
         sets_no_clock(&mut client)?;
-        freezes_and_thaws(&mut client, guest)?;
+        freezes_and_thaws(&mut client, guest, || tools.is_clean(&data))?;
         is_not_upset(client, &socket, guest)
     })?;
     let mut client = Client::connect(&socket)?;
@@ -174,11 +174,18 @@ fn sets_no_clock(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-fn freezes_and_thaws(client: &mut Client, guest: &mut Guest) -> Result<()> {
+/// While it is frozen, and not before, a copy of its disk is clean: that is what `is_clean` says.
+fn freezes_and_thaws(
+    client: &mut Client,
+    guest: &mut Guest,
+    is_clean: impl Fn() -> Result<()>,
+) -> Result<()> {
     ensure!(client.run("guest-fsfreeze-status", json!({}))? == json!("thawed"));
+    ensure!(is_clean().is_err(), "a disk that is in use is clean");
     let count = client.run("guest-fsfreeze-freeze", json!({}))?;
     ensure!(count == json!(1), "{count} file systems");
     ensure!(client.run("guest-fsfreeze-status", json!({}))? == json!("frozen"));
+    is_clean().context("while it is frozen")?;
     let told = client.reply_to("guest-get-fsinfo", json!({}))?;
     ensure!(told["error"]["class"] == "CommandNotFound", "{told}");
     client.run("guest-get-time", json!({}))?;

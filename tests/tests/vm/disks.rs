@@ -244,7 +244,7 @@ impl Tools {
     }
 
     /// Neither errors nor a journal that is to be replayed.
-    fn is_clean(&self, disk: &Path) -> Result<()> {
+    pub fn is_clean(&self, disk: &Path) -> Result<()> {
         done(Command::new(&self.fsck).arg("-fn").arg(disk))?;
         let told = done(
             Command::new(&self.debugfs)
