@@ -3,6 +3,7 @@
 //! Each is a pure function of the disk. Where a format wants an identity, that follows from the disk's hash.
 
 mod bytes;
+mod container_disk;
 mod gce;
 mod qcow2;
 mod vdi;
@@ -31,6 +32,8 @@ pub enum DiskFormat {
     Vdi,
     /// Google Compute Engine's: `disk.raw`, a whole number of GiB, in a tar archive.
     TarGz,
+    /// `KubeVirt`'s: a container image with the disk in it, an archive of an OCI image layout.
+    ContainerDisk,
 }
 
 impl DiskFormat {
@@ -43,6 +46,7 @@ impl DiskFormat {
             Self::Vhd => "disk.vhd",
             Self::Vdi => "disk.vdi",
             Self::TarGz => "disk.tar.gz",
+            Self::ContainerDisk => "containerdisk.tar",
         }
     }
 
@@ -59,6 +63,7 @@ impl DiskFormat {
             Self::Vhd => vhd::write(disk, source_date, id(b"vhd")),
             Self::Vdi => vdi::write(disk, [id(b"vdi"), id(b"vdi snapshot")]),
             Self::TarGz => gce::write(disk, source_date),
+            Self::ContainerDisk => container_disk::write(disk, source_date),
         }
     }
 }

@@ -11,7 +11,7 @@
 //!    [`layout`] says where noonmark's own files are; [`cpio`] and [`compress`] make it an initrd.
 //!    With it and the kernel's [`cmdline`] [`uki`] makes the unified kernel image, the only file of
 //!    the EFI system partition that [`fat`] writes and around which [`disk`] puts a partition table.
-//!    [`formats`] has that disk as hypervisors and clouds want it.
+//!    [`formats`] has that disk as hypervisors and clouds want it, [`libvirt`] the machine around it.
 //! 4. [`budget`] refuses what is too large. [`manifest`] and [`sbom`] list what went in and came out,
 //!    by [`hash`]; [`output`] puts it all into a folder.
 //!
@@ -47,6 +47,7 @@ mod json;
 pub mod kernel;
 pub mod layout;
 pub mod ldconf;
+pub mod libvirt;
 pub mod loader;
 pub mod lock;
 pub mod lookup;

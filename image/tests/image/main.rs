@@ -11,6 +11,7 @@ mod fat;
 mod formats;
 mod iso;
 mod kernel;
+mod libvirt;
 mod lock;
 mod manifest;
 mod modules;

@@ -42,6 +42,15 @@ pub const QEMU_IMG: Tool = Tool::new("qemu-img", "qemu-utils");
 /// Unpacks archives.
 pub const TAR: Tool = Tool::new("tar", "tar");
 
+/// Copies and describes container images.
+pub const SKOPEO: Tool = Tool::new("skopeo", "skopeo");
+/// Unpacks container images.
+pub const UMOCI: Tool = Tool::new("umoci", "umoci");
+/// Checks libvirt's documents by their schema.
+pub const VIRT_XML_VALIDATE: Tool = Tool::new("virt-xml-validate", "libvirt-clients");
+/// What that works by.
+pub const XMLLINT: Tool = Tool::new("xmllint", "libxml2-utils");
+
 /// Where administrators' programs are, which a user's `PATH` may lack.
 const ADMINISTRATORS: [&str; 2] = ["/usr/sbin", "/sbin"];
 

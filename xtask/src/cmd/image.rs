@@ -13,6 +13,7 @@ use noonmark_builder::workspace::Workspace;
 use noonmark_image::artifact::DISK;
 use noonmark_image::formats::DiskFormat;
 use noonmark_image::hash::Sha256Hex;
+use noonmark_image::libvirt;
 use noonmark_image::output;
 
 use crate::options::SpecFile;
@@ -20,7 +21,8 @@ use crate::options::SpecFile;
 /// Builds the guest image that guest.toml describes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples: cargo xtask image --out /tmp/image
-          cargo xtask image --format qcow2,vhd")]
+          cargo xtask image --format qcow2,vhd
+          cargo xtask image --containerdisk --libvirt")]
 pub struct ImageCommand {
     #[command(flatten)]
     spec: SpecFile,
@@ -50,6 +52,13 @@ pub struct ImageCommand {
         conflicts_with_all = ["test", "commands"]
     )]
     format: Vec<Format>,
+    /// Write the disk as a container image, too, as KubeVirt's containerDisk takes it: an archive of an OCI
+    /// image layout, for `skopeo copy oci-archive:containerdisk.tar docker://...`.
+    #[arg(long, conflicts_with_all = ["test", "commands"])]
+    containerdisk: bool,
+    /// Write a libvirt domain, too, that boots the disk where it is now: for `virsh define domain.xml`.
+    #[arg(long, conflicts_with_all = ["test", "commands"])]
+    libvirt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -99,8 +108,13 @@ impl ImageCommand {
         for (name, size) in &image.artifacts {
             println!("{:>8} KiB  {name}", size.div_ceil(1024));
         }
-        for format in self.format.iter().filter_map(|format| format.beside_raw()) {
+        let beside = self.format.iter().filter_map(|format| format.beside_raw());
+        let container = self.containerdisk.then_some(DiskFormat::ContainerDisk);
+        for format in beside.chain(container) {
             convert(&image, format)?;
+        }
+        if self.libvirt {
+            write_domain(&image)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -122,6 +136,24 @@ fn convert(image: &Image, format: DiskFormat) -> Result<()> {
         "{size:>8} KiB  {}, SHA-256 {}",
         format.file_name(),
         Sha256Hex::of(&bytes)
+    );
+    Ok(())
+}
+
+/// Writes the domain beside the disk.
+fn write_domain(image: &Image) -> Result<()> {
+    let disk =
+        std::path::absolute(image.folder.join(DISK)).context("cannot tell the current folder")?;
+    let disk = disk.to_str().with_context(|| {
+        let disk = disk.display();
+        format!("{disk}: a domain can't name a file whose path is no UTF-8; choose another --out")
+    })?;
+    let text = libvirt::domain(&image.spec, disk);
+    output::write_file(&image.folder.join(libvirt::FILE_NAME), text.as_bytes())?;
+    println!(
+        "{:>8} KiB  {}",
+        text.len().div_ceil(1024),
+        libvirt::FILE_NAME
     );
     Ok(())
 }
