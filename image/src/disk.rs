@@ -1,11 +1,12 @@
 //! The disk: a GUID partition table (UEFI specification, chapter 5) around one EFI system partition.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek};
 
 use gpt::disk::LogicalBlockSize;
+use gpt::header::read_header_from_arbitrary_device;
 use gpt::mbr::ProtectiveMBR;
-use gpt::partition::Partition;
+use gpt::partition::{Partition, file_read_partitions};
 use gpt::{GptConfig, partition_types};
 use thiserror::Error;
 use uuid::Uuid;
@@ -23,6 +24,10 @@ const BACKUP_BLOCKS: u64 = 33;
 
 /// Disks are a multiple of this, as some clouds want it.
 const DISK_UNIT: u64 = 1 << 20;
+
+/// What an entry of a table has, and how many a foreign one may have; Linux takes no other length.
+const ENTRY_LEN: u32 = 128;
+const ENTRIES_MAX: u32 = 128;
 
 /// The partition's name.
 const PARTITION_NAME: &str = "noonmark-esp";
@@ -62,6 +67,15 @@ pub struct PartitionContent {
     pub fields: Vec<(&'static str, String)>,
     /// What is in it.
     pub bytes: Vec<u8>,
+}
+
+/// Where a partition is on its disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first.
+    pub start: u64,
+    /// How many.
+    pub length: u64,
 }
 
 /// Writes a disk with this volume as its only partition. Its GUIDs follow from the volume, so that
@@ -188,6 +202,28 @@ pub fn read(disk: &[u8]) -> Result<DiskContent, DiskError> {
         })
         .collect::<Result<_, DiskError>>()?;
     Ok(DiskContent { fields, partitions })
+}
+
+/// Where the partitions are of any disk whose table's first copy is whole, with blocks of 512 or 4096 bytes;
+/// none where there is no such table.
+pub fn extents(disk: &mut (impl Read + Seek)) -> Option<Vec<Extent>> {
+    [LogicalBlockSize::Lb512, LogicalBlockSize::Lb4096]
+        .into_iter()
+        .find_map(|block| {
+            let header = read_header_from_arbitrary_device(disk, block).ok()?;
+            if header.part_size != ENTRY_LEN || header.num_parts > ENTRIES_MAX {
+                return None;
+            }
+            let partitions = file_read_partitions(disk, &header, block).ok()?;
+            let used = partitions.values().filter(|partition| partition.is_used());
+            let extent = |partition: &Partition| {
+                Some(Extent {
+                    start: partition.bytes_start(block).ok()?,
+                    length: partition.bytes_len(block).ok()?,
+                })
+            };
+            Some(used.filter_map(extent).collect())
+        })
 }
 
 fn table(deed: &'static str, problem: impl ToString) -> DiskError {

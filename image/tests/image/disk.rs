@@ -1,7 +1,15 @@
 //! The GUID partition table.
 
-use noonmark_image::disk;
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use gpt::GptConfig;
+use gpt::disk::LogicalBlockSize;
+use gpt::partition::Partition;
+use gpt::partition_types::LINUX_FS;
+use noonmark_image::disk::{self, Extent};
 use proptest::prelude::*;
+use uuid::Uuid;
 
 #[test]
 fn a_disk_has_a_protective_mbr_and_both_copies_of_its_table() {
@@ -51,6 +59,82 @@ fn a_damaged_table_is_told() {
     let mut disk = disk::write(&[7; 512]).expect("a disk");
     disk[1024 + 40] ^= 1;
     assert!(disk::read(&disk).is_err());
+}
+
+/// A foreign disk's table, with blocks of this length and one partition of four of them.
+fn foreign(block: LogicalBlockSize) -> Vec<u8> {
+    let partition = Partition {
+        part_type_guid: LINUX_FS,
+        part_guid: Uuid::from_u128(1),
+        first_lba: 40,
+        last_lba: 43,
+        flags: 0,
+        name: "seed".into(),
+    };
+    let mut table = GptConfig::new()
+        .writable(true)
+        .logical_block_size(block)
+        .create_from_device(Cursor::new(vec![0; 1 << 20]), Some(Uuid::from_u128(2)))
+        .expect("a table");
+    let partitions = BTreeMap::from([(3, partition)]);
+    table.update_partitions(partitions).expect("a table");
+    table.write().expect("a table").into_inner()
+}
+
+#[test]
+fn the_partitions_of_foreign_disks_are_found_whatever_their_blocks() {
+    for (block, length) in [
+        (LogicalBlockSize::Lb512, 512),
+        (LogicalBlockSize::Lb4096, 4096),
+    ] {
+        let disk = foreign(block);
+        let extent = Extent {
+            start: 40 * length,
+            length: 4 * length,
+        };
+        assert_eq!(disk::extents(&mut Cursor::new(disk)), Some(vec![extent]));
+    }
+    assert_eq!(disk::extents(&mut Cursor::new(vec![0; 1 << 20])), None);
+}
+
+/// The length and number of the entries in the table's header, which has its own checksum there.
+#[test]
+fn no_table_of_foreign_entries_is_taken() {
+    for (at, value) in [(80, u32::MAX), (80, 1 << 20), (84, 4096), (84, 0)] {
+        let mut disk = foreign(LogicalBlockSize::Lb512);
+        let header = &mut disk[512..][..92];
+        header[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        header[16..20].fill(0);
+        let sum = crc32(header).to_le_bytes();
+        header[16..20].copy_from_slice(&sum);
+        assert_eq!(disk::extents(&mut Cursor::new(disk)), None, "{at} {value}");
+    }
+}
+
+/// The checksum of a table's header (UEFI specification, 5.3.2).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0_u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0xedb8_8320 * (sum & 1))
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_damage_upsets_who_looks_for_partitions(
+        damage in prop::collection::vec((512_usize..40 * 512, any::<u8>()), 0..6),
+    ) {
+        let mut disk = foreign(LogicalBlockSize::Lb512);
+        for (at, byte) in damage {
+            disk[at] = byte;
+        }
+        let header = &mut disk[512..][..92];
+        header[16..20].fill(0);
+        let sum = crc32(header).to_le_bytes();
+        header[16..20].copy_from_slice(&sum);
+        disk::extents(&mut Cursor::new(disk));
+    }
 }
 
 proptest! {

@@ -31,7 +31,7 @@ pub struct SeedCommand {
     /// The instance's network configuration.
     #[arg(long, value_name = "FILE")]
     network_config: Option<PathBuf>,
-    /// What the platform adds to user-data; noonmark's guests read none.
+    /// What the platform says, which counts where user-data says nothing of it.
     #[arg(long, value_name = "FILE")]
     vendor_data: Option<PathBuf>,
     /// The disk image to write.
