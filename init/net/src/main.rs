@@ -5,9 +5,10 @@
 //! every service's output goes.
 //!
 //! `manager` has the loop and decides; `rtnetlink` asks the kernel for links, addresses and routes;
-//! `names` knows what udev would call an interface;
+//! `choice` tells which interface an entry means, `names` what udev would call one;
 //! `dhcp` gets a lease, on the raw frames of `frames`; `resolv` writes the name servers.
 
+mod choice;
 mod dhcp;
 mod frames;
 mod manager;

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use noonmark_contract::config::network::{Cidr, Interface, InterfaceName, Network, RESOLV_CONF};
+use noonmark_contract::config::network::{Cidr, Interface, Network, RESOLV_CONF};
 use noonmark_contract::units::Nanos;
 use noonmark_linux::clocks;
 use rustix::event::{PollFd, PollFlags, poll};
 use smoltcp::wire::DhcpOption;
 
+use super::choice::choose;
 use super::dhcp::{self, Change, Client, Lease};
 use super::names;
 use super::resolv;
@@ -135,38 +136,20 @@ impl Manager {
         Ok(done)
     }
 
-    /// The interface that is meant: by its hardware address, else by the kernel's name or one of
-    /// udev's. One without either takes the first that no other entry has, and so does the only entry
-    /// where there is only one interface, if its name is one that the kernel never gives.
+    /// The interface that this entry means.
     fn find(&self, at: usize, links: &[Link]) -> Option<Link> {
-        let is_meant = |config: &Interface, link: &Link| match (&config.macaddress, &config.name) {
-            (Some(mac), _) => link.mac == Some(*mac),
-            (None, Some(name)) => {
-                let names = || names::udev_names(Path::new(names::SYS), &link.name, link.mac);
-                name.as_str() == link.name || names().iter().any(|other| other == name.as_str())
-            }
-            (None, None) => false,
-        };
-        let config = &self.interfaces[at].config;
-        if let Some(link) = links.iter().find(|link| is_meant(config, link)) {
-            return Some(link.clone());
-        }
-        let taken = |link: &Link| {
-            let mut others = self.interfaces.iter();
-            others.any(|other| is_meant(&other.config, link))
-        };
-        let mut free = links
+        let (entries, taken): (Vec<_>, Vec<_>) = self
+            .interfaces
             .iter()
-            .filter(|link| link.mac.is_some() && !taken(link));
-        let first = free.next();
-        let is_kernels = |name: &InterfaceName| name.as_str().starts_with("eth");
-        match (&config.macaddress, &config.name) {
-            (None, None) => first.cloned(),
-            (None, Some(name)) if !is_kernels(name) && self.interfaces.len() == 1 => {
-                first.filter(|_| free.next().is_none()).cloned()
-            }
-            _ => None,
-        }
+            .map(|managed| {
+                (
+                    &managed.config,
+                    managed.link.as_ref().map(|link| link.index),
+                )
+            })
+            .unzip();
+        let names = |link: &Link| names::udev_names(Path::new(names::SYS), &link.name, link.mac);
+        choose(&entries, at, links, &taken, names)
     }
 
     /// Brings an interface up and gives it what is fixed; DHCP begins. The interface as it is then.

@@ -52,7 +52,8 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Interface {
-    /// The kernel's name of it, e.g. `eth0`, or one that udev would give it, e.g. `ens3` or `enp0s3`; with
+    /// The kernel's name of it, e.g. `eth0`, or one that udev would give it, e.g. `ens3` or `enp0s3`, or a
+    /// pattern of names, e.g. `en*`, for the first that no other entry means; with
     /// `macaddress` the name that it gets. Where neither this nor `macaddress` is given, the first
     /// Ethernet interface is meant.
     pub name: Option<InterfaceName>,
