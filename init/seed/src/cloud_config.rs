@@ -12,8 +12,8 @@ mod write_files;
 
 pub use hostname::platform_name;
 use noonmark_contract::config::Start;
-pub use write_files::guest_path;
 use write_files::write_files;
+pub use write_files::{fits, guest_path};
 
 use crate::instances::Instances;
 use crate::root::Root;
@@ -25,8 +25,8 @@ use crate::yaml::Node;
 pub const HEADER: &str = "#cloud-config";
 
 /// Takes in a cloud-config, which may be merged from several, and the scripts beside it, for an image of
-/// which this is known. Scripts come before the commands of `runcmd`: cloud-init runs them in the order
-/// of their names, of which `runcmd` is the last.
+/// which this is known. As with cloud-init scripts are run in the order of their names, of which `runcmd` is
+/// one.
 pub fn read(config: &Node, scripts: Vec<Script>, root: &Root, instances: &mut Instances) {
     let whole = Field::root(config);
     keep(hostname::hostname(&whole, instances), &whole, instances);
@@ -34,12 +34,16 @@ pub fn read(config: &Node, scripts: Vec<Script>, root: &Root, instances: &mut In
         let taken = commands::commands(&field, Start::Boot, root, instances);
         keep(taken, &field, instances);
     }
-    for script in scripts {
+    let (before, after): (Vec<_>, Vec<_>) = scripts.into_iter().partition(Script::is_before_runcmd);
+    for script in before {
         commands::script(script, root, instances);
     }
     if let Some(field) = whole.get("runcmd") {
         let taken = commands::commands(&field, Start::ClockSynced, root, instances);
         keep(taken, &field, instances);
+    }
+    for script in after {
+        commands::script(script, root, instances);
     }
     let entries = whole.entries().unwrap_or_default();
     for (key, field) in entries {
@@ -240,11 +244,7 @@ mod tests {
 
     #[test]
     fn a_script_is_run_where_the_image_has_its_interpreter() {
-        let script = || Script {
-            name: "user-data".into(),
-            path: "/var/lib/cloud/instance/scripts/part-001".into(),
-            content: b"#! /bin/sh -e\necho\n".to_vec(),
-        };
+        let script = || Script::new("user-data", false, 1, None, "#! /bin/sh -e\necho\n");
         let read = |root: &Root| {
             let mut instances = Instances::default();
             let text = "runcmd: [[/bin/a]]\n";
@@ -264,7 +264,7 @@ mod tests {
         let instance = read(&Root::at(image.path().to_owned()));
         assert_eq!(instance.files[0].mode.get(), 0o700);
         assert_eq!(instance.services[0].exec, [script().path]);
-        assert_eq!(instance.services[1].after.as_deref(), Some("part-001"));
+        assert_eq!(instance.services[1].after.as_deref(), Some("script.0"));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! name. `network_data.json` is read where version 1 and 2 of a network-config are.
 
 use noonmark_contract::config::values::Mode;
-use noonmark_contract::seed::instance::{CONTENT_MAX, FILES_MAX, Instance, SeedFile};
+use noonmark_contract::seed::instance::{Instance, SeedFile};
 
-use crate::cloud_config::{guest_path, platform_name};
+use crate::cloud_config::{fits, guest_path, platform_name};
 use crate::content;
 use crate::json;
 use crate::meta_data;
@@ -15,7 +15,8 @@ use crate::yaml::{Node, Value};
 /// The label, in small letters or in capitals.
 pub const LABEL: &str = "config-2";
 
-/// The names of the documents, in the order in which they count; `user_data` is the last.
+/// The names of the documents, in the order in which they count; `user_data` is the last. Beside them there is
+/// [`VENDOR_DATA_2`].
 pub const FILES: [&str; 4] = [META_DATA, NETWORK_DATA, VENDOR_DATA, "user_data"];
 
 /// One of [`FILES`].
@@ -24,6 +25,8 @@ pub const META_DATA: &str = "meta_data.json";
 pub const NETWORK_DATA: &str = "network_data.json";
 /// One of [`FILES`].
 pub const VENDOR_DATA: &str = "vendor_data.json";
+/// What the cloud says of this one instance, where [`VENDOR_DATA`] is for all of them; it counts before that.
+pub const VENDOR_DATA_2: &str = "vendor_data2.json";
 
 /// The folder of all of it.
 const FOLDER: &str = "openstack";
@@ -47,15 +50,16 @@ const MODE: i64 = 0o660;
 /// A file's bytes, that it is not there, or why it can't be read.
 type File = Result<Option<Vec<u8>>, String>;
 
-/// The documents [`FILES`] of the version that counts, by who reads a file at its path. None where there
-/// is no meta-data.
-pub fn documents(read: &mut impl FnMut(&str) -> File) -> Option<[File; 4]> {
+/// The documents [`FILES`] of the version that counts, and [`VENDOR_DATA_2`], by who reads a file at its path.
+/// None where there is no meta-data.
+pub fn documents(read: &mut impl FnMut(&str) -> File) -> Option<([File; 4], File)> {
     VERSIONS.into_iter().find_map(|version| {
         let mut document = |name: &str| read(&format!("{FOLDER}/{version}/{name}"));
         let meta = document(META_DATA);
         (!matches!(meta, Ok(None))).then(|| {
             let [_, network, vendor, user] = FILES;
-            [meta, document(network), document(vendor), document(user)]
+            let files = [meta, document(network), document(vendor), document(user)];
+            (files, document(VENDOR_DATA_2))
         })
     })
 }
@@ -136,15 +140,12 @@ fn injected(item: &Field<'_>, instance: &mut Instance, read: &mut impl FnMut(&st
     let Some(path) = item.get("path") else {
         return item.ignore(instance, "it has no `path`");
     };
-    let written: usize = instance.files.iter().map(|file| file.length).sum();
     let mut file = || -> Checked<SeedFile> {
         let path = guest_path(&path)?;
+        // Nothing is read for one that is too many.
+        fits(item, instance, 0)?;
         let content = content(item, read)?;
-        if written + content.len() > CONTENT_MAX || instance.files.len() == FILES_MAX {
-            return item.wrong(format!(
-                "more than {FILES_MAX} files, or {CONTENT_MAX} bytes in them"
-            ));
-        }
+        fits(item, instance, content.len())?;
         Ok(SeedFile {
             path,
             mode: Mode::try_from(MODE).or_else(|unfit| item.wrong(unfit))?,
@@ -188,13 +189,13 @@ pub fn network_data(text: &str, instance: &mut Instance) -> Checked<()> {
     network_config::take_openstack(&Field::root(&root), instance)
 }
 
-/// What `vendor_data.json` has for cloud-init: a text, or several, in it or below its key `cloud-init`.
-/// What else is there is for other programs.
+/// What `vendor_data.json`, or the other one of this name, has for cloud-init: a text, or several, in it or
+/// below its key `cloud-init`. What else is there is for other programs.
 ///
 /// # Errors
 /// If it is no JSON of this shape.
-pub fn vendor_data(text: &str) -> Checked<Vec<Vec<u8>>> {
-    let root = json::parse(VENDOR_DATA, text)?;
+pub fn vendor_data(name: &str, text: &str) -> Checked<Vec<Vec<u8>>> {
+    let root = json::parse(name, text)?;
     let whole = Field::root(&root);
     let field = match whole.value() {
         Value::Map(_) => whole.get("cloud-init"),

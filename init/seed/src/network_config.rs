@@ -174,14 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_keep_the_names_that_they_are_given_and_a_pattern_is_the_first() {
+    fn interfaces_keep_the_names_and_patterns_that_they_are_given() {
         let (told, ignored) = read(
             "version: 2\nethernets:\n  ens18: {dhcp4: true}\n  ens19: {addresses: [192.0.2.7/24]}\n  \
-             rest: {match: {name: 'en*'}, dhcp4: yes}\n",
+             rest: {match: {name: 'en*'}, dhcp4: y}\n  any: {match: {name: '*'}, dhcp4: on}\n",
         );
         assert_eq!(
             told,
-            "ens18 dhcp4 dns ; ens19 192.0.2.7/24 dns ; the first Ethernet interface dhcp4 dns "
+            "ens18 dhcp4 dns ; ens19 192.0.2.7/24 dns ; en* dhcp4 dns ; \
+             the first Ethernet interface dhcp4 dns "
         );
         assert_eq!(ignored, "");
     }
@@ -315,6 +316,11 @@ mod tests {
             ),
             (
                 format!("version: 2\nethernets: {{eth0: {{dhcp4: maybe}}, {eth1}}}\n"),
+                "ethernets.eth0.dhcp4: expected true or false",
+                1,
+            ),
+            (
+                "version: 2\nethernets: {eth0: {dhcp4: maybe, addresses: [192.0.2.7/24]}}\n".into(),
                 "ethernets.eth0.dhcp4: expected true or false",
                 1,
             ),

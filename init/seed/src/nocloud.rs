@@ -108,11 +108,22 @@ fn choose<D: Read + Seek>(
         let seed = Seed {
             names: FILES,
             files: [const { Ok(None) }; 4],
+            vendor_2: Ok(None),
         };
         return Datasource::Found {
             device: NO_DISK.into(),
             documents: with_credentials(seed, credentials, root, &mut |_| Ok(None)),
         };
+    };
+    // What is wrong with the volume as a whole is told once, not of each document.
+    let names = match volume.names(&mut disk.disk) {
+        Ok(names) => names.join(", "),
+        Err(error) => {
+            return Datasource::Refused {
+                device: Some(disk.name),
+                problem: error.to_string(),
+            };
+        }
     };
     let mut read = |path: &str| {
         let read = volume.read(&mut disk.disk, path, FILE_MAX);
@@ -129,13 +140,11 @@ fn choose<D: Read + Seek>(
         ),
     };
     let Some(seed) = found else {
-        let names = volume.names(&mut disk.disk).map(|names| names.join(", "));
-        let there = names.unwrap_or_else(|error| error.to_string());
         return Datasource::Refused {
             device: Some(disk.name),
             problem: format!(
                 "it has {wanted}; in its root folder: {}",
-                printable(&there, NAMES_SHOWN)
+                printable(&names, NAMES_SHOWN)
             ),
         };
     };
@@ -151,18 +160,29 @@ struct Seed {
     /// What each is called, which tells its form: in the order of [`FILES`].
     names: [&'static str; 4],
     files: [File; 4],
+    /// A ConfigDrive's second vendor-data.
+    vendor_2: File,
 }
 
 impl Seed {
     /// Of who reads a file at its path; none where there is none.
     fn of_nocloud(read: &mut impl FnMut(&str) -> File) -> Option<Self> {
         let (names, files) = (FILES, FILES.map(read));
-        (!matches!(files, [Ok(None), _, _, Ok(None)])).then_some(Self { names, files })
+        let vendor_2 = Ok(None);
+        (!matches!(files, [Ok(None), _, _, Ok(None)])).then_some(Self {
+            names,
+            files,
+            vendor_2,
+        })
     }
 
     fn of_config_drive(read: &mut impl FnMut(&str) -> File) -> Option<Self> {
         let names = config_drive::FILES;
-        config_drive::documents(read).map(|files| Self { names, files })
+        config_drive::documents(read).map(|(files, vendor_2)| Self {
+            names,
+            files,
+            vendor_2,
+        })
     }
 }
 
@@ -202,7 +222,12 @@ fn with_credentials(
 #[must_use]
 pub fn documents(files: [File; 4], root: &Root) -> Vec<Document> {
     let names = FILES;
-    all(Seed { names, files }, root, &mut |_| Ok(None))
+    let seed = Seed {
+        names,
+        files,
+        vendor_2: Ok(None),
+    };
+    all(seed, root, &mut |_| Ok(None))
 }
 
 /// What the documents of a ConfigDrive say, by who reads a file at its path; none where it is none.
@@ -212,17 +237,25 @@ pub fn config_drive(read: &mut impl FnMut(&str) -> File, root: &Root) -> Option<
 }
 
 fn all(seed: Seed, root: &Root, read: &mut impl FnMut(&str) -> File) -> Vec<Document> {
-    let Seed { names, files } = seed;
+    let Seed {
+        names,
+        files,
+        vendor_2,
+    } = seed;
     let has_network = !matches!(files[1], Ok(None));
     let [meta, network, vendor, user] = files;
     let is_there = |file: &File| !matches!(file, Ok(None));
-    let there = [is_there(&vendor), is_there(&user)];
-    let vendor = vendor.and_then(|bytes| match (names[2], bytes) {
-        (config_drive::VENDOR_DATA, Some(bytes)) => {
-            let text = content::text(&bytes).map_err(|error| format!("{}: {error}", names[2]))?;
-            config_drive::vendor_data(&text).map_err(|error| error.to_string())
-        }
-        (_, bytes) => Ok(bytes.into_iter().collect()),
+    let there = [is_there(&vendor) || is_there(&vendor_2), is_there(&user)];
+    let vendor_2 = (config_drive::VENDOR_DATA_2, vendor_2);
+    let [vendor, vendor_2] = [(names[2], vendor), vendor_2].map(|(name, file)| {
+        let texts = file.and_then(|bytes| match (name, bytes) {
+            (config_drive::VENDOR_DATA | config_drive::VENDOR_DATA_2, Some(bytes)) => {
+                let text = content::text(&bytes).map_err(|error| format!("{name}: {error}"))?;
+                config_drive::vendor_data(name, &text).map_err(|error| error.to_string())
+            }
+            (_, bytes) => Ok(bytes.into_iter().collect()),
+        });
+        (name, texts)
     });
     let user = user.map(|bytes| bytes.into_iter().collect());
     let Instances {
@@ -230,7 +263,7 @@ fn all(seed: Seed, root: &Root, read: &mut impl FnMut(&str) -> File) -> Vec<Docu
         vendor: vendor_says,
         preserve_hostname,
         prefer_whole_name: whole,
-    } = programs([(names[3], user), (names[2], vendor)], root);
+    } = programs([(names[3], user), vendor_2, vendor], root);
     let mut meta = text(meta, names[0], |text, instance| match names[0] {
         config_drive::META_DATA => {
             config_drive::meta_data(text, has_network, whole, instance, read)
@@ -282,8 +315,9 @@ fn text<E: std::fmt::Display>(
 /// A document's name, and the texts that it has.
 type Texts<'a> = (&'a str, Result<Vec<Vec<u8>>, String>);
 
-/// What user-data and vendor-data say. What vendor-data has counts where user-data says nothing of it.
-fn programs(documents: [Texts<'_>; 2], root: &Root) -> Instances {
+/// What user-data and vendor-data say. What a later document has counts where those before it say nothing of
+/// that.
+fn programs(documents: [Texts<'_>; 3], root: &Root) -> Instances {
     let user = documents[0].0;
     let mut instances = Instances::default();
     let mut config: Option<Node> = None;
@@ -309,7 +343,7 @@ fn programs(documents: [Texts<'_>; 2], root: &Root) -> Instances {
             (Some(user), Some(vendor)) => Some(Mergers::of_vendor().merge(user, vendor)),
             (user, vendor) => user.or(vendor),
         };
-        // Those of vendor-data run first.
+        // Those of vendor-data come first.
         parts.scripts.append(&mut scripts);
         scripts = parts.scripts;
     }
@@ -321,6 +355,7 @@ fn programs(documents: [Texts<'_>; 2], root: &Root) -> Instances {
         value: Value::Map(Vec::new()),
     };
     let config = config.unwrap_or_else(nothing);
+    let scripts = user_data::in_order(scripts);
     cloud_config::read(&config, scripts, root, &mut instances);
     instances
 }

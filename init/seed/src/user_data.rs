@@ -7,6 +7,7 @@
 //! and left out, and the others count.
 
 mod form;
+mod script;
 
 use form::{Form, form, is_mime};
 use mail_parser::{Message, MessageParser, MimeHeaders as _, PartType};
@@ -17,6 +18,7 @@ use crate::instances::is_vendor_data;
 use crate::merge::Mergers;
 use crate::value::{Checked, DocumentError, Field, document};
 use crate::yaml::Node;
+pub use script::{Script, in_order};
 
 /// How many parts a document may have.
 const PARTS_MAX: usize = 64;
@@ -26,9 +28,6 @@ const DEPTH_MAX: usize = 4;
 
 /// So much of a line is told.
 const LINE_MAX: usize = 60;
-
-/// Where cloud-init writes the scripts of user-data; those of vendor-data in a folder there.
-pub const SCRIPTS: &str = "/var/lib/cloud/instance/scripts";
 
 /// What `user-data` or `vendor-data` has.
 #[derive(Debug, Default)]
@@ -41,17 +40,6 @@ pub struct Parts {
     pub scripts: Vec<Script>,
 }
 
-/// A text that begins with `#!`.
-#[derive(Debug)]
-pub struct Script {
-    /// Its name in messages.
-    pub name: String,
-    /// The file that it is written to.
-    pub path: String,
-    /// The text.
-    pub content: Vec<u8>,
-}
-
 /// Takes a document apart, packed by gzip or in base64 or neither; at most `max` bytes of it. It is one text,
 /// or several, which count as its parts. What can't be taken is told in `instance`.
 #[must_use]
@@ -62,6 +50,7 @@ pub fn parts(name: &str, texts: Vec<Vec<u8>>, max: usize, instance: &mut Instanc
         instance,
         parts: Parts::default(),
         count: 0,
+        attached: 0,
         room: 4 * max,
     };
     let is_one = texts.len() == 1;
@@ -74,8 +63,7 @@ pub fn parts(name: &str, texts: Vec<Vec<u8>>, max: usize, instance: &mut Instanc
             Ok(name) => reader.part(&Part {
                 name,
                 bytes,
-                declared: None,
-                merge: None,
+                beside: Beside::default(),
                 depth: 0,
             }),
             Err(error) => reader.instance.refuse(error),
@@ -90,6 +78,8 @@ struct Reader<'a> {
     instance: &'a mut Instance,
     parts: Parts,
     count: usize,
+    /// How many of them have no further ones in them.
+    attached: usize,
     /// How many bytes all parts together may still have, unpacked.
     room: usize,
 }
@@ -97,11 +87,19 @@ struct Reader<'a> {
 struct Part {
     name: String,
     bytes: Vec<u8>,
-    /// The type that is written beside it.
-    declared: Option<String>,
-    /// How it wants to be merged, by a header beside it.
-    merge: Option<String>,
+    beside: Beside,
     depth: usize,
+}
+
+/// What is written beside a part.
+#[derive(Debug, Default)]
+struct Beside {
+    /// Its type.
+    kind: Option<String>,
+    /// How it wants to be merged.
+    merge: Option<String>,
+    /// The name of its file.
+    file: Option<String>,
 }
 
 impl Reader<'_> {
@@ -128,21 +126,26 @@ impl Reader<'_> {
         }
         let text = content::text(&bytes).map_err(bad)?;
         let begin = text.trim_start();
-        if begin.is_empty() {
-            return Ok(());
+        let form = form(part.beside.kind.as_deref(), begin);
+        if !begin.is_empty() && form == Some(Form::Archive) {
+            return self.archive(part, &text).map_err(|e| e.to_string());
         }
-        match form(part.declared.as_deref(), begin) {
+        self.attached += 1;
+        match form {
+            _ if begin.is_empty() => Ok(()),
             Some(Form::CloudConfig) => {
                 let config = document(name, &text, self.instance).map_err(|e| e.to_string())?;
                 self.merge(part, config).map_err(|e| e.to_string())
             }
-            Some(Form::Archive) => self.archive(part, &text).map_err(|e| e.to_string()),
+            Some(Form::Archive) => Ok(()),
             Some(Form::Noonmark) => {
                 self.parts.noonmark.push((name.clone(), text.into_owned()));
                 Ok(())
             }
             Some(Form::Script) => {
-                self.script(name, begin);
+                let (vendors, file) = (is_vendor_data(self.document), part.beside.file.as_deref());
+                let script = Script::new(name, vendors, self.attached, file, begin);
+                self.parts.scripts.push(script);
                 Ok(())
             }
             Some(Form::Refused(why)) => {
@@ -150,13 +153,15 @@ impl Reader<'_> {
                 Err(format!("{name}: `{}`: {why}", printable(line, LINE_MAX)))
             }
             None => match in_base64(begin) {
-                Some(decoded) => self.take(&Part {
-                    bytes: decoded,
-                    name: name.clone(),
-                    declared: None,
-                    merge: None,
-                    depth: self.deeper(part)?,
-                }),
+                Some(decoded) => {
+                    self.attached -= 1;
+                    self.take(&Part {
+                        bytes: decoded,
+                        name: name.clone(),
+                        beside: Beside::default(),
+                        depth: self.deeper(part)?,
+                    })
+                }
                 None => {
                     let line = printable(begin.lines().next().unwrap_or_default(), LINE_MAX);
                     let why = "it begins neither with #cloud-config nor with #noonmark or `#!`";
@@ -193,13 +198,12 @@ impl Reader<'_> {
         let message = MessageParser::new().parse(bytes).ok_or_else(no_message)?;
         let mut found = Vec::new();
         flatten(&message, &mut found);
-        for (contents, declared, merge) in found {
+        for (bytes, beside) in found {
             let name = self.next_name()?;
             self.part(&Part {
                 name,
-                bytes: contents,
-                declared,
-                merge,
+                bytes,
+                beside,
                 depth,
             });
         }
@@ -219,12 +223,19 @@ impl Reader<'_> {
                     Ok(_) => item.bytes()?,
                     Err(_) => field("content").map_or(Ok(Vec::new()), |content| content.bytes())?,
                 };
-                let declared = field("type").map(|kind| kind.text().map(Into::into));
+                let text = |key| {
+                    field(key)
+                        .map(|kind| kind.text().map(Into::into))
+                        .transpose()
+                };
                 Ok(Part {
                     name,
                     bytes: content,
-                    declared: declared.transpose()?,
-                    merge: None,
+                    beside: Beside {
+                        kind: text("type")?,
+                        merge: None,
+                        file: text("filename")?,
+                    },
                     depth,
                 })
             };
@@ -239,7 +250,7 @@ impl Reader<'_> {
     /// Puts a part over those before it.
     fn merge(&mut self, part: &Part, config: Node) -> Result<(), DocumentError> {
         let own = Mergers::named(&Field::root(&config))?;
-        let header = part.merge.as_deref().and_then(Mergers::parse);
+        let header = part.beside.merge.as_deref().and_then(Mergers::parse);
         let how = own.or(header).unwrap_or_else(Mergers::of_parts);
         self.parts.cloud_config = Some(match self.parts.cloud_config.take() {
             Some(before) => how.merge(before, config),
@@ -247,26 +258,10 @@ impl Reader<'_> {
         });
         Ok(())
     }
-
-    fn script(&mut self, name: &str, text: &str) {
-        let scripts = &mut self.parts.scripts;
-        let folder = match is_vendor_data(self.document) {
-            true => "/vendor",
-            false => "",
-        };
-        let path = format!("{SCRIPTS}{folder}/part-{:03}", scripts.len() + 1);
-        scripts.push(Script {
-            name: name.to_owned(),
-            path,
-            content: text.as_bytes().to_vec(),
-        });
-    }
 }
 
-/// The parts of a message that hold something: content, type, and how it wants to be merged.
-type Found = (Vec<u8>, Option<String>, Option<String>);
-
-fn flatten(message: &Message<'_>, found: &mut Vec<Found>) {
+/// The parts of a message that hold something.
+fn flatten(message: &Message<'_>, found: &mut Vec<(Vec<u8>, Beside)>) {
     for part in &message.parts {
         if matches!(part.body, PartType::Multipart(_)) {
             continue;
@@ -282,7 +277,8 @@ fn flatten(message: &Message<'_>, found: &mut Vec<Found>) {
         };
         let merge = header("Merge-Type").or_else(|| header("X-Merge-Type"));
         let merge = merge.and_then(|header| header.value.as_text().map(Into::into));
-        found.push((part.contents().to_vec(), kind, merge));
+        let file = part.attachment_name().map(Into::into);
+        found.push((part.contents().to_vec(), Beside { kind, merge, file }));
     }
 }
 
@@ -392,7 +388,7 @@ mod tests {
         assert_eq!(config.get("hostname").unwrap().text().unwrap(), "a");
         assert_eq!(config.get("runcmd").unwrap().items().unwrap().len(), 2);
         assert_eq!(parts.scripts.len(), 1);
-        assert_eq!(parts.scripts[0].content, b"#!/bin/sh\necho\n");
+        assert_eq!(parts.scripts[0].content, "#!/bin/sh\necho\n");
         // The broken part is lost, and no other.
         assert!(
             instance.refused[0].starts_with("user-data part 4: "),

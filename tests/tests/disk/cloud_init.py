@@ -38,12 +38,13 @@ class Cloud:
 
 
 def configuration(raw):
-    """The cloud-configs of user-data or vendor-data, merged by cloud-init's own handler."""
+    """The cloud-configs of user-data or vendor-data, merged by cloud-init's own handler; the kinds of all
+    parts; and the scripts as its handler of these writes them."""
     handler = cloud_config.CloudConfigPartHandler(PATHS)
     handler.handle_part(None, "__begin__", None, None, None, None)
     written = {}
     handler._write_cloud_config = lambda: written.update(handler.cloud_buf or {})
-    kinds = []
+    kinds, scripts = [], {}
     for number, part in enumerate(user_data.UserDataProcessor(PATHS).process(raw).walk()):
         if part.get_content_maintype() == "multipart":
             continue
@@ -52,8 +53,19 @@ def configuration(raw):
         if kind == "text/cloud-config":
             payload = util.decode_binary(util.fully_decoded_payload(part))
             handler.handle_part(None, kind, f"part-{number}", payload, None, dict(part))
+        if kind == "text/x-shellscript":
+            payload = util.dos2unix(util.fully_decoded_payload(part))
+            scripts[util.clean_filename(part.get_filename())] = util.decode_binary(payload)
     handler.handle_part(None, "__end__", None, None, None, None)
-    return written, kinds
+    return written, kinds, scripts
+
+
+def turns(vendors, users, commands):
+    """What is run, in the order in which cloud-init runs folders of scripts, of which `runcmd` is one."""
+    ours = users | ({"runcmd": None} if commands else {})
+    return [[f"vendor/{name}", vendors[name]] for name in sorted(vendors)] + [
+        [name, ours[name]] for name in sorted(ours)
+    ]
 
 
 def files(entries):
@@ -73,8 +85,21 @@ def files(entries):
         }
 
 
+def matched(config):
+    """By which name an interface is known of which version 2 says that, by the name that it has for it."""
+    names = {}
+    for name, ethernet in (config.get("ethernets") or {}).items() if config.get("version") == 2 else []:
+        match = ethernet.get("match") or {}
+        if "match" in ethernet and not match.get("macaddress"):
+            known = match.get("name")
+            names[ethernet.get("set-name", name)] = None if known == "*" else known
+    return names
+
+
 def network(config):
-    state = network_state.parse_net_config_data(config.get("network", config))
+    config = config.get("network", config)
+    state = network_state.parse_net_config_data(config)
+    names = matched(config)
     found = []
     for interface in state.iter_interfaces():
         subnets = interface.get("subnets") or []
@@ -87,7 +112,7 @@ def network(config):
         servers = sum([subnet.get("dns_nameservers", []) for subnet in subnets], [])
         servers += (interface.get("dns") or {}).get("nameservers", []) + state.dns_nameservers
         found.append({
-            "name": interface["name"],
+            "name": names.get(interface["name"], interface["name"]),
             "mac": (interface.get("mac_address") or "").lower(),
             "addresses": [f"{s['address']}/{s['prefix']}" for s in subnets if s["type"].startswith("static")],
             "dhcp4": any(s["type"] in ("dhcp", "dhcp4") for s in subnets),
@@ -98,23 +123,31 @@ def network(config):
     return [one for one in found if one["addresses"] or one["dhcp4"]]
 
 
-def made_of(meta, user, vendor, injected=()):
+def made_of(meta, user, vendor, injected=(), vendor2=""):
     """What meta-data, user-data and vendor-data come to."""
-    config, kinds = configuration(user)
-    vendor, _ = configuration(vendor)
-    config = util.mergemanydict([config, vendor])
+    config, kinds, scripts = configuration(user)
+    vendor, _, vendor_scripts = configuration(vendor)
+    vendor2, _, vendor2_scripts = configuration(vendor2)
+    vendor_scripts |= vendor2_scripts
+    config = util.mergemanydict([config, vendor2, vendor])
     names = util.get_hostname_fqdn(config, Cloud(meta), metadata_only=True)
     fqdn = util.get_cfg_option_bool(config, "prefer_fqdn_over_hostname")
     hostname = names.fqdn if fqdn else names.hostname
-    commands = lambda key: [one for one in config.get(key) or [] if isinstance(one, list)]
+    def commands(key):
+        listed = config.get(key)
+        return [one for one in listed if isinstance(one, (list, str)) and one] if isinstance(listed, list) else []
+
+    ntp = config.get("ntp") or {}
+    instance = meta.get("instance-id")
     return {
         "kinds": kinds,
-        "instance_id": meta.get("instance-id"),
+        "instance_id": instance if instance is None else str(instance),
         "hostname": None if util.get_cfg_option_bool(config, "preserve_hostname") else hostname,
         "files": list(injected) + list(files(config.get("write_files"))),
         "bootcmd": commands("bootcmd"),
         "runcmd": commands("runcmd"),
-        "ntp": sum([(config.get("ntp") or {}).get(key) or [] for key in ("pools", "servers")], []),
+        "turns": turns(vendor_scripts, scripts, commands("runcmd")),
+        "ntp": sum([ntp.get(key) or [] for key in ("pools", "servers")], []) if ntp.get("enabled", True) else [],
     }
 
 
@@ -132,7 +165,8 @@ def config_drive(folder):
         for path, content in drive["files"].items()
     ]
     vendor = convert_vendordata(drive.get("vendordata"))
-    found = made_of(drive["metadata"], drive.get("userdata"), vendor or "", injected)
+    vendor2 = convert_vendordata(drive.get("vendordata2")) or ""
+    found = made_of(drive["metadata"], drive.get("userdata"), vendor or "", injected, vendor2)
     links = drive.get("networkdata")
     try:
         if links:

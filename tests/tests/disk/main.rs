@@ -3,6 +3,7 @@
 //!
 //! A program that isn't installed is listed as not run, with the package that has it.
 
+mod compare;
 mod content;
 mod formats;
 mod image;

@@ -14,7 +14,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use noonmark_contract::config::network::{Interface, Server};
-use noonmark_contract::seed::instance::Instance;
+use noonmark_contract::seed::instance::{Instance, SeedFile};
 use noonmark_contract::seed::verdict::Document;
 use noonmark_image::compress;
 use noonmark_seed::nocloud::{self, FILES};
@@ -22,6 +22,9 @@ use noonmark_seed::root::Root;
 use noonmark_seed::volume;
 use noonmark_tests::{CLOUD_INIT, not_run};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::compare::{SHELL, differing};
 
 /// Our way to ask cloud-init's modules.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disk/cloud_init.py");
@@ -34,6 +37,9 @@ const DISK_MAX: u64 = 64 << 20;
 
 /// The longest document.
 const FILE_MAX: usize = 1 << 20;
+
+/// Where cloud-init writes scripts.
+const SCRIPTS: &str = "/var/lib/cloud/instance/scripts/";
 
 /// Where a guest of ours makes something else of a case than cloud-init does: the case, what differs, and
 /// why that is better or can't be otherwise.
@@ -162,10 +168,12 @@ fn seeds_are_taken_as_cloud_init_takes_them() {
     seeds.extend(written);
     deviations.extend(DEVIATIONS);
     let theirs = cloud_init(&modules, &seeds);
+    let image = image();
+    let root = Root::at(image.path().to_owned());
     let mut complaints = Vec::new();
     let mut used = BTreeSet::new();
     for ((name, documents), theirs) in seeds.iter().zip(theirs) {
-        let ours = ours(documents);
+        let ours = ours(documents, &root);
         let differing = differing(&ours, &theirs);
         let known = deviations
             .iter()
@@ -185,6 +193,15 @@ fn seeds_are_taken_as_cloud_init_takes_them() {
         .collect();
     assert!(unused.is_empty(), "these deviate no more: {unused:?}");
     assert!(seeds.len() > 400, "only {} seeds", seeds.len());
+}
+
+/// The files of an image that has a shell.
+fn image() -> TempDir {
+    let image = tempfile::tempdir().expect("a folder");
+    let shell = image.path().join(SHELL.trim_start_matches('/'));
+    fs::create_dir(shell.parent().expect("a folder")).expect("a writable folder");
+    fs::write(shell, "").expect("a writable folder");
+    image
 }
 
 /// The documents of each case, by the guest's own reader of disks.
@@ -291,6 +308,8 @@ fn cloud_init(modules: &Path, seeds: &[(String, Documents)]) -> Vec<Value> {
     }
     let output = command
         .env("PYTHONPATH", modules)
+        // From where it runs in a guest.
+        .current_dir("/")
         .output()
         .expect("python3 runs");
     let told = String::from_utf8_lossy(&output.stderr);
@@ -305,13 +324,13 @@ fn cloud_init(modules: &Path, seeds: &[(String, Documents)]) -> Vec<Value> {
 }
 
 /// What a guest of ours makes of them, in the script's words.
-fn ours(documents: &Documents) -> Value {
+fn ours(documents: &Documents, root: &Root) -> Value {
     let mut file = |wanted: &str| {
         let found = documents.iter().find(|(name, _)| *name == wanted);
         Ok(found.map(|(_, bytes)| bytes.clone()))
     };
-    let says = nocloud::config_drive(&mut file, &Root::unknown())
-        .unwrap_or_else(|| nocloud::documents(FILES.map(file), &Root::unknown()));
+    let says = nocloud::config_drive(&mut file, root)
+        .unwrap_or_else(|| nocloud::documents(FILES.map(file), root));
     let mut all = Instance::default();
     for Document { mut instance, .. } in says {
         all.id = instance.id.or(all.id);
@@ -321,7 +340,26 @@ fn ours(documents: &Documents) -> Value {
         all.files.append(&mut instance.files);
         all.services.append(&mut instance.services);
     }
-    let files = all.files.iter().map(|file| {
+    let (scripts, files): (Vec<SeedFile>, Vec<SeedFile>) = all
+        .files
+        .into_iter()
+        .partition(|file| file.path.as_str().starts_with(SCRIPTS));
+    let mut turns: Vec<Value> = Vec::new();
+    for service in &all.services {
+        let path = service.exec[0].as_str();
+        let script = scripts.iter().find(|script| script.path.as_str() == path);
+        let turn = match script {
+            Some(script) => {
+                let content = String::from_utf8_lossy(&script.content);
+                json!([path.trim_start_matches(SCRIPTS), content])
+            }
+            None => json!(["runcmd", null]),
+        };
+        if !service.name.starts_with("bootcmd") && turns.last() != Some(&turn) {
+            turns.push(turn);
+        }
+    }
+    let files = files.iter().map(|file| {
         json!({
             "path": file.path.as_str(),
             "mode": file.mode.get(),
@@ -348,9 +386,18 @@ fn ours(documents: &Documents) -> Value {
         "files": files.collect::<Vec<Value>>(),
         "bootcmd": commands("bootcmd"),
         "runcmd": commands("runcmd"),
-        "ntp": servers.iter().map(Server::to_string).collect::<Vec<_>>(),
+        "turns": turns,
+        "ntp": servers.iter().map(server).collect::<Vec<_>>(),
         "network": network,
     })
+}
+
+/// A server as cloud-init names it, without brackets around an address.
+fn server(server: &Server) -> String {
+    match server.port {
+        Some(_) => server.to_string(),
+        None => server.host.clone(),
+    }
 }
 
 fn interface(interface: &Interface) -> Value {
@@ -368,73 +415,4 @@ fn interface(interface: &Interface) -> Value {
         "nameservers": sorted(interface.nameservers.iter().map(ToString::to_string).collect()),
         "mtu": interface.mtu,
     })
-}
-
-/// The names of what differs, with blanks between them.
-fn differing(ours: &Value, theirs: &Value) -> String {
-    if theirs.get("error").is_some() {
-        return "error".to_owned();
-    }
-    let same = |key: &str| match key {
-        "files" => comparable_files(&ours[key]) == comparable_files(&theirs[key]),
-        "bootcmd" | "runcmd" => ours[key] == runnable(&theirs[key]),
-        "network" => comparable_network(&ours[key]) == comparable_network(&theirs[key]),
-        // cloud-init's own name for an instance without one.
-        _ => ours[key] == theirs[key],
-    };
-    let keys = [
-        "instance_id",
-        "hostname",
-        "files",
-        "bootcmd",
-        "runcmd",
-        "ntp",
-        "network",
-    ];
-    let differing: Vec<&str> = keys.into_iter().filter(|key| !same(key)).collect();
-    differing.join(" ")
-}
-
-/// Owners by number, as far as every system has them.
-fn comparable_files(files: &Value) -> Vec<Value> {
-    let mut files = files.as_array().cloned().unwrap_or_default();
-    for file in &mut files {
-        let owner = file["owner"].as_str().unwrap_or_default().to_owned();
-        let (user, group) = owner.split_once(':').unwrap_or((&owner, "root"));
-        let number = |name: &str| {
-            if name == "root" {
-                "0".to_owned()
-            } else {
-                name.to_owned()
-            }
-        };
-        file["owner"] = json!(format!("{}:{}", number(user), number(group)));
-    }
-    files
-}
-
-/// Of commands that are lists those that name their program with its folder: of an image of which nothing
-/// is known.
-fn runnable(commands: &Value) -> Value {
-    let text = |word: &Value| match word {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let words = |command: &Value| -> Vec<String> {
-        command.as_array().into_iter().flatten().map(text).collect()
-    };
-    let commands = commands.as_array().into_iter().flatten().map(words);
-    let runnable = commands.filter(|words| words.first().is_some_and(|word| word.starts_with('/')));
-    json!(runnable.collect::<Vec<_>>())
-}
-
-/// An interface that is known by its hardware address has whatever name it has.
-fn comparable_network(network: &Value) -> Value {
-    let mut interfaces = network.as_array().cloned().unwrap_or_default();
-    for interface in &mut interfaces {
-        if interface["mac"] != "" {
-            interface["name"] = Value::Null;
-        }
-    }
-    json!(interfaces)
 }

@@ -2,11 +2,11 @@
 
 use noonmark_contract::config::values::{GuestPath, Mode};
 use noonmark_contract::config::{Service, Start};
-use noonmark_contract::seed::instance::{Instance, SeedFile, printable};
+use noonmark_contract::seed::instance::{Instance, SERVICES_MAX, SeedFile, printable};
 
 use crate::instances::Instances;
 use crate::root::Root;
-use crate::user_data::{SCRIPTS, Script};
+use crate::user_data::Script;
 use crate::value::{Checked, Field};
 
 /// What runs a command that is a text.
@@ -22,6 +22,9 @@ pub fn commands(
 ) -> Checked<()> {
     let key = field.name();
     for (index, item) in field.items()?.iter().enumerate() {
+        if matches!(item.text(), Ok("")) {
+            continue;
+        }
         let instance = instances.of(item);
         let name = format!("{key}.{index}");
         match command(item, root, instance) {
@@ -67,12 +70,11 @@ fn command(item: &Field<'_>, root: &Root, instance: &mut Instance) -> Checked<Op
 /// Takes in a script if the image can run it; else tells why not.
 pub fn script(script: Script, root: &Root, instances: &mut Instances) {
     let instance = instances.of_document(&script.name);
-    let first = script.content.split(|byte| *byte == b'\n').next();
-    let first = String::from_utf8_lossy(first.unwrap_or_default());
+    let first = script.content.lines().next().unwrap_or_default();
     let interpreter = first.trim_start_matches("#!").split_whitespace().next();
     let interpreter = interpreter.unwrap_or_default();
     if !interpreter.starts_with('/') || root.program(interpreter).is_none() {
-        let what = format!("{}: `{}`", script.name, printable(&first, 60));
+        let what = format!("{}: `{}`", script.name, printable(first, 60));
         instance.ignore(what, "the image has no such interpreter");
         return;
     }
@@ -85,15 +87,21 @@ pub fn script(script: Script, root: &Root, instances: &mut Instances) {
 
 fn add_script(script: Script, instance: &mut Instance) -> Result<(), String> {
     let path: GuestPath = script.path.parse().map_err(|error| format!("{error}"))?;
-    let name = script.path.strip_prefix(SCRIPTS).unwrap_or(&script.path);
-    let name = name.trim_matches('/').replace('/', "-");
+    let kind = match script.is_vendors() {
+        true => "vendor-script",
+        false => "script",
+    };
+    let services = instance.services.iter();
+    let of_kind = services.filter(|service| service.name.starts_with(kind));
+    let name = format!("{kind}.{}", of_kind.count());
+    let content = script.content.into_bytes();
     let file = SeedFile {
         mode: Mode::try_from(0o700).map_err(|error| error.to_string())?,
         uid: 0,
         gid: 0,
         append: false,
-        length: script.content.len(),
-        content: script.content,
+        length: content.len(),
+        content,
         path,
     };
     add(vec![script.path], name, Start::ClockSynced, instance)?;
@@ -107,6 +115,9 @@ fn add(
     start: Start,
     instance: &mut Instance,
 ) -> Result<(), String> {
+    if instance.services.len() >= SERVICES_MAX {
+        return Err(format!("more than {SERVICES_MAX} services and commands"));
+    }
     let mut service = Service::new(name, exec);
     service.start = start;
     // They set an instance up, as with cloud-init.

@@ -1,7 +1,7 @@
 //! `write_files`.
 
 use noonmark_contract::config::values::{GuestPath, Mode};
-use noonmark_contract::seed::instance::{CONTENT_MAX, Instance, SeedFile, printable};
+use noonmark_contract::seed::instance::{CONTENT_MAX, FILES_MAX, Instance, SeedFile, printable};
 
 use crate::content::Encoding;
 use crate::instances::Instances;
@@ -16,13 +16,28 @@ const MODE: i64 = 0o644;
 pub fn write_files(field: &Field<'_>, root: &Root, instances: &mut Instances) -> Checked<()> {
     for item in field.items()? {
         let instance = instances.of(&item);
-        match file(&item, root, instance) {
+        let taken = file(&item, root, instance);
+        match taken.and_then(|file| fits(&item, instance, file.length).map(|()| file)) {
             Ok(file) => {
                 instance.files.push(file);
                 item.take(instance);
             }
             Err(error) => instance.refuse(error),
         }
+    }
+    Ok(())
+}
+
+/// Whether one more file of so many bytes is not too much together with the others.
+///
+/// # Errors
+/// If it is.
+pub fn fits(item: &Field<'_>, instance: &Instance, length: usize) -> Checked<()> {
+    let written: usize = instance.files.iter().map(|file| file.length).sum();
+    if written + length > CONTENT_MAX || instance.files.len() >= FILES_MAX {
+        return item.wrong(format!(
+            "more than {FILES_MAX} files, or {CONTENT_MAX} bytes in them"
+        ));
     }
     Ok(())
 }
@@ -112,7 +127,7 @@ fn permissions(field: &Field<'_>) -> Checked<i64> {
 }
 
 /// A scalar that YAML 1.1 has for an integer (<https://yaml.org/type/int.html>), but for those with
-/// colons.
+/// colons, or for a number with a fraction.
 fn integer(text: &str) -> Option<i64> {
     let digits = text.replace('_', "");
     let (digits, radix) = if let Some(digits) = digits.strip_prefix("0x") {
@@ -124,7 +139,14 @@ fn integer(text: &str) -> Option<i64> {
     } else {
         (digits.as_str(), 10)
     };
-    i64::from_str_radix(digits, radix).ok()
+    let whole = match digits.split_once('.') {
+        // A number with a fraction loses it.
+        Some((whole, fraction)) if radix == 10 && fraction.bytes().all(|b| b.is_ascii_digit()) => {
+            whole
+        }
+        _ => digits,
+    };
+    i64::from_str_radix(whole, radix).ok()
 }
 
 /// `1000:1000`, `root:root`, `app`: numbers, or names of the image's users and groups. The file of one

@@ -32,11 +32,10 @@ pub struct Entry {
 
 impl Entry {
     /// An entry's interface, which is known by its hardware address, and gets this name then, or by its
-    /// name: the kernel's or one that udev would give it. One that is known by a pattern is the first that
-    /// no other entry has.
+    /// name: the kernel's or one that udev would give it, or a pattern of them.
     pub fn new(field: &Field<'_>, mut interface: Interface, name: Option<&str>) -> Checked<Self> {
-        let is_pattern = |name: &str| name.contains(['*', '?', '[']);
-        if let Some(name) = name.filter(|name| !is_pattern(name)) {
+        // A pattern that any name has says nothing.
+        if let Some(name) = name.filter(|name| *name != "*") {
             interface.name = Some(name.parse().or_else(|unfit| field.wrong(unfit))?);
         }
         let at = field.to_string();
@@ -110,16 +109,18 @@ pub fn is_everywhere(to: &str, prefix: Option<&str>) -> bool {
     }
 }
 
-/// Takes in name servers, in a list or in one text.
+/// Takes in name servers, in a list or in one text, with commas or not.
 pub fn nameservers(field: &Field<'_>, interface: &mut Interface, instance: &mut Instance) {
     let words = match field.words() {
         Ok(words) => words,
         Err(error) => return instance.refuse(error),
     };
     for (word, item) in words {
-        match word.parse() {
-            Ok(server) => interface.nameservers.push(server),
-            Err(_) => instance.refuse(format_args!("{item}: expected an address")),
+        for server in word.split(',').filter(|server| !server.is_empty()) {
+            match server.parse() {
+                Ok(server) => interface.nameservers.push(server),
+                Err(_) => instance.refuse(format_args!("{item}: expected an address")),
+            }
         }
     }
 }

@@ -35,8 +35,11 @@ fn ethernet(id: &str, ethernet: &Field<'_>, instance: &mut Instance) -> Checked<
     let (mut name, mut set_name) = (Some(id), None);
     for (key, field) in ethernet.entries()? {
         match key {
-            "dhcp4" => interface.dhcp4 = field.boolean()?,
-            "dhcp6" if field.boolean().is_ok_and(|wanted| !wanted) => {}
+            "dhcp4" => keep(
+                boolean(&field).map(|wanted| interface.dhcp4 = wanted),
+                instance,
+            ),
+            "dhcp6" if boolean(&field).is_ok_and(|wanted| !wanted) => {}
             "dhcp6" => field.ignore(instance, NO_DHCP6),
             "addresses" => {
                 for item in field.items()? {
@@ -67,6 +70,15 @@ fn ethernet(id: &str, ethernet: &Field<'_>, instance: &mut Instance) -> Checked<
         field.ignore(instance, "it needs `match: {macaddress: ...}`");
     }
     Entry::new(ethernet, interface, name)
+}
+
+/// A boolean, with one more word for each that netplan has.
+fn boolean(field: &Field<'_>) -> Checked<bool> {
+    match field.text() {
+        Ok("y" | "Y") => Ok(true),
+        Ok("n" | "N") => Ok(false),
+        _ => field.boolean(),
+    }
 }
 
 /// An address; one with options has them below it.

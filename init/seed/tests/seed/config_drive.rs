@@ -92,6 +92,45 @@ fn what_nova_writes_is_taken() {
 }
 
 #[test]
+fn what_the_cloud_says_of_one_instance_counts_before_what_it_says_of_all() {
+    let instance = made_of(&[
+        ("openstack/latest/meta_data.json", r#"{"uuid": "i-1"}"#),
+        (
+            "openstack/latest/vendor_data.json",
+            r##"{"cloud-init": "#cloud-config\nhostname: all\nruncmd: [[/all]]\n"}"##,
+        ),
+        (
+            "openstack/latest/vendor_data2.json",
+            r##"{"static": {}, "cloud-init": ["#cloud-config\nhostname: one\nntp: {servers: [one]}\n", "#x"]}"##,
+        ),
+        (
+            "openstack/latest/user_data",
+            "#cloud-config\nntp: {servers: [user]}\n",
+        ),
+    ]);
+    assert_eq!(instance.settings.hostname.unwrap().as_str(), "one");
+    assert_eq!(instance.services[0].exec, ["/all"]);
+    let servers = instance.settings.ntp.servers.unwrap();
+    assert_eq!(servers[0].to_string(), "user");
+    let [ignored] = instance.ignored.as_slice() else {
+        panic!("{:?}", instance.ignored);
+    };
+    assert!(
+        ignored.starts_with("vendor_data2.json part 2: `#x`"),
+        "{ignored}"
+    );
+    let broken = made_of(&[
+        ("openstack/latest/meta_data.json", r#"{"uuid": "i-1"}"#),
+        ("openstack/latest/vendor_data2.json", "[1"),
+    ]);
+    assert!(
+        broken.refused[0].starts_with("vendor_data2.json: "),
+        "{broken:?}"
+    );
+    assert_eq!(broken.id.as_deref(), Some("i-1"));
+}
+
+#[test]
 fn each_document_stands_for_itself() {
     let instance = made_of(&[
         ("openstack/2018-08-27/meta_data.json", "{\"uuid\": \"i\",}"),

@@ -7,6 +7,7 @@
 //! - `fat32-small`: `mkfs.fat -F 32 -s 1`, cut to a MiB, which leaves 944 clusters; Linux mounts it.
 //! - `mkudffs-*`: `mkudffs -m hd` with blocks of 2048 and 512 bytes, to which Linux 6.1 has written more
 //!   files, and removed some.
+//! - `mkudffs-2.50`: `mkudffs -m bdr -r 0x0250`, whose files are found by a table.
 //! - `genisoimage-link`: `genisoimage -r` of a `user-data` that is a symbolic link, and a name of 240 letters.
 //! - `config-2`: a ConfigDrive, as OpenStack's nova calls genisoimage.
 
@@ -14,6 +15,7 @@ mod bad;
 mod config_drive;
 mod disks;
 mod good;
+mod hostile;
 mod reference;
 mod volumes;
 

@@ -15,6 +15,8 @@ const UDF: [&[u8]; 2] = [
     include_bytes!("images/mkudffs-2.01.gz"),
 ];
 
+const UDF_2_50: &[u8] = include_bytes!("images/mkudffs-2.50.gz");
+
 /// More than the files here have.
 const MAX: usize = 1 << 16;
 
@@ -78,6 +80,15 @@ fn a_udf_that_linux_wrote_is_read() {
         let problem = disk.read("large", 19_999).unwrap_err().to_string();
         assert!(problem.contains("large has 20000 bytes"), "{problem}");
     }
+}
+
+#[test]
+fn a_udf_whose_partition_is_a_table_is_refused_by_its_name_once() {
+    let problem = refused(&unpack(UDF_2_50));
+    assert!(
+        problem.starts_with("a UDF volume with a `*UDF Virtual Partition` is not read"),
+        "{problem}"
+    );
 }
 
 #[test]
