@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use noonmark_image::seed::{self, Format, Seed};
 use serde_json::{Value, json};
 
 use super::run;
@@ -174,4 +175,48 @@ fn a_single_user_data_file_is_checked_as_such() {
     let (told, taken) = checked(&folder.path().join("user-data"));
     assert!(taken, "{told}");
     assert_eq!(told["hostname"], json!("one"));
+}
+
+#[test]
+fn each_document_is_checked_by_its_name_and_what_is_no_seed_is_told() {
+    let folder = folder(USER_DATA);
+    let file = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("a writable folder");
+        path
+    };
+    let network = "version: 2\nethernets: {eth0: {addresses: [192.0.2.7/24]}}\n";
+    let (told, taken) = checked(&file("network-config", network.as_bytes()));
+    assert!(taken, "{told}");
+    assert_eq!(told["network"][0]["addresses"], json!(["192.0.2.7/24"]));
+    let (told, taken) = checked(&file("meta-data", b"instance-id: alone\n"));
+    assert!(taken, "{told}");
+    assert_eq!(told["instance_id"], json!("alone"));
+
+    let other = tempfile::tempdir().expect("a folder");
+    fs::write(other.path().join("user-data.yaml"), USER_DATA).expect("a writable folder");
+    let nothing = file("nothing.img", &[0; 1 << 20]);
+    let seed = Seed {
+        user_data: USER_DATA.as_bytes(),
+        meta_data: b"instance-id: i-1\n",
+        network_config: None,
+        vendor_data: None,
+    };
+    let mut disk = seed::write(&seed, Format::Fat).expect("a small seed");
+    let labels: Vec<usize> = (0..disk.len() - 6)
+        .filter(|at| disk[*at..].starts_with(b"CIDATA"))
+        .collect();
+    for at in labels {
+        disk[at..at + 6].copy_from_slice(b"OTHERS");
+    }
+    let labelled = file("labelled.img", &disk);
+    for (path, named) in [
+        (other.path(), "but a folder with user-data.yaml"),
+        (nothing.as_path(), "but something else"),
+        (labelled.as_path(), "but a disk labelled `OTHERS`"),
+    ] {
+        let output = run(&["seed", "--check", &path.to_string_lossy()]);
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains(named), "{told}");
+    }
 }

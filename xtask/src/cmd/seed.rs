@@ -38,7 +38,8 @@ pub struct SeedCommand {
     #[arg(short, long, value_name = "FILE", required_unless_present = "check")]
     output: Option<PathBuf>,
     /// Tell what a guest would make of a seed: of a disk's image, with a partition table or without, of a
-    /// folder with a seed's or a ConfigDrive's files, or of a user-data file. Exit status 1 where it would ignore or refuse something, or sees no seed.
+    /// folder with a seed's or a ConfigDrive's files, or of one document: user-data, or what the file is
+    /// called. Exit status 1 where it would ignore or refuse something, or sees no seed.
     #[arg(
         long,
         value_name = "PATH",

@@ -16,6 +16,7 @@ use noonmark_image::seed;
 use noonmark_seed::credentials::Credentials;
 use noonmark_seed::nocloud::{self, Disk};
 use noonmark_seed::root::Root;
+use noonmark_seed::volume;
 use serde::Serialize;
 
 use super::document;
@@ -23,6 +24,10 @@ use super::partitions::{Part, partitions};
 
 /// So much of a line is shown.
 const LINE_MAX: usize = 1000;
+
+/// So many names of a folder without a seed are shown, and so much of a label.
+const NAMES_MAX: usize = 8;
+const LABEL_MAX: usize = 128;
 
 /// In which form it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,9 @@ struct Found {
     ignored: Vec<String>,
     /// What is wrong or not allowed and so is left out, each with its place and the reason.
     refused: Vec<String>,
+    /// What is there in the place of a seed, where there is none.
+    #[serde(skip)]
+    instead: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +86,14 @@ pub fn run(path: &Path, format: Format) -> Result<ExitCode> {
         let mut file =
             File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         if is_text(&mut file).with_context(|| format!("cannot read {}", path.display()))? {
-            of_documents(&[("user-data", document::read(path)?)])?
+            // One that is called as a document is that one.
+            let mut names = seed::FILES.into_iter();
+            let name = names.find(|name| path.file_name().is_some_and(|file| file == *name));
+            let documents = [
+                (name.unwrap_or("user-data"), document::read(path)?),
+                ("meta-data", Vec::new()),
+            ];
+            of_documents(&documents)?
         } else {
             of_disk(file).with_context(|| format!("cannot read {}", path.display()))?
         }
@@ -120,7 +135,16 @@ fn of_disk(mut file: File) -> io::Result<Found> {
         disk: Box::new(file) as Box<dyn ReadSeek>,
     };
     disks.insert(0, whole);
-    Ok(read(disks))
+    let mut labels: Vec<String> = Vec::new();
+    for Disk { disk, .. } in &mut disks {
+        if let Ok(Some(volume)) = volume::probe(disk) {
+            labels.push(format!("`{}`", printable(&volume.label, LABEL_MAX)));
+        }
+    }
+    Ok(Found {
+        instead: (!labels.is_empty()).then(|| format!("a disk labelled {}", labels.join(", "))),
+        ..read(disks)
+    })
 }
 
 /// What a disk is read by.
@@ -136,6 +160,12 @@ fn of_folder(folder: &Path) -> Result<Found> {
     if let Some(documents) = nocloud::config_drive(&mut of_drive, &Root::unknown()) {
         return Ok(Found::of(documents));
     }
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names.truncate(NAMES_MAX);
     let mut documents = Vec::new();
     for name in seed::FILES {
         let file = folder.join(name);
@@ -143,7 +173,11 @@ fn of_folder(folder: &Path) -> Result<Found> {
             documents.push((name, document::read(&file)?));
         }
     }
-    of_documents(&documents)
+    let names = printable(&names.join(", "), LINE_MAX);
+    Ok(Found {
+        instead: (!names.is_empty()).then(|| format!("a folder with {names}")),
+        ..of_documents(&documents)?
+    })
 }
 
 /// What comes of these documents on a disk that `seed` makes.
@@ -240,8 +274,9 @@ fn interface(interface: Interface) -> NetworkInterface {
 
 fn text(path: &Path, found: &Found) -> String {
     if !found.seed {
+        let instead = found.instead.as_deref().unwrap_or("something else");
         return format!(
-            "{}: no seed: neither a disk labelled {} or {} nor a folder with user-data or meta-data\n",
+            "{}: no seed, but {instead}: a seed is a disk labelled {} or {}, or a folder with user-data or meta-data\n",
             path.display(),
             seed::LABEL,
             noonmark_seed::config_drive::LABEL
