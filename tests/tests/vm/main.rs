@@ -14,6 +14,7 @@ mod faults;
 mod firstread;
 mod freeze;
 mod hostile;
+mod interfaces;
 mod intruder;
 mod lifetime;
 mod nested;
@@ -39,7 +40,10 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() == Some(run::ARGUMENT) {
-        return run::be_the_command(&words.next().unwrap_or_default());
+        return match words.next().unwrap_or_default().as_str() {
+            interfaces::LOOK => interfaces::look(),
+            job => run::be_the_command(job),
+        };
     }
     let mut arguments = Arguments::from_args();
     // Machines that run at once starve each other's timer calibration.

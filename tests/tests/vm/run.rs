@@ -88,7 +88,7 @@ fn share() -> Result<()> {
 }
 
 /// `cargo xtask run` on this platform, in a process group of its own, as a shell starts it.
-fn run(platform: &Platform) -> Command {
+pub fn run(platform: &Platform) -> Command {
     let mut command = xtask();
     command
         .args(["run", "--qemu"])

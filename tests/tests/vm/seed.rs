@@ -140,6 +140,21 @@ pub fn is_configured_by_credentials(platform: &Platform, _: &Images) -> Result<(
             is_from(&status, "hostname", "sundial", Origin::Seed)
         })?;
     }
+    // cloud-init's line, as the serial number that hosts set for it, and as a string beside.
+    for words in [
+        "type=1,serial=ds=nocloud;h=sundial.example;i=i-9",
+        "type=11,value=ds=nocloud;h=sundial;i=i-9;",
+    ] {
+        let mut guest = boot_more(platform, Vec::new(), "", &["-smbios", words])?;
+        guest.check(|guest| {
+            let (status, _) = set_up(guest, "")?;
+            let told = &status.seed;
+            ensure!(told.state == SeedState::Applied, "{told:?}");
+            let seed = (told.device.as_deref(), told.instance_id.as_deref());
+            ensure!(seed == (Some(NO_DISK), Some("i-9")), "{told:?}");
+            is_from(&status, "hostname", "sundial", Origin::Seed)
+        })?;
+    }
     let documents = Seed {
         user_data: b"#cloud-config\nhostname: other\n",
         meta_data: b"instance-id: i-1\n",
@@ -195,7 +210,17 @@ fn boot_with(
 }
 
 /// The same, with these devices.
-fn boot_devices(platform: &Platform, mut devices: Vec<Device>, words: &str) -> Result<Guest> {
+fn boot_devices(platform: &Platform, devices: Vec<Device>, words: &str) -> Result<Guest> {
+    boot_more(platform, devices, words, &[])
+}
+
+/// The same, with further arguments of QEMU's.
+fn boot_more(
+    platform: &Platform,
+    mut devices: Vec<Device>,
+    words: &str,
+    more: &[&str],
+) -> Result<Guest> {
     let image = build_spec("seed", SPEC)?;
     let mut config = platform.config(&image)?;
     config.test_port = false;
@@ -203,6 +228,7 @@ fn boot_devices(platform: &Platform, mut devices: Vec<Device>, words: &str) -> R
         cmdline.push_str(words);
     }
     config.devices.append(&mut devices);
+    config.more = more.iter().map(Into::into).collect();
     platform.boot_config(config)
 }
 

@@ -9,9 +9,9 @@ use noonmark_tests::not_run;
 
 use crate::platform::{Images, Platform};
 use crate::{
-    agent, appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile, intruder,
-    lifetime, nested, notify, ntp, nts, power, recovery, run, seed, services, snapshot, truth, utc,
-    watchdog,
+    agent, appliance, bench, boot, clockbound, disks, faults, firstread, freeze, hostile,
+    interfaces, intruder, lifetime, nested, notify, ntp, nts, power, recovery, run, seed, services,
+    snapshot, truth, utc, watchdog,
 };
 
 /// What a test does on a platform.
@@ -213,6 +213,11 @@ const TESTS: &[(&str, On, Body)] = &[
         "takes_one_seed_and_refuses_two",
         On::First,
         seed::takes_one_seed_and_refuses_two,
+    ),
+    (
+        "interfaces_get_what_a_seed_says",
+        On::First,
+        interfaces::get_what_a_seed_says,
     ),
     (
         "shows_no_service_a_wrong_clock_at_boot",
