@@ -10,7 +10,8 @@
 //! 4. [`packages`] fetches distribution packages through `apt`, by the versions that `guest.lock`
 //!    pins, with what they depend on ([`dependencies`]): [`kernel`], [`stub`] and [`peer`] say which ones,
 //!    and unpack what the image needs; [`content`] those that the description names as its own.
-//! 5. [`programs`] compiles the guest's programs, or takes them from the [`bundle`] that an installed
+//! 5. [`programs`] compiles the guest's programs by the [`toolchain`] that the checkout pins, with a
+//!    [`cargo_home`] that has the user's crates and none of their settings for builds, or takes them from the [`bundle`] that an installed
 //!    `noonmark` has ([`installable`] makes it); `provenance` records the compiler and the crates.
 //! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date.
 //! 7. [`run`] brings what a command needs in its guest.
@@ -20,6 +21,7 @@
 
 mod apt;
 pub mod bundle;
+pub mod cargo_home;
 pub mod content;
 pub mod dependencies;
 pub mod distribution;
@@ -41,4 +43,5 @@ pub mod run;
 mod stamp;
 pub mod state_lock;
 pub mod stub;
+pub mod toolchain;
 pub mod workspace;

@@ -3,7 +3,7 @@
 mod install;
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use noonmark_qemu::{Qemu, QemuError, accel, kvm_host};
@@ -12,6 +12,7 @@ use xshell::{Shell, cmd};
 use crate::apt::Apt;
 use crate::exec;
 use crate::progress;
+use crate::toolchain::{self, Environment};
 use crate::workspace::Workspace;
 
 /// The target that the guest's programs are compiled for.
@@ -90,8 +91,7 @@ impl Prerequisite {
                 Err(error) => Err(error.into()),
             },
             Self::GuestTarget => {
-                let sysroot = exec::read(cmd!(shell, "rustc --print sysroot"))?;
-                let library = Path::new(sysroot.trim())
+                let library = toolchain::sysroot(workspace)?
                     .join("lib/rustlib")
                     .join(GUEST_TARGET)
                     .join("lib");
@@ -140,7 +140,7 @@ impl Prerequisite {
                 |_| Ok(()),
             )?,
             Self::GuestTarget => rustup(
-                cmd!(shell, "rustup target add {GUEST_TARGET}"),
+                Environment::own().run(cmd!(shell, "rustup target add {GUEST_TARGET}")),
                 "Rust's library for the guest",
             )?,
             Self::TestTools => rustup(

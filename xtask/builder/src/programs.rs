@@ -1,16 +1,18 @@
 //! Compiles the guest's programs: static, small, and the same bits wherever the checkout lies.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 use crate::exec;
 use crate::prerequisites::GUEST_TARGET;
 use crate::progress;
+use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 
 /// Relative relocations in the form that takes a twentieth of the space; musl applies it from 1.2.4 on.
@@ -18,23 +20,6 @@ const PACKED: &str = "-Clink-arg=--pack-dyn-relocs=relr";
 
 /// The cargo profile in the workspace's `Cargo.toml` that the guest's programs are built with.
 const PROFILE: &str = "guest";
-
-/// Environment that would change the bits or where they are put.
-const FOREIGN_ENVIRONMENT: &[&str] = &[
-    "RUSTFLAGS",
-    "CARGO_ENCODED_RUSTFLAGS",
-    "CARGO_INCREMENTAL",
-    "RUSTC",
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "CARGO_TARGET_DIR",
-];
-
-/// Prefixes of more such environment: `CARGO_PROFILE_GUEST_LTO`, `CARGO_TARGET_..._LINKER`, ...
-const FOREIGN_PREFIXES: &[&str] = &["CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_BUILD_"];
-
-/// What says only how many compilers run at once.
-const JOBS: &str = "CARGO_BUILD_JOBS";
 
 /// The packages that those programs are in, each program of a package of its own but for the
 /// testbed's two.
@@ -151,28 +136,18 @@ struct Compiled {
 
 impl Compiled {
     fn of(workspace: &Workspace, packages: &[&str], shown: &str) -> Result<Self> {
-        let shell = Shell::new().context("cannot tell the current folder")?;
-        shell.change_dir(workspace.root());
-        let remaps = Remaps::of(&shell, workspace)?;
+        let toolchain = Toolchain::of(workspace)?;
+        let remaps = Remaps::of(&toolchain, workspace);
         let target_dir = workspace.state().join("cargo");
         let packages = packages.iter().flat_map(|package| ["--package", package]);
+        let arguments: Vec<OsString> = packages
+            .chain(["--bins", "--profile", PROFILE, "--target", GUEST_TARGET])
+            .map(OsString::from)
+            .chain(["--target-dir".into(), target_dir.clone().into()])
+            .collect();
         let step = progress::step(format!("building {shown} for {GUEST_TARGET}"));
-        let mut cargo = cmd!(
-            shell,
-            "cargo build --locked {packages...} --bins --profile {PROFILE}
-             --target {GUEST_TARGET} --target-dir {target_dir}"
-        )
-        .env("CARGO_ENCODED_RUSTFLAGS", remaps.flags());
-        for (name, _) in env::vars_os() {
-            let text = name.to_string_lossy();
-            let foreign = FOREIGN_ENVIRONMENT.contains(&text.as_ref())
-                || FOREIGN_PREFIXES
-                    .iter()
-                    .any(|prefix| text.starts_with(prefix));
-            if foreign && text != JOBS && text != "CARGO_ENCODED_RUSTFLAGS" {
-                cargo = cargo.env_remove(&name);
-            }
-        }
+        let shell = Shell::new().context("cannot tell the current folder")?;
+        let cargo = toolchain.build(&shell, &arguments, &remaps.flags());
         exec::read(cargo).context("the guest's programs don't compile")?;
         step.vanish();
         Ok(Self {
@@ -193,18 +168,12 @@ impl Compiled {
 struct Remaps(Vec<(PathBuf, &'static str)>);
 
 impl Remaps {
-    fn of(shell: &Shell, workspace: &Workspace) -> Result<Self> {
-        let sysroot = exec::read(cmd!(shell, "rustc --print sysroot"))?;
-        let mut remaps = vec![
-            (workspace.root().to_path_buf(), "/noonmark"),
-            (PathBuf::from(sysroot.trim()), "/rust"),
-        ];
-        let home = env::home_dir();
-        let cargo = env::var_os("CARGO_HOME")
-            .map(PathBuf::from)
-            .or_else(|| home.map(|home| home.join(".cargo")));
-        remaps.extend(cargo.map(|cargo| (cargo, "/cargo")));
-        Ok(Self(remaps))
+    fn of(toolchain: &Toolchain, workspace: &Workspace) -> Self {
+        // Of several that fit, rustc takes the last.
+        let state = (workspace.state().to_path_buf(), "/noonmark/target/noonmark");
+        let mut remaps = vec![state];
+        remaps.extend(toolchain.folders());
+        Self(remaps)
     }
 
     /// In cargo's encoding, which lets a path have blanks in it.

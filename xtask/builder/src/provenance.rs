@@ -14,6 +14,7 @@ use xshell::{Shell, cmd};
 use crate::exec;
 use crate::prerequisites::GUEST_TARGET;
 use crate::programs::GUEST_PACKAGES;
+use crate::toolchain::{Environment, TOP, Toolchain};
 use crate::workspace::Workspace;
 
 /// `Cargo.lock`, as far as it is read here.
@@ -50,14 +51,29 @@ pub fn of(workspace: &Workspace, spec_file: String, spec_text: String) -> Result
 /// The compiler of a checkout's programs, as it calls itself.
 pub(crate) fn rustc(workspace: &Workspace) -> Result<String> {
     let shell = Shell::new().context("cannot tell the current folder")?;
-    shell.change_dir(workspace.root());
-    let told = exec::read(cmd!(shell, "rustc --version"))?;
+    let toolchain = Toolchain::of(workspace)?;
+    let rustc = toolchain.rustc();
+    let told = exec::read(
+        toolchain
+            .environment()
+            .run(cmd!(shell, "{rustc} --version")),
+    )?;
     Ok(told.trim().to_owned())
 }
 
 /// The crates that a checkout's programs are made of.
 pub(crate) fn crates(workspace: &Workspace) -> Result<Vec<Crate>> {
-    let metadata = MetadataCommand::new()
+    let toolchain = Toolchain::of(workspace)?;
+    let mut command = MetadataCommand::new();
+    for name in Environment::dropped() {
+        command.env_remove(name);
+    }
+    for (name, value) in toolchain.variables() {
+        command.env(name, value);
+    }
+    let metadata = command
+        .cargo_path(toolchain.cargo())
+        .current_dir(TOP)
         .manifest_path(workspace.root().join("Cargo.toml"))
         .other_options(vec![
             "--locked".to_owned(),

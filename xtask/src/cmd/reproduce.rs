@@ -26,8 +26,8 @@ use self::checkout::Scratch;
 
 /// Builds the image twice from clean copies under different circumstances, and compares the bits.
 ///
-/// The copies differ in path, date, the files' dates, time zone, locale, umask and the number of
-/// jobs; where root, also in the user and the toolchain's place. What this machine does not let be
+/// The copies differ in path, date, the files' dates, time zone, locale, umask, cargo's settings and
+/// variables, and the number of jobs; where root, also in the user and the toolchain's place. What this machine does not let be
 /// varied is listed. Exit status 1 if the images differ; the innermost difference is named.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask reproduce --against manifest.json")]

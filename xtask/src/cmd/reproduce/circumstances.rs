@@ -12,9 +12,12 @@ use noonmark_builder::exec;
 use noonmark_builder::workspace::Workspace;
 use xshell::{Shell, cmd};
 
-use super::tools::Tools;
+use super::tools::{HOSTILE_VARIABLES, Tools};
 use super::user::Nobody;
 use super::{checkout, date};
+
+/// The folder of the programs that are made for the builds, in the scratch folder.
+const PROGRAMS: &str = "programs";
 
 /// Under what a build runs.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Circumstances {
     /// Somebody else; none is this user.
     user: Option<Nobody>,
     tools: Tools,
+    /// Whether cargo's settings and variables would make other programs; the tools' home has the settings.
+    hostile: bool,
 }
 
 /// Two builds' circumstances, and what could not be varied, with the reasons. What they need is
@@ -48,15 +53,17 @@ pub fn pair(
     let own = Tools::own(workspace)?;
     let mut same = Vec::new();
     let mut varied = |what: &str, reason: anyhow::Error| same.push(format!("{what}: {reason:#}"));
-    let date = date::library(scratch)
+    let programs = scratch.join(PROGRAMS);
+    fs::create_dir(&programs).with_context(|| format!("cannot create {}", programs.display()))?;
+    let date = date::library(&programs)
         .map_err(|reason| varied("the date", reason))
         .ok();
-    let user = Nobody::new(scratch, &own)
+    let user = Nobody::new(workspace, scratch, &own)
         .map_err(|reason| varied("the user", reason))
         .ok();
     let tools = match &user {
         Some(nobody) => nobody.tools.clone(),
-        None => own.with_another_home(scratch)?,
+        None => own.with_another_home(workspace, scratch)?,
     };
     let first = Circumstances {
         path: "a",
@@ -68,6 +75,7 @@ pub fn pair(
         date: None,
         user: None,
         tools: own,
+        hostile: false,
     };
     let second = Circumstances {
         path: "another place/with a blank in it",
@@ -80,6 +88,7 @@ pub fn pair(
         date,
         user,
         tools,
+        hostile: true,
     };
     Ok((first, second, same))
 }
@@ -99,8 +108,9 @@ impl Circumstances {
             None => "this user",
             Some(_) => "user nobody with the toolchain at another place",
         };
+        let settings = if self.hostile { "hostile" } else { "own" };
         format!(
-            "path \"{}\", {user}, {date}, files of {files}, time zone {}, locale {}, umask {}, {} \
+            "path \"{}\", {user}, {settings} settings of cargo, {date}, files of {files}, time zone {}, locale {}, umask {}, {} \
              job(s)",
             self.path, self.time_zone, self.locale, self.umask, self.jobs
         )
@@ -130,10 +140,14 @@ impl Circumstances {
         let mut prefix: &[String] = &[];
         if let Some(nobody) = &self.user {
             // The other user may have no right to enter the folder in which it was built.
-            let copy = scratch.join("xtask");
+            let copy = scratch.join(PROGRAMS).join("xtask");
             fs::copy(&this, &copy).with_context(|| format!("cannot copy {}", this.display()))?;
             this = copy;
-            nobody.take(scratch)?;
+            for program in [Some(&this), self.date.as_ref()].into_iter().flatten() {
+                nobody.let_run(program)?;
+            }
+            let top = Path::new(self.path).iter().next().unwrap_or_default();
+            nobody.take(&scratch.join(top))?;
             prefix = &nobody.prefix;
         }
         let shell = Shell::new().context("cannot tell the current folder")?;
@@ -158,6 +172,9 @@ impl Circumstances {
         .env("LC_ALL", self.locale)
         .env("CARGO_BUILD_JOBS", self.jobs.to_string())
         .env_remove("CARGO_TARGET_DIR");
+        if self.hostile {
+            build = build.envs(HOSTILE_VARIABLES);
+        }
         if let Some(library) = &self.date {
             build = build.env("LD_PRELOAD", library);
         }

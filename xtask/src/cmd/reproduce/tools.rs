@@ -7,9 +7,8 @@ use std::os::unix;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use noonmark_builder::exec;
 use noonmark_builder::workspace::Workspace;
-use xshell::{Shell, cmd};
+use noonmark_builder::{cargo_home, toolchain};
 
 /// What another place for the toolchain is called.
 pub const SYSROOT: &str = "toolchain";
@@ -17,8 +16,35 @@ pub const SYSROOT: &str = "toolchain";
 /// What another place for cargo's home is called.
 pub const CARGO_HOME: &str = "cargo-home";
 
-/// Cargo's settings in its home; its credentials stay where they are.
-const SETTINGS: [&str; 2] = ["config.toml", "config"];
+/// What the other home's settings have beside the place of crates: each of these would make other programs,
+/// or none.
+const HOSTILE: &str = r#"
+[build]
+rustc-wrapper = "/no/wrapper"
+rustflags = ["-Cforce-frame-pointers=yes"]
+[profile.guest]
+opt-level = 1
+strip = "none"
+[profile.release.package."*"]
+opt-level = 1
+[target.x86_64-unknown-linux-musl]
+linker = "/no/linker"
+"#;
+
+/// The same as variables: of the toolchain, the compiler, and the settings.
+pub const HOSTILE_VARIABLES: [(&str, &str); 8] = [
+    ("RUSTUP_TOOLCHAIN", "no-such-toolchain"),
+    ("RUSTC", "/no/rustc"),
+    ("RUSTC_WRAPPER", "/no/wrapper"),
+    ("RUSTFLAGS", "-Copt-level=1"),
+    ("CARGO_ENCODED_RUSTFLAGS", "-Copt-level=1"),
+    ("CARGO_BUILD_RUSTFLAGS", "-Copt-level=1"),
+    ("CARGO_PROFILE_GUEST_OPT_LEVEL", "1"),
+    (
+        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER",
+        "/no/linker",
+    ),
+];
 
 /// The compiler and the crates' sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,21 +56,15 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Those that this program was built with.
+    /// Those that images are built with here.
     ///
     /// # Errors
     ///
     /// rustc can't be asked, or there is no home.
     pub fn own(workspace: &Workspace) -> Result<Self> {
-        let shell = Shell::new().context("cannot tell the current folder")?;
-        shell.change_dir(workspace.root());
-        let sysroot = exec::read(cmd!(shell, "rustc --print sysroot"))?;
-        let cargo_home = env::var_os("CARGO_HOME")
-            .map(PathBuf::from)
-            .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
-            .context("neither CARGO_HOME nor HOME says where cargo keeps the crates' sources")?;
+        let cargo_home = cargo_home::users(|name| env::var_os(name))?;
         Ok(Self {
-            sysroot: PathBuf::from(sysroot.trim()),
+            sysroot: toolchain::sysroot(workspace)?,
             cargo_home,
         })
     }
@@ -55,34 +75,40 @@ impl Tools {
     /// # Errors
     ///
     /// The folder can't be written.
-    pub fn with_another_home(&self, folder: &Path) -> Result<Self> {
+    pub fn with_another_home(&self, workspace: &Workspace, folder: &Path) -> Result<Self> {
         let other = Self {
             sysroot: self.sysroot.clone(),
             cargo_home: folder.join(CARGO_HOME),
         };
-        self.copy_settings(&other)?;
-        let (own, link) = (self.registry(), other.registry());
-        unix::fs::symlink(&own, &link)
-            .with_context(|| format!("cannot link {} to {}", link.display(), own.display()))?;
+        self.write_hostile_settings(workspace, &other)?;
+        other.link_registry(&self.registry())?;
         Ok(other)
     }
 
-    /// Makes the other's cargo home and copies cargo's settings to it.
+    /// Makes the other's cargo home, with settings that say where crates come from as they do here, and
+    /// all else otherwise. The keys to private registries stay where they are.
     ///
     /// # Errors
     ///
-    /// One can't be read, or the other home can't be written.
-    pub fn copy_settings(&self, other: &Self) -> Result<()> {
+    /// The settings can't be read, or the other home can't be written.
+    pub fn write_hostile_settings(&self, workspace: &Workspace, other: &Self) -> Result<()> {
         let home = &other.cargo_home;
         fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
-        for name in SETTINGS {
-            let settings = self.cargo_home.join(name);
-            if settings.is_file() {
-                fs::copy(&settings, home.join(name))
-                    .with_context(|| format!("cannot copy {}", settings.display()))?;
-            }
-        }
-        Ok(())
+        let crates = cargo_home::crates_settings(workspace.root(), &self.cargo_home)?;
+        let file = home.join("config.toml");
+        fs::write(&file, format!("{crates}{HOSTILE}"))
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Has the crates' sources lie in another folder.
+    ///
+    /// # Errors
+    ///
+    /// The home can't be written.
+    pub fn link_registry(&self, to: &Path) -> Result<()> {
+        let link = self.registry();
+        unix::fs::symlink(to, &link)
+            .with_context(|| format!("cannot link {} to {}", link.display(), to.display()))
     }
 
     /// Where the crates' sources are.
@@ -113,20 +139,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_home_has_the_crates_and_the_settings_but_no_credentials() {
+    fn another_home_has_the_crates_and_where_they_come_from_but_other_settings_and_no_credentials()
+    {
         let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let tools = Tools {
             sysroot: PathBuf::from("/rust"),
             cargo_home: own.path().to_path_buf(),
         };
-        for name in ["config.toml", "credentials.toml"] {
-            fs::write(own.path().join(name), name).unwrap();
+        let settings = "[net]\nretry = 9\n[profile.guest]\nopt-level = 3\n";
+        for (name, text) in [("config.toml", settings), ("credentials.toml", "")] {
+            fs::write(own.path().join(name), text).unwrap();
         }
         fs::create_dir(tools.registry()).unwrap();
         fs::write(tools.registry().join("crate"), "source").unwrap();
-        let other = tools.with_another_home(other.path()).unwrap();
+        let workspace = Workspace::find().unwrap();
+        let other = tools.with_another_home(&workspace, other.path()).unwrap();
         let has = |name: &str| other.cargo_home.join(name).exists();
-        assert!(has("config.toml") && has("registry/crate"));
+        assert!(has("registry/crate"));
         assert!(!has("credentials.toml"));
+        let text = fs::read_to_string(other.cargo_home.join("config.toml")).unwrap();
+        let written: toml::Table = text.parse().unwrap();
+        assert_eq!(written["net"]["retry"].as_integer(), Some(9));
+        assert_eq!(
+            written["profile"]["guest"]["opt-level"].as_integer(),
+            Some(1)
+        );
     }
 }
