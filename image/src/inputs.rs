@@ -53,10 +53,8 @@ pub struct Inputs<'a> {
 /// What a build was made of beside the bytes that go into the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
-    /// The spec's file name.
-    pub spec_file: String,
-    /// Its text.
-    pub spec_text: String,
+    /// The files of the spec, each with its name and text.
+    pub spec: Vec<(String, String)>,
     /// The compiler of the guest's programs, as `rustc --version` says it; none where they were
     /// not built here.
     pub rustc: Option<String>,

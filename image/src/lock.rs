@@ -124,7 +124,7 @@ impl Lock {
     /// # Errors
     /// What is wrong, with line, column and key.
     pub fn parse(text: &str, file: &Path) -> Result<Self, TextError> {
-        let doc = TomlDocument { text, file };
+        let doc = TomlDocument::of(text, file);
         let raw: RawLock = doc.parse()?;
         if raw.version != VERSION {
             let problem = format!("{}: expected {VERSION}; take a newer noonmark", raw.version);

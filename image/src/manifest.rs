@@ -285,8 +285,9 @@ fn list_inputs(inputs: &Inputs<'_>) -> Vec<Input> {
             sha256: Some(Sha256Hex::of(bytes)),
         });
     };
-    let spec_text = provenance.spec_text.as_bytes();
-    add(InputKind::Spec, &provenance.spec_file, spec_text);
+    for (name, text) in &provenance.spec {
+        add(InputKind::Spec, name, text.as_bytes());
+    }
     add(InputKind::Kernel, "vmlinuz", &inputs.kernel.image);
     for (path, program) in inputs.programs() {
         add(InputKind::Program, path, program);

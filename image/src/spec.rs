@@ -1,11 +1,12 @@
 //! What an image is to be: `guest.toml`, parsed into a [`Spec`] that cannot be wrong.
 //!
-//! [`Spec::parse`] is in `check`: it takes the file's own shape, which is in `raw`, and checks it
+//! `description` reads the file and those that it extends. [`Spec::parse`] is in `check`: it takes the file's own shape, which is in `raw`, and checks it
 //! section by section. Nothing after that has to check again. Which kernel modules a spec makes
 //! necessary is in `modules`.
 
 mod check;
 mod content;
+mod description;
 mod entries;
 mod modules;
 mod mounts;
@@ -27,6 +28,8 @@ use noonmark_contract::units::Utc;
 use thiserror::Error;
 
 use crate::compress::Compression;
+
+pub use self::description::{Description, DescriptionFile};
 
 /// The kernel package that is taken where `[kernel]` says nothing.
 pub const DEFAULT_KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";

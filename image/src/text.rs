@@ -46,15 +46,34 @@ impl std::error::Error for TextError {}
 
 /// A TOML document that is being read: it parses it, and turns byte ranges into positions.
 pub(crate) struct TomlDocument<'a> {
-    pub text: &'a str,
-    pub file: &'a Path,
+    /// Its files with their texts. Byte ranges count through all of them, with a byte between two.
+    pub parts: Vec<(&'a Path, &'a str)>,
 }
 
-impl TomlDocument<'_> {
-    /// Parses TOML; an unknown key is an error that names the nearest one known.
+impl<'a> TomlDocument<'a> {
+    /// One of a single file.
+    pub fn of(text: &'a str, file: &'a Path) -> Self {
+        Self {
+            parts: vec![(file, text)],
+        }
+    }
+
+    /// Parses the last file's TOML; an unknown key is an error that names the nearest one known.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, TextError> {
-        let deserializer = toml::Deserializer::parse(self.text)
-            .map_err(|e| self.error(e.span(), "", one_line(e.message())))?;
+        let text = self.parts.last().map_or("", |(_, text)| *text);
+        self.deserialize(self.checked(toml::Deserializer::parse(text))?)
+    }
+
+    /// What TOML's own parser has made of it.
+    pub fn checked<T>(&self, parsed: Result<T, toml::de::Error>) -> Result<T, TextError> {
+        parsed.map_err(|e| self.error(e.span(), "", one_line(e.message())))
+    }
+
+    /// The types that are wanted of what was parsed.
+    pub fn deserialize<T: DeserializeOwned>(
+        &self,
+        deserializer: toml::Deserializer<'_>,
+    ) -> Result<T, TextError> {
         serde_path_to_error::deserialize(deserializer).map_err(|e| {
             let path = e.path().to_string();
             // A value with its place (`toml::Spanned`) is to serde a struct with private keys.
@@ -69,16 +88,30 @@ impl TomlDocument<'_> {
         })
     }
 
-    /// An error at this byte range of the text.
+    /// An error at this byte range; without one it is the last file's.
     pub fn error(
         &self,
         span: Option<Range<usize>>,
         key: impl Into<String>,
         problem: impl Into<String>,
     ) -> TextError {
+        let last = self.parts.last().map(|(file, _)| *file);
+        let mut file = last.unwrap_or(Path::new(""));
+        let mut place = None;
+        let mut before = 0;
+        for (part, text) in &self.parts {
+            let offset = span
+                .as_ref()
+                .and_then(|span| span.start.checked_sub(before));
+            if let Some(offset) = offset {
+                file = part;
+                place = Some(position(text, offset));
+            }
+            before += text.len() + 1;
+        }
         TextError {
-            file: self.file.to_path_buf(),
-            position: span.map(|span| position(self.text, span.start)),
+            file: file.to_path_buf(),
+            position: place,
             key: key.into(),
             problem: problem.into(),
         }

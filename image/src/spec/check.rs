@@ -15,6 +15,7 @@ use toml::value::Datetime;
 use crate::fat;
 use crate::text::{TextError, TomlDocument};
 
+use super::description::Description;
 use super::raw::{Key, RawClock, RawImage, RawKernel, RawSpec};
 use super::value::{Checked, number, package_name, path, text};
 use super::{
@@ -33,13 +34,20 @@ const LATEST_SOURCE_DATE_S: i64 = 4_102_444_800;
 const TAI_OFFSETS_S: RangeInclusive<u32> = 0..=999;
 
 impl Spec {
-    /// Parses `guest.toml`. `file` is only for messages.
+    /// Parses `guest.toml`. `file` is for messages, and where files that it extends are looked for.
     ///
     /// # Errors
     /// What is wrong, with file, line, column and key.
     pub fn parse(text: &str, file: &Path) -> Result<Self, TextError> {
-        let doc = TomlDocument { text, file };
-        check(doc.parse()?, &doc)
+        Self::of(&Description::new(text.to_owned(), file)?)
+    }
+
+    /// Parses a description that has been read.
+    ///
+    /// # Errors
+    /// As [`Spec::parse`].
+    pub fn of(description: &Description) -> Result<Self, TextError> {
+        check(description.parse()?, &description.document())
     }
 }
 

@@ -16,9 +16,12 @@ use crate::compress::Compression;
 /// A key that may be left out; its place is kept for messages.
 pub(super) type Key<T> = Option<Spanned<T>>;
 
+/// What a file extends is followed before the types are looked at (`description`); here the key is known.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawSpec {
+    #[serde(rename = "extends")]
+    _extends: Option<PathBuf>,
     pub image: RawImage,
     pub kernel: RawKernel,
     pub modules: RawModules,

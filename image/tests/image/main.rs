@@ -7,6 +7,7 @@ mod diff;
 mod disk;
 mod elf;
 mod exec;
+mod extends;
 mod fat;
 mod formats;
 mod iso;

@@ -22,8 +22,7 @@ fn provenance() -> Provenance {
         sha256: Some(Sha256Hex::of(name.as_bytes())),
     };
     Provenance {
-        spec_file: "guest.toml".into(),
-        spec_text: String::new(),
+        spec: vec![("guest.toml".into(), String::new())],
         rustc: Some("rustc 1.95.0".into()),
         crates: vec![library("libc", "0.2.1"), library("serde", "1.0.1")],
     }

@@ -31,7 +31,8 @@ struct Key {
 
 /// Reads the comments; a key's are those above it, or the one behind it.
 fn sections() -> Vec<Section> {
-    let mut sections: Vec<Section> = Vec::new();
+    // The first is what stands above all sections.
+    let mut sections = vec![Section::default()];
     let mut said = String::new();
     for line in COMMENTED.lines() {
         let text = line.strip_prefix('#').unwrap_or(line).trim();
@@ -153,14 +154,18 @@ fn tables() -> String {
     let cell = |text: &str| text.replace('|', "\\|");
     let mut page = String::new();
     for section in sections() {
-        let is_example = section.title.starts_with("[[");
+        let is_example = section.title.is_empty() || section.title.starts_with("[[");
         let value = if is_example {
             "for example"
         } else {
             "in guest.toml"
         };
         let mut line = |text: String| page.push_str(&(text + "\n"));
-        line(format!("### `{}`\n", section.title));
+        let heading = match section.title.as_str() {
+            "" => "Above all sections".to_owned(),
+            title => format!("`{title}`"),
+        };
+        line(format!("### {heading}\n"));
         if !section.said.is_empty() {
             line(format!("{}\n", section.said));
         }
@@ -220,6 +225,10 @@ fn guest_toml_has_the_sections_and_keys_that_the_parser_knows_and_no_others() {
     let mut named: Vec<&str> = Vec::new();
     for section in &sections {
         let name = section.title.trim_matches(['[', ']']);
+        if name.is_empty() {
+            named.extend(section.keys.iter().map(|key| key.name.as_str()));
+            continue;
+        }
         // A list of interfaces is all that a network has.
         let top = name.split('.').next().unwrap_or(name);
         if top != name {

@@ -58,6 +58,7 @@ fn is_default(line: &str) -> bool {
         return false;
     };
     let examples = [
+        "extends",
         "suite",
         "image",
         "modules",

@@ -11,7 +11,7 @@ use noonmark_image::deb::PackageId;
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::inputs::Inputs;
 use noonmark_image::output;
-use noonmark_image::spec::{KernelSource, LoadedFile, Spec};
+use noonmark_image::spec::{Description, KernelSource, LoadedFile, Spec};
 use noonmark_image::uki::Stub;
 use noonmark_qemu::kvm_host;
 use noonmark_qemu::signals::{self, CleanupGuard};
@@ -23,6 +23,7 @@ use crate::prerequisites::{self, Prerequisite};
 use crate::programs::{self, Programs};
 use crate::progress;
 use crate::stamp::{STAMP, Stamp, builder_identity, up_to_date};
+use crate::store::Place;
 use crate::workspace::Workspace;
 use crate::{content, nic, provenance, run, stub};
 
@@ -81,22 +82,19 @@ pub struct BuildRequest<'a> {
     /// Which image of it.
     pub variant: Variant,
     /// Where the artifacts go.
-    pub folder: PathBuf,
+    pub place: Place,
     /// Whether nothing but the packages of `guest.lock` will do.
     pub locked: bool,
 }
 
 impl<'a> BuildRequest<'a> {
-    /// One whose artifacts go to the variant's folder under `target/`, and which takes newer packages
-    /// where those of `guest.lock` can't be had.
+    /// One that is kept by its inputs, and which takes newer packages where those of `guest.lock` can't
+    /// be had.
     pub fn new(workspace: &Workspace, spec_file: &'a Path, variant: Variant) -> Self {
         Self {
             spec_file,
             variant,
-            folder: workspace
-                .state()
-                .join("image")
-                .join(variant.name().to_lowercase()),
+            place: Place::of(workspace, spec_file, variant.name()),
             locked: false,
         }
     }
@@ -105,8 +103,10 @@ impl<'a> BuildRequest<'a> {
 /// An image on disk.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// The folder of its artifacts.
+    /// The folder of its artifacts, where no other command changes them.
     pub folder: PathBuf,
+    /// The path at which people find them.
+    pub shown: PathBuf,
     /// What it was made from.
     pub spec: Spec,
     /// The artifacts' names and sizes in bytes.
@@ -121,9 +121,8 @@ pub struct Image {
 /// built anew.
 pub(crate) struct BuildInputs {
     spec: Spec,
-    /// The spec's file and text.
-    file: PathBuf,
-    text: String,
+    /// The spec's files and texts.
+    description: Description,
     files: Vec<LoadedFile>,
     content: Content,
     programs: Programs,
@@ -145,30 +144,27 @@ pub(crate) struct BuildInputs {
 /// Something that goes into it is missing or wrong, or the folder can't be written.
 pub fn build(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<Image> {
     if kvm_host::inside().is_some() {
-        return shipped(request);
+        return shipped(workspace, request);
     }
     let inputs = gather(workspace, request)?;
-    make(workspace, inputs, request.variant.name(), &request.folder)
+    make(workspace, inputs, request.variant.name(), &request.place)
 }
 
 /// The image that whoever made this emulated host has built and sent here.
-fn shipped(request: &BuildRequest<'_>) -> Result<Image> {
-    let (spec_file, folder) = (request.spec_file, request.folder.clone());
-    let text = fs::read_to_string(spec_file)
-        .with_context(|| format!("cannot read {}", spec_file.display()))?;
-    let stamp = folder.join(STAMP);
-    let bytes = fs::read(&stamp).with_context(|| {
+fn shipped(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<Image> {
+    let sent = request.place.find(workspace);
+    let found = sent.and_then(|folder| Some((Stamp::read(&folder)?, folder)));
+    let (stamp, folder) = found.with_context(|| {
         format!(
-            "the {} image was not sent into the emulated host: no {}",
+            "the {} image was not sent into the emulated host: nothing for {}",
             request.variant.name(),
-            stamp.display()
+            request.place.path().display()
         )
     })?;
-    let stamp: Stamp =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is broken", stamp.display()))?;
     Ok(Image {
         folder,
-        spec: Spec::parse(&text, spec_file)?,
+        shown: request.place.path().to_owned(),
+        spec: Spec::of(&Description::read(request.spec_file)?)?,
         artifacts: stamp.artifacts,
         packages: stamp.packages,
         rebuilt: false,
@@ -184,9 +180,10 @@ pub(crate) fn make(
     workspace: &Workspace,
     inputs: BuildInputs,
     name: &str,
-    folder: &Path,
+    place: &Place,
 ) -> Result<Image> {
-    let fingerprint = inputs.fingerprint(workspace, name)?;
+    let fingerprint = inputs.fingerprint(workspace, name, place)?;
+    let folder = &place.folder(workspace, fingerprint)?;
     let packages = inputs
         .peer
         .iter()
@@ -194,12 +191,14 @@ pub(crate) fn make(
     let packages: Vec<PackageId> = packages.collect();
     let image = |spec, artifacts, rebuilt| Image {
         folder: folder.to_path_buf(),
+        shown: place.path().to_owned(),
         spec,
         artifacts,
         packages: packages.clone(),
         rebuilt,
     };
     if let Some(artifacts) = up_to_date(folder, fingerprint) {
+        place.publish(workspace, folder)?;
         return Ok(image(inputs.spec, artifacts, false));
     }
     let (spec, outputs) = compose(workspace, inputs, name)?;
@@ -212,6 +211,7 @@ pub(crate) fn make(
     output::write_all(folder, &outputs.artifacts)?;
     let made = Stamp {
         fingerprint,
+        place: place.name(workspace),
         artifacts: outputs
             .artifacts
             .iter()
@@ -222,6 +222,7 @@ pub(crate) fn make(
     let text = serde_json::to_vec_pretty(&made).context("a stamp has no JSON form")?;
     output::write_file(&stamp, &text)?;
     drop(unfinished);
+    place.publish(workspace, folder)?;
     Ok(image(spec, made.artifacts, true))
 }
 
@@ -237,9 +238,8 @@ fn clean_after_signal(folder: &Path) -> CleanupGuard {
 /// other for the network.
 fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInputs> {
     let spec_file = request.spec_file;
-    let text = fs::read_to_string(spec_file)
-        .with_context(|| format!("cannot read {}", spec_file.display()))?;
-    let mut spec = Spec::parse(&text, spec_file)?;
+    let description = Description::read(spec_file)?;
+    let mut spec = Spec::of(&description)?;
     let peer = match request.variant {
         Variant::Peer(peer) => {
             peer.adapt(&mut spec);
@@ -257,7 +257,7 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
     };
     let base = spec_file.parent().unwrap_or(Path::new("."));
     let files = spec.load_files(base)?;
-    let pins = Pins::beside(spec_file, request.locked)?;
+    let pins = Pins::beside(&description, request.locked)?;
     let (programs, packages) = thread::scope(|scope| {
         let programs = scope.spawn(|| compile(workspace));
         let packages = kernel::fetch(workspace, &spec, base, &pins).and_then(|kernel| {
@@ -278,8 +278,7 @@ fn gather(workspace: &Workspace, request: &BuildRequest<'_>) -> Result<BuildInpu
     let (kernel, stub, content) = packages?;
     Ok(BuildInputs {
         spec,
-        file: spec_file.to_path_buf(),
-        text,
+        description,
         files,
         content,
         programs: programs?,
@@ -301,8 +300,7 @@ fn compile(workspace: &Workspace) -> Result<Programs> {
 fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Spec, Outputs)> {
     let BuildInputs {
         spec,
-        file,
-        text,
+        description,
         mut files,
         content,
         programs,
@@ -320,8 +318,7 @@ fn compose(workspace: &Workspace, inputs: BuildInputs, name: &str) -> Result<(Sp
         .transpose()?;
     let kernel = kernel.unpack(workspace, &spec)?;
     let step = progress::step(format!("building the {name} image"));
-    let file = file.file_name().unwrap_or_default().to_string_lossy();
-    let provenance = provenance::of(workspace, file.into_owned(), text)?;
+    let provenance = provenance::of(workspace, &description)?;
     let outputs = build::build(&Inputs {
         spec: &spec,
         kernel: &kernel,
@@ -371,18 +368,16 @@ impl BuildInputs {
     ///
     /// # Errors
     ///
-    /// The guest's programs can't be compiled.
+    /// The description is wrong, or the guest's programs can't be compiled.
     pub fn plain(
         workspace: &Workspace,
-        spec: Spec,
-        (file, text): (&Path, &str),
+        description: Description,
         files: Vec<LoadedFile>,
         kernel: FetchedKernel,
     ) -> Result<Self> {
         Ok(Self {
-            spec,
-            file: file.to_owned(),
-            text: text.to_owned(),
+            spec: Spec::of(&description)?,
+            description,
             files,
             content: Content::default(),
             programs: compile(workspace)?,
@@ -394,7 +389,7 @@ impl BuildInputs {
         })
     }
 
-    fn fingerprint(&self, workspace: &Workspace, name: &str) -> Result<Sha256Hex> {
+    fn fingerprint(&self, workspace: &Workspace, name: &str, place: &Place) -> Result<Sha256Hex> {
         let crates = match workspace.bundle() {
             Some(bundle) => bundle.identity().to_vec(),
             None => {
@@ -402,11 +397,12 @@ impl BuildInputs {
                 fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
             }
         };
+        let place = place.name(workspace);
         let kernel = self.kernel.fingerprint(&self.spec);
         let builder = builder_identity();
         let mut parts: Vec<&[u8]> = vec![
             name.as_bytes(),
-            self.text.as_bytes(),
+            place.as_os_str().as_encoded_bytes(),
             &kernel.0,
             &crates,
             builder.as_bytes(),
@@ -418,6 +414,8 @@ impl BuildInputs {
             &self.programs.run,
             &self.programs.seed,
         ];
+        let texts = self.description.files().iter();
+        parts.extend(texts.map(|file| file.text.as_bytes()));
         let packages = self.peer.iter().flat_map(|(_, packages)| packages);
         parts.extend(packages.map(|package| package.sha256.0.as_slice()));
         parts.extend(self.stub.iter().map(|stub| stub.sha256.0.as_slice()));

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use noonmark_image::artifact::{CMDLINE, INITRD, KERNEL};
 use noonmark_image::lock::Role;
-use noonmark_image::spec::Spec;
+use noonmark_image::spec::Description;
 use noonmark_qemu::process::LAUNCHER;
 use noonmark_qemu::{Boot, Qemu, find_in_path};
 
@@ -21,6 +21,7 @@ use crate::kernel::{self, FetchedKernel};
 use crate::packaged;
 use crate::packages::{Pins, Request};
 use crate::progress;
+use crate::store::Place;
 use crate::workspace::Workspace;
 
 /// What the image is, but for the files.
@@ -63,7 +64,7 @@ pub fn request(suite: Option<&str>) -> Request<'_> {
 /// Its kernel can't be fetched, or QEMU can't be taken apart from its libraries.
 pub fn build(workspace: &Workspace, qemu: &Qemu, suite: Option<&str>, pins: &Pins) -> Result<Boot> {
     let file = Path::new("kvm_host.toml");
-    let spec = Spec::parse(SPEC, file)?;
+    let description = Description::new(SPEC.to_owned(), file)?;
     let mut files = InstalledFiles::default();
     files.add_program(qemu.path())?;
     for path in firmware(qemu)? {
@@ -89,9 +90,9 @@ pub fn build(workspace: &Workspace, qemu: &Qemu, suite: Option<&str>, pins: &Pin
         agent.spec.path = AGENT.to_owned();
     }
     let kernel = FetchedKernel::packages(workspace, request(suite), pins)?;
-    let folder = workspace.state().join("image").join("kvm-host");
-    let inputs = BuildInputs::plain(workspace, spec, (file, SPEC), files, kernel)?;
-    let image = image::make(workspace, inputs, "emulated KVM host's", &folder)?;
+    let place = Place::Kept(workspace.state().join("image").join("kvm-host"));
+    let inputs = BuildInputs::plain(workspace, description, files, kernel)?;
+    let image = image::make(workspace, inputs, "emulated KVM host's", &place)?;
     let artifact = |name: &str| image.folder.join(name);
     Ok(Boot::direct(
         artifact(KERNEL),

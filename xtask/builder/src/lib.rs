@@ -13,7 +13,8 @@
 //! 5. [`programs`] compiles the guest's programs by the [`toolchain`] that the checkout pins, with a
 //!    [`cargo_home`] that has the user's crates and none of their settings for builds, or takes them from the [`bundle`] that an installed
 //!    `noonmark` has ([`installable`] makes it); `provenance` records the compiler and the crates.
-//! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date.
+//! 6. [`image`] passes all of it to `noonmark_image::build`, unless the artifacts are up to date;
+//!    [`store`] keeps them by what they are made of.
 //! 7. [`run`] brings what a command needs in its guest.
 //! 8. [`kvm_host`] makes an image of the same kind that is a KVM host, with this machine's QEMU in it.
 //!
@@ -42,6 +43,7 @@ mod provenance;
 pub mod run;
 mod stamp;
 pub mod state_lock;
+pub mod store;
 pub mod stub;
 pub mod toolchain;
 pub mod workspace;

@@ -6,6 +6,7 @@
 //! was taken the last time; without that, the newest.
 
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -13,6 +14,7 @@ use noonmark_image::deb::{Deb, PackageId};
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
+use noonmark_image::spec::Description;
 
 use crate::apt::Apt;
 use crate::dependencies::{self, Follow};
@@ -62,13 +64,17 @@ impl Pins {
         }
     }
 
-    /// The pins of the lock beside a spec; none where there is no lock and none is locked_only.
+    /// The pins of the lock beside a spec, or beside the nearest file that it extends and that has one;
+    /// none where there is no lock and none is locked_only.
     ///
     /// # Errors
     ///
     /// The lock is broken, or locked_only and not there.
-    pub fn beside(spec_file: &Path, locked_only: bool) -> Result<Self> {
-        let file = lock_file(spec_file);
+    pub fn beside(spec: &Description, locked_only: bool) -> Result<Self> {
+        let mut files = spec.files().iter().rev().map(|part| lock_file(&part.file));
+        let own = files.next().unwrap_or_default();
+        let mut all = iter::once(own.clone()).chain(files);
+        let file = all.find(|file| file.exists()).unwrap_or(own);
         let lock = if file.exists() {
             let text = fs::read_to_string(&file)
                 .with_context(|| format!("cannot read {}", file.display()))?;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use noonmark_image::hash::Sha256Hex;
 use noonmark_image::inputs::{Crate, Provenance};
+use noonmark_image::spec::{Description, DescriptionFile};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
@@ -35,17 +36,22 @@ struct LockedCrate {
 /// # Errors
 ///
 /// Cargo or rustc can't be asked, or `Cargo.lock` can't be read.
-pub fn of(workspace: &Workspace, spec_file: String, spec_text: String) -> Result<Provenance> {
+pub fn of(workspace: &Workspace, spec: &Description) -> Result<Provenance> {
     let (rustc, crates) = match workspace.bundle() {
         Some(bundle) => (bundle.rustc().to_owned(), bundle.crates().to_vec()),
         None => (rustc(workspace)?, crates(workspace)?),
     };
     Ok(Provenance {
-        spec_file,
-        spec_text,
+        spec: spec.files().iter().map(named).collect(),
         rustc: Some(rustc),
         crates,
     })
+}
+
+/// A file of the spec by its name alone: where it lies is nobody else's business.
+fn named(part: &DescriptionFile) -> (String, String) {
+    let name = part.file.file_name().unwrap_or_default();
+    (name.to_string_lossy().into_owned(), part.text.clone())
 }
 
 /// The compiler of a checkout's programs, as it calls itself.

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use noonmark_image::deb::PackageId;
@@ -18,10 +18,19 @@ pub(crate) const STAMP: &str = ".stamp.json";
 pub(crate) struct Stamp {
     /// Of all that they are made of.
     pub fingerprint: Sha256Hex,
+    /// Where people find them, below the workspace's state.
+    pub place: PathBuf,
     /// Name and size of each.
     pub artifacts: Vec<(String, u64)>,
     /// The packages of the peer's program that is in it, where it is a peer's.
     pub packages: Vec<PackageId>,
+}
+
+impl Stamp {
+    /// That of a folder; none where there is none that can be read.
+    pub fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join(STAMP)).ok()?).ok()
+    }
 }
 
 /// Tells this build of xtask, and so of the code that makes images, from another.
@@ -39,8 +48,7 @@ pub(crate) fn builder_identity() -> String {
 
 /// The artifacts in the folder, if they are those of this fingerprint.
 pub(crate) fn up_to_date(folder: &Path, fingerprint: Sha256Hex) -> Option<Vec<(String, u64)>> {
-    let text = fs::read(folder.join(STAMP)).ok()?;
-    let stamp: Stamp = serde_json::from_slice(&text).ok()?;
+    let stamp = Stamp::read(folder)?;
     let whole = stamp.artifacts.iter().all(|(name, size)| {
         fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() == *size)
     });

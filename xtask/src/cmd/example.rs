@@ -17,6 +17,7 @@ use noonmark_builder::image::{BuildRequest, Variant};
 use noonmark_builder::prerequisites::{self, Prerequisite};
 use noonmark_builder::programs;
 use noonmark_builder::progress;
+use noonmark_builder::store::Place;
 use noonmark_builder::workspace::Workspace;
 use noonmark_contract::units::{Nanos, Utc};
 use noonmark_image::artifact::DISK;
@@ -76,7 +77,7 @@ impl ExampleCommand {
         let (host, image) = self.machine.prepare_image(
             workspace,
             &BuildRequest {
-                folder: folder.join("image"),
+                place: Place::Kept(folder.join("image")),
                 ..BuildRequest::new(workspace, &spec_file, Variant::Base)
             },
         )?;

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use noonmark_builder::image::{self, BuildRequest, Image, Variant};
 use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
+use noonmark_builder::store::Place;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::artifact::DISK;
 use noonmark_image::formats::DiskFormat;
@@ -26,7 +27,8 @@ use crate::options::SpecFile;
 pub struct ImageCommand {
     #[command(flatten)]
     spec: SpecFile,
-    /// Where the image goes [default: target/noonmark/image/base, .../test, .../run, ...].
+    /// Where the image goes [default: target/noonmark/image/base, .../test, .../run, ...;
+    /// for another description target/noonmark/image/FILE/base, ...].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Build the image for experiments, which has the program that disturbs the clock.
@@ -100,11 +102,11 @@ impl ImageCommand {
         let mut request = BuildRequest::new(workspace, &spec_file, variant);
         request.locked = self.locked;
         if let Some(folder) = self.out {
-            request.folder = folder;
+            request.place = Place::Folder(folder);
         }
         let image = image::build(workspace, &request)?;
         let state = if image.rebuilt { "built" } else { "up to date" };
-        println!("{} ({state})", Workspace::short(&image.folder).display());
+        println!("{} ({state})", Workspace::short(&image.shown).display());
         for (name, size) in &image.artifacts {
             println!("{:>8} KiB  {name}", size.div_ceil(1024));
         }
@@ -125,7 +127,8 @@ fn convert(image: &Image, format: DiskFormat) -> Result<()> {
     let raw = image.folder.join(DISK);
     let path = image.folder.join(format.file_name());
     let disk = fs::read(&raw).with_context(|| format!("cannot read {}", raw.display()))?;
-    let step = progress::step(format!("writing {}", Workspace::short(&path).display()));
+    let shown = image.shown.join(format.file_name());
+    let step = progress::step(format!("writing {}", Workspace::short(&shown).display()));
     let bytes = format
         .write(&disk, image.spec.image.source_date_seconds())
         .with_context(|| format!("{} can't be {}", raw.display(), format.file_name()))?;

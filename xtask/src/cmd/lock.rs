@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use noonmark_builder::distribution::Distribution;
 use noonmark_builder::kernel::UBUNTU_KERNEL_PACKAGE;
@@ -14,7 +14,7 @@ use noonmark_builder::workspace::Workspace;
 use noonmark_builder::{content, kernel, kvm_host, packages, stub};
 use noonmark_image::lock::{Lock, LockedPackage, Role};
 use noonmark_image::output;
-use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, KernelSource, Spec};
+use noonmark_image::spec::{DEFAULT_KERNEL_PACKAGE, Description, KernelSource, Spec};
 
 use crate::options::SpecFile;
 
@@ -42,9 +42,7 @@ impl LockCommand {
     pub fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         let _lock = StateLock::acquire(workspace)?;
         let spec_file = self.spec.path(workspace);
-        let text = fs::read_to_string(&spec_file)
-            .with_context(|| format!("cannot read {}", spec_file.display()))?;
-        let spec = Spec::parse(&text, &spec_file)?;
+        let spec = Spec::of(&Description::read(&spec_file)?)?;
         let file = packages::lock_file(&spec_file);
         // A guest.lock that can't be read is replaced like any other.
         let before = fs::read_to_string(&file)

@@ -1,10 +1,9 @@
 //! `setup`: brings in what the other commands need, or only tells.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use noonmark_builder::packages::{self, Pins, Request};
 use noonmark_builder::prerequisites::{Prerequisite, Presence};
@@ -12,7 +11,7 @@ use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_builder::{kernel, stub};
 use noonmark_image::lock::LockedPackage;
-use noonmark_image::spec::{KernelSource, Spec};
+use noonmark_image::spec::{Description, KernelSource, Spec};
 use noonmark_qemu::firmware;
 
 use crate::options::SpecFile;
@@ -62,8 +61,9 @@ impl SetupCommand {
             print(prerequisite.name(), prerequisite.find(workspace)?);
         }
         let spec_file = self.spec.path(workspace);
-        let pins = Pins::beside(&spec_file, false)?;
-        print("guest kernel", self.kernel(workspace, &spec_file, &pins)?);
+        let description = Description::read(&spec_file)?;
+        let pins = Pins::beside(&description, false)?;
+        print("guest kernel", self.kernel(workspace, &description, &pins)?);
         print("EFI stub", self.package(workspace, stub::REQUEST, &pins)?);
         let firmware = firmware::find(None, &workspace.firmware())?;
         print(
@@ -77,10 +77,13 @@ impl SetupCommand {
         })
     }
 
-    fn kernel(&self, workspace: &Workspace, spec_file: &Path, pins: &Pins) -> Result<Presence> {
-        let text = fs::read_to_string(spec_file)
-            .with_context(|| format!("cannot read {}", spec_file.display()))?;
-        match Spec::parse(&text, spec_file)?.kernel.source {
+    fn kernel(
+        &self,
+        workspace: &Workspace,
+        description: &Description,
+        pins: &Pins,
+    ) -> Result<Presence> {
+        match Spec::of(description)?.kernel.source {
             KernelSource::Files { image, .. } => Ok(Presence::Present(image.display().to_string())),
             KernelSource::Package { name, suite } => {
                 let request = kernel::request(workspace, &name, suite.as_deref())?;

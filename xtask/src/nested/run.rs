@@ -21,6 +21,7 @@ use noonmark_builder::progress;
 use noonmark_builder::state_lock::StateLock;
 use noonmark_builder::workspace::Workspace;
 use noonmark_image::output;
+use noonmark_image::spec::Description;
 use noonmark_lab::report::host::Host as ThisMachine;
 use noonmark_qemu::accel::Accelerator;
 use noonmark_qemu::kvm_host::{KvmHost, LINK_PORT, PARAMETER, STATUS_PORT};
@@ -100,8 +101,8 @@ impl<'a> Errand<'a> {
             name: name.into(),
             guest_memory_mib,
             stop: Stop::AtOnce,
-            // By the first the workspace is found.
-            inputs: vec![workspace.landmark(), spec_file.clone()],
+            // By it the workspace is found.
+            inputs: vec![workspace.landmark()],
             spec_file,
             outputs: Vec::new(),
             forwards: Vec::new(),
@@ -170,10 +171,11 @@ impl<'a> Errand<'a> {
 ///
 /// The host can't be built or booted, has no KVM, or ended before the command did.
 pub fn run(errand: &Errand<'_>) -> Result<ExitCode> {
+    let description = Description::read(&errand.spec_file)?;
     let built = {
         let _lock = StateLock::acquire(errand.workspace)?;
         let suite = errand.host.kernel_suite.as_deref();
-        let pins = Pins::beside(&errand.spec_file, false)?;
+        let pins = Pins::beside(&description, false)?;
         kvm_host::build(errand.workspace, &errand.host.qemu, suite, &pins)
             .context("no emulated KVM host; --accel tcg does without one")?
     };
@@ -197,7 +199,9 @@ pub fn run(errand: &Errand<'_>) -> Result<ExitCode> {
     if let Err(why) = ready {
         bail!("the emulated KVM host can't be used: {why}; use --accel tcg");
     }
-    link.send_inputs(&errand.inputs)?;
+    let described = description.files().iter().map(|part| part.file.clone());
+    let inputs = errand.inputs.iter().cloned().chain(described);
+    link.send_inputs(&inputs.collect::<Vec<_>>())?;
     link.send(
         &Order::Run(Box::new(command(errand, &machine, token)?)),
         &[],
