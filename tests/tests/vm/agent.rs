@@ -99,6 +99,67 @@ pub fn answers_a_host_on_its_port(platform: &Platform, _: &Images) -> Result<()>
     Ok(())
 }
 
+/// Without its port it is not started; with one it is, whenever that comes, and with the next one it goes on.
+pub fn starts_when_its_port_is_there(platform: &Platform, _: &Images) -> Result<()> {
+    let image = build_spec("agent-late", "[agent]\nenabled = true\n")?;
+    let sockets = tempfile::tempdir()?;
+    let mut config = platform.config(&image)?;
+    config.test_port = false;
+    let mut guest = platform.boot_config(config)?;
+    guest.check(|guest| {
+        let agent = |status: &Status| {
+            status
+                .services
+                .iter()
+                .map(|one| one.state)
+                .collect::<Vec<_>>()
+        };
+        let before = status(guest, |_| true)?;
+        ensure!(
+            agent(&before) == [ServiceState::Waiting],
+            "{:?}",
+            before.services
+        );
+        for name in ["first", "second"] {
+            let socket = sockets.path().join(name);
+            plug(guest, name, &socket)?;
+            let mut client = Client::connect(&socket)?;
+            client.sync(1)?;
+            client.run("guest-ping", json!({}))?;
+            let deadline = Instant::now() + guest.machine.timeouts().answer();
+            let unplug = json!({ "id": name });
+            guest
+                .machine
+                .qmp()
+                .execute("device_del", unplug, deadline)?;
+            thread::sleep(Duration::from_millis(500));
+        }
+        let after = status(guest, |_| true)?;
+        ensure!(
+            agent(&after) == [ServiceState::Running],
+            "{:?}",
+            after.services
+        );
+        ensure!(after.services[0].restarts == 0, "{:?}", after.services);
+        Ok(())
+    })
+}
+
+/// Plugs in the agent's port, on whose socket QEMU listens.
+fn plug(guest: &mut Guest, name: &str, socket: &Path) -> Result<()> {
+    let deadline = Instant::now() + guest.machine.timeouts().answer();
+    let address = json!({ "type": "unix", "data": { "path": socket } });
+    let data = json!({ "addr": address, "server": true, "wait": false });
+    let chardev = json!({ "id": name, "backend": { "type": "socket", "data": data } });
+    let device = json!({
+        "driver": "virtserialport", "bus": "ports.0", "chardev": name, "id": name, "name": PORT,
+    });
+    for (command, arguments) in [("chardev-add", chardev), ("device_add", device)] {
+        guest.machine.qmp().execute(command, arguments, deadline)?;
+    }
+    Ok(())
+}
+
 fn has_the_schemas_shapes(client: &mut Client) -> Result<()> {
     let info: GuestAgentInfo = client.value("guest-info")?;
     let names: Vec<&str> = info.supported_commands.iter().map(|c| &*c.name).collect();

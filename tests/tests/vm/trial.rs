@@ -240,6 +240,11 @@ const TESTS: &[(&str, On, Body)] = &[
         agent::answers_a_host_on_its_port,
     ),
     (
+        "starts_the_agent_when_its_port_is_there",
+        On::First,
+        agent::starts_when_its_port_is_there,
+    ),
+    (
         "mounts_data_disks_by_label",
         On::First,
         disks::mounted_by_label_and_taken_down_clean,
