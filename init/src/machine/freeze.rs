@@ -10,6 +10,10 @@ use noonmark_contract::units::{Nanos, Raw};
 /// answer.
 const STOPPING: Nanos = Nanos::from_secs(10);
 
+/// How long data disks may take to be written out and frozen, where a freeze may last longer: the host waits
+/// for an answer.
+const FREEZING: Nanos = Nanos::from_secs(60);
+
 /// How long the clock may take to be found right before a thaw. Longer, and a source that is gone would
 /// keep the guest frozen.
 const CONFIRMING: Nanos = Nanos::from_secs(10);
@@ -178,7 +182,7 @@ impl Freeze {
         match self.phase {
             Phase::Thawed => {}
             Phase::Stopping { .. } if facts.stand_still => {
-                let until = now + self.limit;
+                let until = now + self.within();
                 self.phase = Phase::Freezing { until };
                 actions.push(Action::Disks { freeze: true });
             }
@@ -198,7 +202,7 @@ impl Freeze {
                 }
                 Some(Err(why)) => self.fail(why, now, actions),
                 None if now >= until => {
-                    let why = format!("data disks were not frozen within {}", self.limit);
+                    let why = format!("data disks were not frozen within {}", self.within());
                     self.fail(why, now, actions);
                 }
                 None => {}
@@ -233,6 +237,10 @@ impl Freeze {
             Phase::Frozen { until } => Some(until),
             _ => Some(now + LOOK_AGAIN),
         }
+    }
+
+    fn within(&self) -> Nanos {
+        self.limit.min(FREEZING)
     }
 
     fn told(&self) -> Action {

@@ -111,7 +111,7 @@ impl Pid1 {
         for action in actions {
             match action {
                 Action::Hold(held) => {
-                    self.has_generation = has_generation();
+                    self.has_generation = held && has_generation();
                     let events = &mut self.pending_events;
                     self.services.hold(held, clocks::raw(), events);
                 }

@@ -99,6 +99,10 @@ pub fn screen(status: &Status) -> String {
     for disk in &status.disks {
         row("data disk", data_disk(disk));
     }
+    if status.frozen {
+        let text = "services and data disks stand still for a snapshot";
+        row("frozen", text.to_owned());
+    }
     row(
         "guest",
         format!(
@@ -275,6 +279,14 @@ mod tests {
             screen(&example::status()),
             include_str!("testdata/screen.txt")
         );
+    }
+
+    #[test]
+    fn a_guest_that_stands_still_for_a_snapshot_says_so() {
+        let mut status = example::status();
+        assert!(!screen(&status).contains("\nfrozen "));
+        status.frozen = true;
+        assert!(screen(&status).contains("\nfrozen       services and data disks stand still"));
     }
 
     #[test]

@@ -177,6 +177,22 @@ fn what_fails_is_undone_and_told() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_is_given_up_however_long_a_freeze_may_last() {
+    let mut shell = Shell::new();
+    shell.freeze = Freeze::new(Nanos::from_secs(3_600));
+    shell.begin().unwrap();
+    shell.still = true;
+    shell.proceed_after(Nanos(1));
+    shell.proceed_after(FREEZING - Nanos(1));
+    assert_eq!(shell.freeze.problem(), None);
+    shell.proceed_after(Nanos(1));
+    let told = shell.freeze.problem().unwrap();
+    assert_eq!(told, "data disks were not frozen within 60.000 s");
+    shell.proceed_after(THAWING);
+    assert!(!shell.held && shell.freeze.is_thawed());
+}
+
+#[test]
 fn a_thaw_that_comes_too_early_waits_for_the_freeze_and_a_resume_then_is_another() {
     for (by, frozen) in [(ThawedBy::Host, false), (ThawedBy::Resume, true)] {
         let mut shell = Shell::new();
