@@ -9,6 +9,7 @@ mod formats;
 mod image;
 mod oracle;
 mod pinned;
+mod rewriting;
 mod seed;
 mod tool;
 
