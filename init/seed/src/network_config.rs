@@ -299,6 +299,25 @@ mod tests {
     }
 
     #[test]
+    fn the_driver_of_virtio_is_every_interfaces_and_another_is_told() {
+        for (driver, told) in [
+            ("virtio_net", false),
+            ("['mlx5*', 'virtio*']", false),
+            ("e1000", true),
+        ] {
+            let (interfaces, ignored) = read(&format!(
+                "version: 2\nethernets: {{a: {{match: {{driver: {driver}}}, dhcp4: true}}}}\n"
+            ));
+            assert_eq!(interfaces, "the first Ethernet interface dhcp4 dns ");
+            assert_eq!(
+                ignored.contains("a.match.driver: "),
+                told,
+                "{driver}: {ignored}"
+            );
+        }
+    }
+
+    #[test]
     fn disabled_is_no_network() {
         let mut instance = Instance::default();
         super::read("network: {config: disabled}\n", &mut instance).unwrap();

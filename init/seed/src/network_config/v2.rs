@@ -100,11 +100,22 @@ fn matched<'a>(
         match key {
             "macaddress" => interface.macaddress = Some(field.parsed()?),
             "name" => name = Some(field.text()?),
+            // The driver that a guest's interfaces have, unless its image brings others in.
+            "driver" if field.words()?.iter().any(|(word, _)| is_virtio(word)) => {}
+            "driver" => field.ignore(
+                instance,
+                "it is not looked at which driver an interface has",
+            ),
             _ => field.ignore(instance, UNKNOWN),
         }
     }
     // Without either it is whichever there is.
     Ok(name)
+}
+
+/// Whether a pattern of drivers is one that virtio's has.
+fn is_virtio(pattern: &str) -> bool {
+    matches!(pattern, "virtio_net" | "virtio_*" | "virtio*" | "*")
 }
 
 fn nameservers(
