@@ -55,7 +55,7 @@ const REWRITINGS: [(&str, Rewriting); 8] = [
 pub fn rewritten(documents: &Documents) -> Vec<(String, Documents)> {
     let mut found = Vec::new();
     for (how, rewrite) in REWRITINGS {
-        let one = each(documents, |name, text| rewrite(name, text));
+        let one = each(documents, rewrite);
         found.push((how.to_owned(), one));
     }
     let given = env::var(SEED).ok().and_then(|seed| seed.parse().ok());
