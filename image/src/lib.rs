@@ -3,12 +3,15 @@
 //! From `guest.toml` to a disk's bytes, in the order to read it:
 //!
 //! 1. [`spec`] is what `guest.toml` says, and [`lock`] what `guest.lock` pins; [`text`] says where in
-//!    either something is wrong. [`content`] reads the trees that go in.
+//!    either something is wrong. [`content`] reads the trees, packages and programs that go in: [`lookup`]
+//!    follows links in them, [`package`] unpacks a distribution's by [`archive`], and [`loader`] finds a
+//!    program's libraries by what [`elf`] says of them and [`ldconf`] of their root.
 //! 2. [`deb`] reads a distribution's packages. [`kernel`] takes out of them the bzImage ([`bzimage`])
 //!    and the modules that the spec wants, with all that these need ([`modules`]); [`uki`] takes the
 //!    EFI stub, and [`program`] a daemon with its libraries.
 //! 3. [`build`] makes the artifacts of all [`inputs`]. [`initrd`] lays out the tree, in which
-//!    [`layout`] says where noonmark's own files are; [`cpio`] and [`compress`] make it an initrd.
+//!    [`layout`] says where noonmark's own files are; [`exec`] refuses services that nothing could start;
+//!    [`cpio`] and [`compress`] make it an initrd.
 //!    With it and the kernel's [`cmdline`] [`uki`] makes the unified kernel image, the only file of
 //!    the EFI system partition that [`fat`] writes and around which [`disk`] puts a partition table.
 //!    [`formats`] has that disk as hypervisors and clouds want it, [`libvirt`] the machine around it.

@@ -19,6 +19,7 @@ mod modules;
 mod output;
 mod packaged;
 mod program;
+mod programs;
 mod reference;
 mod spec;
 mod support;
