@@ -39,7 +39,6 @@ impl Engine {
         // A machine that was interrupted may go on under another host, whose clock has another rate.
         let was_interrupted = self.hinted(now).is_some();
         self.hint = None;
-        self.schedule.moved = Some(now);
         let is_new = self.estimator.is_new();
         let rate_before = match &self.regime {
             Some(regime) => regime.rate_before,
@@ -84,7 +83,7 @@ impl Engine {
             }
         } else if let Some(regime) = self.regime.take() {
             self.schedule.settle = now;
-            self.tell_rate(regime.rate_before, actions);
+            self.tell_rate(now, regime.rate_before, actions);
         }
     }
 
@@ -136,12 +135,15 @@ impl Engine {
         self.wake_at(due, actions);
     }
 
-    fn tell_rate(&mut self, before: Option<Ppb>, actions: &mut Vec<Action>) {
+    fn tell_rate(&mut self, now: Raw, before: Option<Ppb>, actions: &mut Vec<Action>) {
         let rate_ppb = self.estimator.rate();
         let before = before.unwrap_or(rate_ppb);
         let told = *self.told_rate.get_or_insert(before);
         let change_ppb = Ppb(rate_ppb.0 - told.0);
         let changed = libm::fabs(rate_ppb.0 - before.0) >= TOLD;
+        if changed {
+            self.schedule.moved = Some(now);
+        }
         if changed && libm::fabs(change_ppb.0) >= TOLD {
             self.told_rate = Some(rate_ppb);
             actions.push(Action::Emit(Event::HostRate {

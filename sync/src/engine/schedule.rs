@@ -54,7 +54,7 @@ pub(super) struct Schedule {
     pub settle_interval: Nanos,
     /// The last small move of a checked source that was accepted.
     pub small_move: Option<Raw>,
-    /// When the reference followed last left its line.
+    /// When the reference followed last changed its rate.
     pub moved: Option<Raw>,
     /// When the source followed last changed.
     pub switched: Option<Raw>,
@@ -102,7 +102,7 @@ impl Schedule {
         }
     }
 
-    /// The watch tick at `now`, which is `usual` while the reference keeps to its line.
+    /// The watch tick at `now`, which is `usual` while the reference keeps its rate.
     pub fn tick(&self, now: Raw, usual: Nanos) -> Nanos {
         let is_restless = self.moved.is_some_and(|at| now - at < RESTLESS);
         Nanos(usual.0 / if is_restless { QUICKER } else { 1 })
