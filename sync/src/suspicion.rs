@@ -16,11 +16,15 @@
 //!   [`SMALL_REPEAT`] is a drift in disguise. What is faint may also be what another rate, hidden by the
 //!   bounds, has made: accepted, it is slewed away and not called a step.
 
-use noonmark_contract::units::{Nanos, Ppb, Raw};
+mod range;
+
+use noonmark_contract::units::{Nanos, Ppb};
 
 use crate::deviation::Deviation;
 use crate::estimator::Sighting;
 use crate::kernel_clock::MAX_RATE;
+
+use range::MoveRange;
 
 /// Below this, a move may also be what a drift makes of one poll interval.
 const SMALL: Nanos = Nanos::from_millis(20);
@@ -62,6 +66,8 @@ pub(crate) struct Suspicion {
     moved: MoveRange,
     /// What an ordinary rate of a host's clock can have made of the time since the last reading believed.
     hidden: Nanos,
+    /// The bound of the last reading believed.
+    believed: Nanos,
     /// The most that the reference can have gained on the expectation since the first reading.
     fastest: Ppb,
     /// The last reading, and its deviation.
@@ -72,14 +78,6 @@ pub(crate) struct Suspicion {
     stage: Stage,
     /// Whether the expectation is itself worth anything. At boot it is only the clock as found.
     expected: bool,
-}
-
-/// Between what the deviation was at an instant.
-#[derive(Clone, Copy, Debug)]
-struct MoveRange {
-    at: Raw,
-    low: Nanos,
-    high: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +124,7 @@ impl Suspicion {
             claim,
             moved: MoveRange::around(&first, claim),
             hidden: Nanos::ZERO,
+            believed: first.bound,
             fastest: Ppb(0.0),
             last: (first, claim.by),
             contradictions: 0,
@@ -135,10 +134,11 @@ impl Suspicion {
         }
     }
 
-    /// The same, so long after the last reading believed.
-    pub fn after(self, gap: Nanos) -> Self {
+    /// The same, so long after the last reading believed, which had this bound.
+    pub fn after(self, gap: Nanos, believed: Nanos) -> Self {
         Self {
             hidden: ORDINARY.over(gap.min(SMALL_WATCH)),
+            believed,
             ..self
         }
     }
@@ -263,8 +263,15 @@ impl Suspicion {
         self.claim.by.abs() < SMALL
     }
 
-    /// Whether the move is hardly more than the bounds allow, and another rate of the reference may have
-    /// made it: one that they hid for long, or one that began since the last reading believed.
+    /// Whether another rate of the reference may have made the move: one that the bounds of what was
+    /// believed hid for long, or one that began since. How coarse the reading is that shows it has no part
+    /// in that.
+    pub fn may_be_a_rate(&self) -> bool {
+        let known = self.claim.allowed - self.first.bound;
+        self.claim.by.abs() < self.claim.allowed + known + self.believed + self.hidden
+    }
+
+    /// Whether the move is hardly more than the bounds allow.
     pub fn is_faint(&self) -> bool {
         let allowed = self.claim.allowed;
         self.claim.by.abs() < allowed + allowed + self.hidden
@@ -292,36 +299,27 @@ fn gained(from: (Sighting, Nanos), to: (Sighting, Nanos)) -> (Ppb, Ppb) {
     (rate(by - bounds), rate(by + bounds))
 }
 
-impl MoveRange {
-    fn around(reading: &Sighting, deviation: Deviation) -> Self {
-        Self {
-            at: reading.raw,
-            low: deviation.by - reading.bound,
-            high: deviation.by + reading.bound,
-        }
-    }
-
-    /// At another instant, by when the expectation may have drifted at `rate_error` either way.
-    fn carried(&self, at: Raw, rate_error: Ppb) -> Self {
-        let wider = rate_error.over((at - self.at).abs()) + Nanos(2);
-        Self {
-            at,
-            low: self.low - wider,
-            high: self.high + wider,
-        }
-    }
-
-    /// What the two have in common, if anything.
-    fn and(&self, other: &Self) -> Option<Self> {
-        let (low, high) = (self.low.max(other.low), self.high.min(other.high));
-        let at = self.at;
-        (low <= high).then_some(Self { at, low, high })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use noonmark_contract::units::Raw;
+
     use super::*;
+
+    #[test]
+    fn a_pause_that_a_coarse_reading_shows_is_no_rate() {
+        let ms = Nanos::from_millis;
+        let seen = |by: Nanos, bound: Nanos| {
+            let claim = Deviation {
+                by,
+                allowed: bound + Nanos(60_000),
+            };
+            let suspicion = Suspicion::new(sighting(Raw(0), bound), claim);
+            suspicion.after(ms(200), Nanos(60_000)).may_be_a_rate()
+        };
+        assert!(!seen(ms(27), ms(14)));
+        assert!(!seen(ms(27), Nanos(60_000)));
+        assert!(seen(Nanos(250_000), Nanos(60_000)));
+    }
 
     fn deviation(by: i64, allowed: i64) -> Deviation {
         Deviation {

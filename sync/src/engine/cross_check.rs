@@ -12,6 +12,7 @@ use noonmark_contract::units::{Nanos, Ppb, Raw};
 use crate::deviation::Deviation;
 use crate::estimator::Sighting;
 use crate::kernel_clock::MAX_RATE;
+use crate::ladder::Rung;
 use crate::suspicion::{Agreement, Decision, SMALL_REPEAT, Suspicion, Trust};
 
 use super::messages::Action;
@@ -82,7 +83,9 @@ impl Engine {
         let decision = match &mut self.suspicion {
             None => {
                 let gap = self.estimator.since_read(reading.raw);
-                self.suspicion = Some(Suspicion::new(seen, deviation).after(gap));
+                let rung = self.ladder.followed();
+                let believed = rung.and_then(Rung::last_bound).unwrap_or(reading.bound);
+                self.suspicion = Some(Suspicion::new(seen, deviation).after(gap, believed));
                 let by = DetectedBy::WatchTick;
                 self.look.get_or_insert(Notice { by, at: now });
                 Decision::ReadAgain(Nanos::ZERO)
@@ -184,7 +187,7 @@ impl Engine {
             self.estimator.jump(reading);
         }
         // What need not have been a step is slewed away, as a better estimate of a slow source is.
-        if was_interrupted || !suspicion.is_faint() {
+        if was_interrupted || !suspicion.may_be_a_rate() {
             self.reference_stepped(now, reading, by, cause, actions);
         }
         self.take_in(now, reading, actions);
