@@ -199,11 +199,17 @@ impl RunCommand {
         };
         let machine = self.nesting()?;
         let (host, image) = machine.prepare(workspace, &self.spec, variant)?;
+        // Before there is a runtime directory of this process: to the emulated host, that of whoever has
+        // sent these files is one whose owner is gone, and goes.
+        let sent = self.command.plan.as_deref().map(read_plan).transpose()?;
         let folder = RuntimeDir::create()?;
-        let plan = match &self.command.plan {
-            Some(file) => serde_json::from_slice(&fs::read(file)?)
-                .with_context(|| format!("{} is broken", file.display()))?,
-            None => Plan::new(&self.command, &image.spec, folder.join("archive"))?,
+        let (plan, archive) = match sent {
+            Some(sent) => sent,
+            None => {
+                let plan = Plan::new(&self.command, &image.spec, folder.join("archive"))?;
+                let archive = read(&plan.archive)?;
+                (plan, archive)
+            }
         };
         let size = machine.size(&image.spec.vm);
         let devices = self.devices(&image.spec)?;
@@ -228,8 +234,6 @@ impl RunCommand {
             return nested::run(&self.seed_disk.iter().fold(errand, Errand::input));
         }
         let initrd = folder.join("initrd");
-        let archive = fs::read(&plan.archive)
-            .with_context(|| format!("cannot read {}", plan.archive.display()))?;
         write_initrd(&archive, &image.folder.join(INITRD), &initrd)?;
         let boot = direct_boot(&image, initrd)?;
         let config = Config {
@@ -333,4 +337,16 @@ fn check_interface(option: &str, name: &str, sign: &str) -> Result<()> {
         bail!("{option} {name}: this interface is no {kind}");
     }
     Ok(())
+}
+
+/// What was made outside of the emulated host: the plan, and the archive that it names.
+fn read_plan(file: &Path) -> Result<(Plan, Vec<u8>)> {
+    let plan: Plan = serde_json::from_slice(&read(file)?)
+        .with_context(|| format!("{} is broken", file.display()))?;
+    let archive = read(&plan.archive)?;
+    Ok((plan, archive))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
