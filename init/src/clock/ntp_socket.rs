@@ -6,20 +6,16 @@
 //! datagram only says that the client is there; what is sent to it, of whatever content, asks for a
 //! sample.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use noonmark_contract::ntp::sock::{SAMPLE_LEN, Sample};
 use noonmark_contract::sample::{Method, ReadFailure, Reading, Source};
 use noonmark_contract::units::{Nanos, Raw};
 use noonmark_linux::clocks::Sandwich;
+use noonmark_linux::datagrams;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
-    SocketType, recvmsg, send, socketpair,
-};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, test_kill_process};
 use thiserror::Error;
 
@@ -105,21 +101,13 @@ impl NtpSocket {
         self.budget -= 1;
         // One more byte than a sample has, so that a longer datagram is seen to be none.
         let mut bytes = [0u8; SAMPLE_LEN + 1];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let message = recvmsg(&self.socket, &mut parts, &mut control, flags).ok()?;
-        let sender = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
-            _ => None,
-        });
+        let (sender, length) = datagrams::receive(&self.socket, &mut bytes)?;
         if sender.is_none() || sender != allowed {
             return Some(Datagram::Invalid);
         }
         let is_new = sender != self.client;
         self.client = sender;
-        let bytes = bytes.get(..message.bytes).unwrap_or_default();
+        let bytes = bytes.get(..length).unwrap_or_default();
         Some(match Sample::from_bytes(bytes) {
             Some(sample) => place(&sample, Sandwich::tightest(PLACING_READS))
                 .map_or(Datagram::Invalid, Datagram::Sample),

@@ -5,18 +5,19 @@
 //! was handed to may ask: the socket has no name, and the kernel says which process a datagram is from
 //! (SCM_CREDENTIALS, unix(7)). One question is taken at a time, and the next some time after it.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use noonmark_contract::agent::{Answer, Ask, PORT, Question};
 use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::datagrams;
 use noonmark_linux::ports::{Port, PortError};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    sendmsg, socketpair,
 };
 use rustix::process::Pid;
 use thiserror::Error;
@@ -92,7 +93,8 @@ impl Agent {
     pub fn take(&mut self, allowed: Option<Pid>, frozen: bool, now: Raw) -> Option<Ask> {
         self.again = Some(now + TURN);
         for _ in 0..BATCH {
-            let (sender, length, bytes) = self.receive()?;
+            let mut bytes = [0u8; QUESTION_MAX];
+            let (sender, length) = datagrams::receive(&self.socket, &mut bytes)?;
             if sender.is_none() || sender != allowed {
                 continue;
             }
@@ -146,20 +148,6 @@ impl Agent {
             Some(_) => Some(now + TURN),
             None => self.again,
         }
-    }
-
-    fn receive(&self) -> Option<(Option<Pid>, usize, [u8; QUESTION_MAX])> {
-        let mut bytes = [0u8; QUESTION_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let message = recvmsg(&self.socket, &mut parts, &mut control, flags).ok()?;
-        let sender = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
-            _ => None,
-        });
-        Some((sender, message.bytes, bytes))
     }
 
     fn hand_over(&self) {

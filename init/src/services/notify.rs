@@ -7,22 +7,18 @@
 
 pub mod message;
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use message::{MESSAGE_MAX, Message};
 use noonmark_contract::config::Service;
 use noonmark_contract::units::{Nanos, Raw};
+use noonmark_linux::datagrams;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fs::{AtFlags, Gid, Mode, Uid, chmodat, chownat};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
-    SocketFlags, SocketType, bind, recvmsg, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use rustix::process::Pid;
 use rustix::time::Timespec;
 
@@ -160,17 +156,9 @@ impl NotifySockets {
 fn receive(socket: &OwnedFd) -> Option<(Pid, Option<Message>)> {
     // One more byte than a message has, so that a longer datagram is seen to be none.
     let mut bytes = [0u8; MESSAGE_MAX + 1];
-    // No room for descriptors: the kernel closes those that come, which is what `BARRIER=1` waits for.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(socket, &mut parts, &mut control, flags).ok()?;
-    let sender = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
-        _ => None,
-    });
-    let message = bytes.get(..received.bytes).and_then(Message::parse);
+    // Descriptors that come are closed, which is what `BARRIER=1` waits for.
+    let (sender, length) = datagrams::receive(socket, &mut bytes)?;
+    let message = bytes.get(..length).and_then(Message::parse);
     Some((sender?, message))
 }
 
